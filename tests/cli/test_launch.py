@@ -1,0 +1,100 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+from trl_mm.cli.launch import find_accelerate_config, run
+
+
+ACCELERATE = Path(__file__).parents[2] / "recipes" / "accelerate"
+
+# Each process leaves a file with what it was given.
+SCRIPT = """
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from trl import TrlParser
+
+
+@dataclass
+class Arguments:
+    size: int = 1
+    accelerate_config: str | None = None
+
+
+def make_parser():
+    return TrlParser(Arguments)
+
+
+def main(argv=None):
+    (arguments,) = make_parser().parse_args_and_config(argv)
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    seen = [arguments.size, int(world), os.environ["ACCELERATE_MIXED_PRECISION"], os.environ["COLOUR"]]
+    Path(f"seen{rank}.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    (tmp_path / "launched_script.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("COLOUR", "none")  # so that what a launch sets is gone after the test
+    yield tmp_path
+    sys.modules.pop("launched_script", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "processes"),
+    [("single_gpu", "NO", 1), ("ddp", "MULTI_GPU", 8), ("zero2", "DEEPSPEED", 8), ("zero3", "DEEPSPEED", 8)],
+)
+def test_accelerate_reads_our_configs(name, kind, processes):
+    path = find_accelerate_config(name)
+    config = load_config_from_file(str(path))
+    assert (config.distributed_type.value, config.num_processes) == (kind, processes)
+    assert config.deepspeed_config.get("zero_stage") == {"zero2": 2, "zero3": 3}.get(name)
+    text = path.read_text()
+    assert f"--accelerate_config {name}" in text and "# Hardware: " in text
+
+
+def test_all_configs_are_tested():
+    assert {path.stem for path in ACCELERATE.glob("*.yaml")} == {"single_gpu", "ddp", "zero2", "zero3"}
+
+
+def test_a_config_is_found_by_path_and_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_accelerate_config(str(ACCELERATE / "ddp.yaml")) == ACCELERATE / "ddp.yaml"
+    assert find_accelerate_config("zero2") == ACCELERATE / "zero2.yaml"
+    own = tmp_path / "recipes" / "accelerate" / "zero2.yaml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert find_accelerate_config("zero2") == own  # the user's own comes first
+    assert find_accelerate_config("zero3") == ACCELERATE / "zero3.yaml"
+
+
+def test_an_unknown_config_names_the_nearest():
+    with pytest.raises(ValueError, match="`zero22`, did you mean `zero2`.; known: ddp, single_gpu, zero2, zero3"):
+        find_accelerate_config("zero22")
+
+
+def test_the_recipe_picks_the_launch(script):
+    (script / "recipe.yaml").write_text("accelerate_config: single_gpu\nsize: 2\nenv:\n  COLOUR: red\n")
+    run("resize", "launched_script", ["--config", "recipe.yaml", "--size", "3"])
+    assert json.loads((script / "seen0.json").read_text()) == [3, 1, "bf16", "red"]
+
+
+@pytest.mark.distributed
+def test_the_flags_pick_launch_and_processes(script):
+    run("resize", "launched_script", ["--accelerate-config=ddp", "--num-processes", "2", "--size", "2"])
+    for rank in range(2):
+        assert json.loads((script / f"seen{rank}.json").read_text()) == [2, 2, "bf16", "none"]

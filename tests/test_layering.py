@@ -1,0 +1,133 @@
+"""Imports point down, are relative, and make no ring; nothing is called `utils`."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+
+PACKAGE = Path(__file__).parents[1] / "trl_mm"
+
+# Layer: what it may import besides itself. `__init__` is the root of the package, which nothing may import.
+BELOW = {
+    "data": set(),
+    "generation": {"data"},
+    "bdhs": {"data", "generation"},
+    "judges": {"data", "generation"},
+    "trainer": {"data", "generation"},
+    "eval": {"data", "generation", "judges"},
+    "bench": {"data", "generation", "bdhs", "judges", "trainer", "eval"},
+    "scripts": {"data", "generation", "bdhs", "judges", "trainer", "eval", "bench"},
+    "cli": {"scripts"},
+    "__init__": {"data", "generation", "bdhs", "judges", "trainer", "eval"},
+}
+
+
+def layer(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports(package: Path, path: Path, modules: dict[str, Path]) -> list[tuple[int, str]]:
+    """Line and absolute name of each module of the package that a file imports, wherever in the file."""
+    here = [package.name, *path.relative_to(package).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*here[: len(here) - node.level + 1], *([node.module] if node.module else [])])
+            # `from . import x` means the module x where there is one, else a name of the package itself
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            found += [(node.lineno, name if name in modules else base) for name in names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.lineno, f"absolute:{node.module}"))
+        elif isinstance(node, ast.Import):
+            found += [(node.lineno, f"absolute:{alias.name}") for alias in node.names]
+    return found
+
+
+def problems(package: Path) -> list[str]:
+    """What is wrong with the imports of a package, one line each."""
+    modules = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = [package.name, *path.relative_to(package).with_suffix("").parts]
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    lines, graph = [], {}
+    for module, path in modules.items():
+        if "utils" in module.split("."):
+            lines.append(f"{module}: give the helper to its user or a name of its own instead of `utils`")
+        if layer(module) not in BELOW:
+            lines.append(f"{module}: layer `{layer(module)}` is not in BELOW")
+            continue
+        graph[module] = set()
+        for number, target in imports(package, path, modules):
+            where = f"{path.relative_to(package)}:{number}"
+            if target.startswith("absolute:"):
+                if target.removeprefix("absolute:").split(".")[0] == package.name:
+                    lines.append(f"{where}: import {target.removeprefix('absolute:')} relatively")
+            elif target not in modules:
+                lines.append(f"{where}: there is no {target}")
+            else:
+                graph[module].add(target)
+                if layer(target) != layer(module) and layer(target) not in BELOW[layer(module)]:
+                    lines.append(f"{where}: {layer(module)} must not import {layer(target)} ({target})")
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        lines.append("ring: " + " -> ".join(error.args[1]))
+    return lines
+
+
+def test_imports_point_down():
+    assert problems(PACKAGE) == []
+
+
+def test_the_package_is_found():
+    found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    assert {"__init__", "data", "generation", "bdhs", "trainer", "eval", "scripts", "cli"} <= found <= set(BELOW)
+
+
+def test_layers_are_ordered():
+    TopologicalSorter(BELOW).prepare()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "problem"),
+    [
+        ("data/rows.py", "from ..bdhs import sampler", "data/rows.py:1: data must not import bdhs (trl_mm.bdhs."),
+        ("data/rows.py", "def f():\n    from ..bdhs.sampler import X", "data/rows.py:2: data must not import bdhs"),
+        ("data/rows.py", "from .. import X", "data/rows.py:1: data must not import __init__ (trl_mm)"),
+        ("bdhs/mask.py", "from ..trainer.dpo import X", "bdhs/mask.py:1: bdhs must not import trainer"),
+        ("cli/run.py", "from ..data import loading", "cli/run.py:1: cli must not import data (trl_mm.data.loading)"),
+        ("generation.py", "from .trainer import dpo", "generation.py:1: generation must not import trainer"),
+        ("trainer/dpo.py", "from trl_mm.data import loading", "trainer/dpo.py:1: import trl_mm.data relatively"),
+        ("trainer/dpo.py", "import torch, trl_mm.data", "trainer/dpo.py:1: import trl_mm.data relatively"),
+        ("trainer/dpo.py", "from .gone import X", "trainer/dpo.py:1: there is no trl_mm.trainer.gone"),
+        ("data/loading.py", "from .shards import X", "ring: "),
+        ("data/loading.py", "from . import shards", "ring: "),
+        ("eval/utils.py", "", "trl_mm.eval.utils: give the helper"),
+        ("data/utils/__init__.py", "", "trl_mm.data.utils: give the helper"),
+        ("extra/x.py", "", "trl_mm.extra.x: layer `extra` is not in BELOW"),
+    ],
+)
+def test_a_bad_module_is_caught(tmp_path, file, text, problem):
+    package = tmp_path / "trl_mm"
+    good = {
+        "__init__.py": "from .bdhs.sampler import X",
+        "data/__init__.py": "",
+        "data/loading.py": "import torch\nfrom trl import DPOTrainer",
+        "data/shards.py": "from .loading import X\nfrom . import loading",
+        "bdhs/__init__.py": "",
+        "bdhs/sampler.py": "from .. import generation\nfrom ..data import loading, shards",
+        "generation.py": "from .data.loading import X",
+        "trainer/__init__.py": "",
+        "trainer/dpo.py": "from ..data import loading",
+    }
+    for name, content in good.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(content)
+    assert problems(package) == []
+
+    (package / file).parent.mkdir(parents=True, exist_ok=True)
+    (package / file).write_text(text)
+    (found,) = problems(package)
+    assert found.startswith(problem)

@@ -1,0 +1,53 @@
+"""
+Preference data, training and evaluation against hallucination in vision-language models, on top of TRL.
+
+The names below are imported on first use (PEP 562): torch and TRL take seconds to load, and `trl-mm --help` needs
+neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .bdhs.callback import BDHSDataGenerator
+    from .bdhs.config import BDHSConfig
+    from .bdhs.sampler import BDHSSampler
+    from .data.loading import load_preferences
+    from .trainer.dpo_config import MMDPOConfig
+    from .trainer.dpo_trainer import MMDPOTrainer
+
+__all__ = [
+    "BDHSConfig",
+    "BDHSDataGenerator",
+    "BDHSSampler",
+    "MMDPOConfig",
+    "MMDPOTrainer",
+    "load_preferences",
+]
+
+_MODULES = {
+    "BDHSConfig": ".bdhs.config",
+    "BDHSDataGenerator": ".bdhs.callback",
+    "BDHSSampler": ".bdhs.sampler",
+    "MMDPOConfig": ".trainer.dpo_config",
+    "MMDPOTrainer": ".trainer.dpo_trainer",
+    "load_preferences": ".data.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("trl-mm")
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,0 +1,162 @@
+"""
+Runs the script of a command: in this process, or with an accelerate config through `accelerate launch`.
+
+The recipe and the flags are checked here first, so that a mistyped key is one error and not one per process.
+"""
+
+import argparse
+import os
+from collections.abc import Iterable
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def run(command: str, module: str, argv: list[str]) -> None:
+    """
+    Run the script of one command.
+
+    Args:
+        command (`str`):
+            Name of the command, for usage and error messages.
+        module (`str`):
+            Module of the script, with `make_parser()` and `main(argv)`.
+        argv (`list[str]`):
+            Flags of the command, for the script; only `--num_processes` is for the launch alone.
+
+    Raises:
+        `FileNotFoundError`: if the recipe does not exist.
+        `ValueError`: if the recipe has a key that the script does not know, or the accelerate config is unknown.
+    """
+    script = import_module(module)
+    parser = script.make_parser()
+    parser.prog, parser.usage = f"trl-mm {command}", f"trl-mm {command} --config recipe.yaml [flags]"
+    options, arguments = _launch_parser().parse_known_args(argv)
+    recipe = {}
+    if options.config is not None:
+        recipe = read_recipe(options.config, [field.name for kind in parser.dataclass_types for field in fields(kind)])
+        parser.set_defaults_with_config(**recipe)
+    settings = vars(parser.parse_args(arguments))  # exits on `--help` and on an unknown flag
+    if options.config is not None:
+        arguments = ["--config", options.config, *arguments]
+
+    accelerate_config = settings.get("accelerate_config")
+    if accelerate_config is not None:
+        launch(module, arguments, find_accelerate_config(accelerate_config), options.num_processes, recipe.get("env"))
+    elif options.num_processes is not None:
+        raise ValueError(
+            f"`--num_processes {options.num_processes}` needs `--accelerate_config`, for example "
+            "`--accelerate_config ddp`."
+        )
+    else:
+        script.main(arguments)
+
+
+def launch(
+    module: str,
+    argv: list[str],
+    config: Path,
+    num_processes: int | None = None,
+    env: dict[str, Any] | None = None,
+) -> None:
+    """
+    Run `accelerate launch --config_file config -m module argv`.
+
+    Args:
+        module (`str`):
+            Module to run in each process.
+        argv (`list[str]`):
+            Its arguments.
+        config (`Path`):
+            Accelerate's YAML.
+        num_processes (`int`, *optional*):
+            Number of processes on all machines together, in place of the one in `config`.
+        env (`dict[str, Any]`, *optional*):
+            Environment variables of the recipe, set before the processes start.
+    """
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    os.environ.update({key: str(value) for key, value in (env or {}).items()})
+    count = [] if num_processes is None else ["--num_processes", str(num_processes)]
+    # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it.
+    flags = ["--quiet", "--config_file", str(config), *count, "--module", module, *argv]
+    launch_command(launch_command_parser().parse_args(flags))
+
+
+def read_recipe(path: str, known: Iterable[str]) -> dict[str, Any]:
+    """
+    Read a recipe and check its keys.
+
+    Args:
+        path (`str`):
+            YAML file.
+        known (`Iterable[str]`):
+            Keys that the script reads. `env` is always allowed.
+
+    Returns:
+        `dict[str, Any]`: the recipe.
+
+    Raises:
+        `FileNotFoundError`: if there is no such file.
+        `ValueError`: if the file is not a YAML mapping or has an unknown key.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"`--config {path}`: no such file (looked in `{Path.cwd()}`).")
+    try:
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"`{path}` is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"`{path}` must hold `key: value` lines, got a {type(recipe).__name__}.")
+    known = {*known, "env"}
+    for key in map(str, recipe):
+        if key not in known:
+            raise ValueError(f"`{path}`: unknown key `{key}`{_nearest(key, known)}; the command's --help lists all.")
+    return recipe
+
+
+def find_accelerate_config(name: str) -> Path:
+    """
+    Find an accelerate config by path or by name.
+
+    Args:
+        name (`str`):
+            Path of a YAML file, or the stem of one in `recipes/accelerate` of the working directory, of the checkout
+            or of the installed package.
+
+    Returns:
+        `Path`: the file.
+
+    Raises:
+        `ValueError`: if there is neither such a file nor such a name.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(__file__).parents[1]
+    found = {}
+    for root in (package, package.parent, Path.cwd()):
+        found.update({path.stem: path for path in (root / "recipes" / "accelerate").glob("*.yaml")})
+    if name not in found:
+        raise ValueError(f"`--accelerate_config {name}`: no such file, and {unknown('name', name, found)}")
+    return found[name]
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that `name` is none of the `known` ones, which one is nearest, and list them."""
+    return f"unknown {what} `{name}`{_nearest(name, known)}; known: {', '.join(sorted(known))}."
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = get_close_matches(name, known, n=1)
+    return f", did you mean `{matches[0]}`?" if matches else ""
+
+
+def _launch_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog="trl-mm")
+    parser.add_argument("--config")
+    parser.add_argument("--num_processes", "--num-processes", type=int)
+    return parser

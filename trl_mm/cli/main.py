@@ -1,0 +1,81 @@
+"""
+`trl-mm COMMAND [flags]`.
+
+Nothing heavy is imported before a command is known, so `trl-mm --help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from importlib.metadata import version
+
+from .launch import run, unknown
+
+
+# Where errors are about what the user wrote, so that their text says enough without a traceback.
+_EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Command and its flags. Defaults to the arguments of the process.
+
+    Returns:
+        `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
+    """
+    command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        if command.startswith("-"):
+            _parser().parse_args([command])  # exits: `--help` and `--version` on their own, anything else as an error
+        if command not in COMMANDS:
+            raise ValueError(unknown("command", command, COMMANDS))
+        module, _ = COMMANDS[command]
+        run(command, module, arguments)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        if os.environ.get("TRL_MM_TRACEBACK") == "1" or not _explains_itself(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:8}{text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="trl-mm",
+        usage="trl-mm COMMAND --config recipe.yaml [--accelerate_config NAME_OR_PATH] [--num_processes N] [flags]",
+        description=f"commands:\n{listing}",
+        epilog=(
+            "Flags override the recipe; `trl-mm COMMAND --help` lists them.\n"
+            "--accelerate_config runs the command through `accelerate launch`, with a file or a name from\n"
+            "recipes/accelerate; it may also stand in the recipe.\n"
+            "An error in what you wrote is one line; with TRL_MM_TRACEBACK=1 it comes with its traceback.\n"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"trl-mm {version('trl-mm')}")
+    return parser
+
+
+def _explains_itself(error: Exception) -> bool:
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "")
+    return any(f"{module}.".startswith(f"{name}.") for name in _EXPLAINING_MODULES)
+
+
+# Name: (module with `make_parser()` and `main(argv)`, help).
+COMMANDS = {
+    "dpo": ("trl_mm.scripts.dpo", "train on preference pairs from disk, or made during training with BDHS"),
+    "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
+    "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
+}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
