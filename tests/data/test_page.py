@@ -1,0 +1,254 @@
+import os
+import re
+import weakref
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from chromium import evaluate, screenshot
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from trl_mm.data.page import GalleryItem, Page
+
+
+HOSTILE = "\"'></script></style></title><img src=x onerror=hacked=1><svg onload=hacked=1> {{ 7 * 7 }} &amp; $\\frac$ "
+DRAWING = Image.new("RGB", (112, 80), "red")
+
+
+class Reader(HTMLParser):
+    """The tags, attributes and text of a page, as a browser would take them apart."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def full_page(word="word "):
+    """A page with each kind of part, with `word` in each field; the fields differ in their last letter."""
+    page = Page(word + "A", word + "B")
+    page.text(word + "C")
+    page.heading(word + "D")
+    page.table([word + "E", "share"], [[word + "F", 0.5], [None, "3.2 %"]], caption=word + "G", highlight=[1])
+    page.plot(word + "H", {word + "I": [(0, 1), (1, 2.5)], "_hidden": []}, word + "J", word + "K")
+    text = word + "L"
+    marks = [(0, 1, "bad"), (2, len(text), "good")]
+    page.gallery(
+        [GalleryItem(DRAWING, word + "M", [(word + "N", text, marks)]), GalleryItem(title="no image")],
+        caption=word + "O",
+        good=word + "P",
+        bad=word + "Q",
+    )
+    return page
+
+
+def written(page, folder):
+    return page.write(folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_nothing_from_data_becomes_markup(tmp_path):
+    harmless, hostile = (Reader(written(full_page(word), tmp_path)) for word in ("word ", HOSTILE))
+    assert hostile.tags == harmless.tags
+    assert [name for name, _ in hostile.attributes] == [name for name, _ in harmless.attributes]
+    assert not {"script", "iframe", "link", "object", "embed", "form", "base"} & set(hostile.tags)
+    assert not any(name.startswith("on") or name == "style" for name, _ in hostile.attributes)
+
+
+def test_all_text_arrives_as_it_was(tmp_path):
+    reader = Reader(written(full_page(HOSTILE), tmp_path))
+    text = "".join(reader.texts)
+    for letter in "ABCDEFGHIJKNOPQ":
+        assert HOSTILE + letter in text, letter
+    assert HOSTILE + "L" in text.replace("</mark>", "")
+    assert ("alt", HOSTILE + "M") in reader.attributes
+    assert ("title", HOSTILE + "Q") in reader.attributes
+
+
+def test_the_page_fetches_nothing(tmp_path):
+    html = written(full_page(), tmp_path)
+    addresses = [value for name, value in Reader(html).attributes if name in ("src", "href", "srcset", "data")]
+    assert all(re.match(r"data:image/(png|jpeg);base64,|#", address) for address in addresses)
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", html)
+    assert "default-src 'none'; img-src data:; style-src 'sha256-" in html
+    assert "unsafe" not in html
+
+
+def test_a_browser_shows_it(tmp_path):
+    page = full_page(HOSTILE)
+    page.gallery(GalleryItem(Image.new("RGB", (20 + n, 20)), str(n)) for n in range(40))
+    found = evaluate(
+        page.write(tmp_path / "page.html"),
+        """
+        const document = page.document, images = [...document.images];
+        for (const image of images) image.loading = "eager";  // most are far below the window, and lazy
+        await Promise.all(images.map((image) => image.complete || new Promise((resolve) => {
+          image.onload = image.onerror = resolve;
+        })));
+        const style = (selector) => page.getComputedStyle(document.querySelector(selector));
+        const blocked = [];
+        document.addEventListener("securitypolicyviolation", (event) => blocked.push(event.effectiveDirective));
+        const script = document.createElement("script");
+        script.textContent = "hacked = 1";
+        const image = document.createElement("img");
+        image.src = "https://example.com/x.png";
+        document.body.append(script, image);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return {
+          widths: images.map((image) => image.naturalWidth),
+          title: document.title,
+          hacked: "hacked" in page,
+          blocked: blocked.sort(),
+          bad: style("mark.bad").textDecorationStyle,
+          sign: page.getComputedStyle(document.querySelector("mark.bad"), "::after").content,
+          number: style("td.number").textAlign,
+          line: [style(".plots .line-0 path").stroke, style(".plots .line-0").color],
+          sideways: document.documentElement.scrollWidth > page.innerWidth,
+        };
+        """,
+    )
+    assert found["widths"] == [112, *range(20, 60)]
+    assert found["title"] == (HOSTILE + "A").strip()
+    assert not found["hacked"]
+    assert found["blocked"] == ["img-src", "script-src-elem"]
+    assert (found["bad"], found["number"]) == ("wavy", "right")
+    assert "✗" in found["sign"]
+    assert found["line"][0] == found["line"][1] != "rgb(0, 0, 0)"
+    assert not found["sideways"]
+
+
+def test_light_and_dark(tmp_path):
+    path = full_page().write(tmp_path / "page.html")
+    corners = []
+    for dark in (False, True):
+        with Image.open(screenshot(path, tmp_path / f"{dark}.png", width=900, height=1200, dark=dark)) as image:
+            assert image.size == (900, 1200)
+            assert image.convert("RGB").getpixel((450, 1199)) == image.convert("RGB").getpixel((0, 0))
+            corners.append(image.convert("L").getpixel((0, 0)))
+            reds = np.asarray(image.convert("RGB")) == (255, 0, 0)
+            assert reds.all(axis=-1).sum() > 10_000  # the drawing
+    assert corners[0] > 230
+    assert corners[1] < 40
+
+
+def test_equal_pages_are_equal_bytes(tmp_path):
+    assert written(full_page(), tmp_path) == written(full_page(), tmp_path)
+
+
+def test_halves_of_surrogate_pairs_and_control_characters(tmp_path):
+    html = written(full_page("half \ud83d, null \x00 "), tmp_path)
+    assert "half ?, null" in html
+
+
+@given(st.text(max_size=30), st.data())
+def test_marks_keep_the_text(text, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    kinds = data.draw(st.lists(st.sampled_from(["bad", "good"]), min_size=3, max_size=3))
+    marks = [(start, end, kind) for start, end, kind in zip(cuts[::2], cuts[1::2], kinds, strict=False)]
+    page = Page("t")
+    page.gallery([GalleryItem(answers=[("label", text, data.draw(st.permutations(marks)))])])
+    ((_, segments),) = page._parts[0]["cards"][0]["answers"]
+    assert "".join(part for part, _ in segments) == text
+    assert [(part, kind) for part, kind in segments if kind] == [
+        (text[start:end], kind) for start, end, kind in sorted(marks) if start < end
+    ]
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        ([(0, 2, "ugly")], "must be 'bad' or 'good', got 'ugly'"),
+        ([(0, 9, "bad")], r"\(0, 9\) overlaps another or leaves its text of 6"),
+        ([(-1, 2, "bad")], r"\(-1, 2\)"),
+        ([(3, 2, "bad")], r"\(3, 2\)"),
+        ([(2, 5, "bad"), (0, 3, "good")], r"\(2, 5\) overlaps"),
+    ],
+)
+def test_bad_marks(marks, message):
+    with pytest.raises(ValueError, match=message):
+        Page("t").gallery([GalleryItem(answers=[("label", "a text", marks)])])
+
+
+def test_table(tmp_path):
+    page = Page("t")
+    rows = [
+        ["base", 0.123456, 1000, "[−0.1, 0.2]", None, "1"],
+        ["aligned", 12.0, -3, "12.5 % ± 3", None, "one"],
+    ]
+    page.table(list("abcdef"), rows, highlight=[1])
+    html = written(page, tmp_path)
+    cells = re.findall(r"<td( class=\"number\")?>(.*?)</td>", html)
+    assert [text for _, text in cells] == (
+        ["base", "0.1235", "1000", "[−0.1, 0.2]", "–", "1"] + ["aligned", "12", "-3", "12.5 % ± 3", "–", "one"]
+    )
+    assert [bool(number) for number, _ in cells] == [False, True, True, True, False, False] * 2
+    assert html.index("base") < html.index('<tr class="highlight">') < html.index("aligned")
+
+
+def test_a_row_of_another_length():
+    with pytest.raises(ValueError, match=r"`rows\[1\]` has 1 cells, but there are 2 `headers`"):
+        Page("t").table(["a", "b"], [[1, 2], [3]])
+
+
+def test_paragraphs(tmp_path):
+    page = Page("t")
+    page.text("\none\nstill one\n\n \ntwo\n")
+    assert "<p>one\nstill one</p>\n<p>two</p>" in written(page, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_thumbnails_of_any_mode(mode, tmp_path):
+    page = Page("t")
+    page.gallery([GalleryItem(Image.new(mode, (1000, 500)))])
+    assert 'width="256" height="128"' in written(page, tmp_path)
+
+
+def test_photographs_are_jpeg_and_drawings_png():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    before = noise.copy()
+    page = Page("t")
+    page.gallery([GalleryItem(noise), GalleryItem(DRAWING)])
+    photograph, drawing = (card["image"]["uri"] for card in page._parts[0]["cards"])
+    assert photograph.startswith("data:image/jpeg")
+    assert drawing.startswith("data:image/png")
+    assert noise == before
+
+
+def test_a_gallery_does_not_keep_the_images():
+    seen = []
+
+    def items():
+        for _ in range(10):
+            assert sum(image() is not None for image in seen) <= 1  # the card just made
+            image = Image.new("RGB", (8, 8))
+            seen.append(weakref.ref(image))
+            item = GalleryItem(image)
+            del image
+            yield item
+            del item
+
+    Page("t").gallery(items())
+    assert len(seen) == 10
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
+    path = Page("old").write(tmp_path / "runs" / "page.html")
+    before = path.read_bytes()
+
+    def refuse(source, target):
+        assert b"new" in source.read_bytes()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        Page("new").write(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["page.html"]

@@ -1,0 +1,1 @@
+"""Rows in TRL's vision format: reading, checking, storing and collating them."""

@@ -1,0 +1,95 @@
+"""Rows to the text and the token ids that the model reads.
+
+Prompt and answer are rendered by TRL's `apply_chat_template` and tokenized one after the other, as TRL's collator
+does in training. Generation uses the same functions: "ASSISTANT: " + "There" and "ASSISTANT: There" are different
+tokens for many tokenizers, and a model that is trained on one and asked the other writes nonsense.
+"""
+
+from dataclasses import dataclass
+
+from trl.data_utils import apply_chat_template, prepare_multimodal_messages
+
+from .rows import message_text
+
+
+@dataclass(frozen=True)
+class RenderedRow:
+    """
+    Text of a row as the chat template renders it: `prompt + lead + answer + tail` is the whole conversation.
+
+    Attributes:
+        prompt (`str`): prompt, up to where the model begins to write, with one image placeholder per image.
+        lead (`str`): what the template puts between the prompt and the answer, often a single space.
+        answer (`str`): the answer of the row; empty if the row has none.
+        tail (`str`): what the template puts after the answer, usually the end token.
+    """
+
+    prompt: str
+    lead: str = ""
+    answer: str = ""
+    tail: str = ""
+
+
+def render(row, processor):
+    """
+    Render the prompt of a row and, if it has one, its chosen answer.
+
+    Args:
+        row (`dict`): row with `images`, `prompt`, and perhaps `chosen` (lists of messages).
+        processor ([`~transformers.ProcessorMixin`]): processor with a chat template.
+
+    Returns:
+        [`RenderedRow`]
+
+    Raises:
+        ValueError: the chat template changes the answer, so that it cannot be found in what the template renders.
+    """
+    example = {"prompt": prepare_multimodal_messages(row["prompt"], images=row["images"])}
+    if not row.get("chosen"):
+        return RenderedRow(apply_chat_template(example, processor)["prompt"])
+    example["completion"] = prepare_multimodal_messages(row["chosen"])
+    rendered = apply_chat_template(example, processor)
+    answer, completion = message_text(row["chosen"][-1]), rendered["completion"]
+    if answer not in completion:
+        answer = answer.strip()  # some templates trim the content
+    if answer not in completion:
+        raise ValueError(
+            f"The chat template changes the answer {answer!r} into {completion!r}, so it cannot be continued. Use a "
+            "chat template that keeps the content of assistant messages."
+        )
+    start = completion.rindex(answer)
+    return RenderedRow(rendered["prompt"], completion[:start], answer, completion[start + len(answer) :])
+
+
+def text_ids(processor, text):
+    """Token ids (`list[int]`) of a part of a conversation: no special tokens, since the chat template writes them."""
+    return processor.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+
+
+def prompt_ids(processor, text, images):
+    """
+    Token ids of a rendered prompt, counted from the sizes of its images alone: no pixel is processed.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]): processor of the model.
+        text (`str`): rendered prompt with one placeholder per image.
+        images (`list` of `PIL.Image.Image`): images of the row; may be empty.
+
+    Returns:
+        `list[int]`: ids of length P, every placeholder expanded to as many image tokens as its image has.
+
+    Raises:
+        ValueError: placeholders and images differ in number.
+    """
+    parts = text.split(processor.image_token)
+    if len(parts) - 1 != len(images):
+        raise ValueError(
+            f"The rendered prompt has {len(parts) - 1} image placeholders ({processor.image_token}) but the row has "
+            f"{len(images)} images. Remove the placeholder from the text or add the missing images."
+        )
+    if not images:
+        return text_ids(processor, text)
+    sizes = [(image.height, image.width) for image in images]
+    counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    expanded = "".join(part + processor.image_token * count for part, count in zip(parts, [*counts, 0], strict=True))
+    return text_ids(processor, expanded)

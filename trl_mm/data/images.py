@@ -1,0 +1,141 @@
+"""Images as rows hold them: paths, bytes or PIL images. Nothing is decoded before a caller asks for it."""
+
+import io
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
+
+
+# Fixed, so that a data set cannot reach PIL's EPS reader, which starts Ghostscript on the file.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+StoredImage = dict[str, Any]
+
+
+class ImageError(ValueError):
+    """An image that is missing or cannot be decoded, so that a caller may skip its row."""
+
+
+def resolve_image(item: Any, image_folder: str | os.PathLike | None = None) -> StoredImage:
+    """
+    Bring an image into the form in which `datasets` stores it, without decoding it.
+
+    Args:
+        item (`str`, `Path`, `bytes`, `dict` or `PIL.Image.Image`):
+            Path, content of a file, `{"bytes": ..., "path": ...}`, or image. A PIL image becomes a PNG in RGB.
+        image_folder (`str` or `Path`, *optional*):
+            Folder that relative paths start from and no path may leave. If `None`, relative paths start from the
+            working directory and any path is allowed.
+
+    Returns:
+        `dict[str, Any]`:
+            `{"bytes": content, "path": name or None}`, or `{"bytes": None, "path": absolute path}` of a file that
+            exists.
+
+    Raises:
+        `ImageError`:
+            If there is no such file, or a PIL image cannot be decoded.
+        `ValueError`:
+            If the path leaves `image_folder`, or `item` is none of the above.
+    """
+    if isinstance(item, PIL.Image.Image):
+        buffer = io.BytesIO()
+        open_image(item).save(buffer, format="PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+    if isinstance(item, bytes | bytearray | memoryview):
+        return {"bytes": bytes(item), "path": None}
+    if isinstance(item, dict) and item.get("bytes") is not None:
+        return {"bytes": item["bytes"], "path": item.get("path")}
+    path = item.get("path") if isinstance(item, dict) else item
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            f"An image must be a path, bytes, a PIL image, or a dictionary with `bytes` or `path`, got {item!r:.100}."
+        )
+    return {"bytes": None, "path": _find(os.fspath(path), image_folder)}
+
+
+def open_image(item: Any, image_folder: str | os.PathLike | None = None) -> PIL.Image.Image:
+    """
+    Decode an image completely.
+
+    Args:
+        item (`str`, `Path`, `bytes`, `dict` or `PIL.Image.Image`):
+            As in [`resolve_image`].
+        image_folder (`str` or `Path`, *optional*):
+            As in [`resolve_image`].
+
+    Returns:
+        `PIL.Image.Image`:
+            Image in RGB, turned the way its EXIF orientation says.
+
+    Raises:
+        `ImageError`:
+            If the image is missing, cannot be decoded, or has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` allows.
+        `ValueError`:
+            If the path leaves `image_folder`, or `item` is nothing that can hold an image.
+    """
+    if isinstance(item, PIL.Image.Image):
+        name, source = "The PIL image", None
+    else:
+        stored = resolve_image(item, image_folder)
+        name = f"Image {stored['path']!r}" if stored["path"] else f"An image of {len(stored['bytes'])} bytes"
+        source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+    try:
+        with nullcontext(item) if source is None else PIL.Image.open(source, formats=_FORMATS) as image:
+            image = PIL.ImageOps.exif_transpose(image)
+            # PIL warns if a palette with transparent colours becomes RGB in one step.
+            return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(f"{name} is no image in one of the formats {', '.join(_FORMATS)}. Replace it.") from error
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {error} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS`.") from error
+    except Exception as error:  # PIL's decoders raise whatever their parsers meet: OSError, SyntaxError, struct.error
+        raise ImageError(f"{name} cannot be decoded: {error}. Replace it, or remove the row.") from error
+
+
+def _find(path: str, image_folder: str | os.PathLike | None) -> str:
+    # Normalised before the links are followed, so that the path which is checked is the path which is opened later.
+    found = os.path.abspath(os.path.join(image_folder or "", path))
+    if "\0" in path:
+        raise ImageError(f"Image file {path!r} cannot exist: its name has a zero byte. Correct the path.")
+    if image_folder is not None and not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(image_folder)):
+        raise ValueError(
+            f"Image path {path!r} leaves the image folder {os.fspath(image_folder)!r}. Move the file into it, or pass "
+            "the folder that holds all images as `image_folder`."
+        )
+    if not os.path.isfile(found):
+        raise ImageError(f"Image file {found!r} does not exist. Correct the path, or pass `image_folder`.")
+    return found
+
+
+def image_size(item: Any) -> tuple[int, int]:
+    """
+    Size of an image as [`open_image`] returns it, read from the head of its file: no pixel is decoded.
+
+    Args:
+        item (`str`, `Path`, `bytes`, `dict` or `PIL.Image.Image`):
+            As in [`resolve_image`].
+
+    Returns:
+        `(int, int)`:
+            Height and width in pixels.
+
+    Raises:
+        `ImageError`:
+            If the image is missing or not recognised.
+    """
+    if isinstance(item, PIL.Image.Image):
+        return item.height, item.width
+    stored = resolve_image(item)
+    source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+    try:
+        with PIL.Image.open(source, formats=_FORMATS) as image:
+            turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"The size of image {stored['path'] or 'bytes'} cannot be read: {error}.") from error

@@ -1,0 +1,81 @@
+"""Lines as an SVG that is part of the page around it: no script, no style, no color of its own, nothing to fetch."""
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+
+
+MAX_MARKERS = 50  # a longer line is drawn without a dot for each of its points
+
+
+def line_plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], x_label: str, y_label: str) -> Markup:
+    """
+    Draws lines. Line i is a group of the class `line-{i % 6}`, whose color and dashes the page's style sheet sets; all
+    else has the color of the text around the plot.
+
+    Args:
+        title (`str`):
+            What a screen reader says of the plot.
+        lines (`Sequence[Sequence[tuple[float, float]]]`):
+            Points `(x, y)` of each line. Points that are not finite leave a gap.
+        x_label (`str`):
+            What is on the x axis.
+        y_label (`str`):
+            What is on the y axis.
+
+    Returns:
+        `Markup`: an `<svg>` element, with all text escaped.
+
+    Raises:
+        `ImportError`: if matplotlib is missing.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("Plots need matplotlib: install it with `pip install trl-mm[eval]`.") from error
+
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "trl_mm", "text.parse_math": False, "font.size": 9}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser's fonts draw the text
+        axes = Figure(figsize=(6.4, 3.2), layout="constrained").add_subplot(frame_on=False)
+        axes.grid(axis="y", alpha=0.25)
+        axes.tick_params(length=0)
+        axes.set_xlabel(_printable(x_label))
+        axes.set_ylabel(_printable(y_label))
+        for index, points in enumerate(lines):
+            marker = "o" if len(points) <= MAX_MARKERS else None
+            x, y = zip(*points, strict=True) if points else ((), ())
+            axes.plot(x, y, marker=marker, markersize=3, gid=f"line-{index % 6}")
+        file = io.StringIO()
+        axes.figure.savefig(file, format="svg", transparent=True)
+    return _part_of_page(file.getvalue(), title)
+
+
+def _part_of_page(svg: str, title: str) -> Markup:
+    """Makes matplotlib's SVG part of the page: no style of its own, so that the page's style sheet sets the colors."""
+    root = ElementTree.fromstring(svg)
+    for element in list(root.iter()):
+        for child in list(element):
+            if child.tag.endswith(("}metadata", "}style")):
+                element.remove(child)
+        element.tag = element.tag.split("}")[-1]
+        attributes = {name.split("}")[-1]: value for name, value in element.attrib.items()}
+        for declaration in filter(str.strip, attributes.pop("style", "").split(";")):
+            name, value = map(str.strip, declaration.split(":", 1))
+            colored = name in ("fill", "stroke") and value != "none"
+            attributes[name] = "currentColor" if colored else value
+        if element.tag == "g" and "id" in attributes:
+            attributes["class"] = attributes.pop("id")
+        element.attrib = attributes
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": _printable(title)}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _printable(text: str) -> str:
+    # XML has no way to write control characters and halves of surrogate pairs, not even escaped.
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

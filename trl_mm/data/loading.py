@@ -1,0 +1,245 @@
+"""
+Rows from files, the Hub or memory, in one format, all of them checked before the first training step.
+
+A dataset holds the paths of its images or the bytes of their files. An image is decoded when its row is read.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, Features, IterableDataset
+
+from .images import ImageError, open_image
+from .reader import Converter, Row, RowReader
+from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
+from .sources import BAD_ROWS, open_source
+from .tables import IMAGES, raw_rows, to_table, unified_features
+
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 256  # rows in memory at once, images as they are stored
+
+
+def load_preferences(
+    name_or_path: str | os.PathLike,
+    *,
+    split: str = "train",
+    converter: Converter | None = None,
+    image_folder: str | os.PathLike | None = None,
+    needs: Sequence[str] = PREFERENCE_COLUMNS,
+    on_bad_image: str = "error",
+    bad_rows_file: str | os.PathLike | None = None,
+    check_images: bool = True,
+    streaming: bool = False,
+    **load_dataset_kwargs: Any,
+) -> Dataset | IterableDataset:
+    """
+    Load preference rows (with other `needs`: SFT or prompt rows) and check every one of them.
+
+    Args:
+        name_or_path (`str` or `Path`):
+            A `.jsonl`, `.json` or `.parquet` file; a folder with files of one of these kinds, such as the shards that
+            `trl-mm bdhs` writes; or the id of a dataset on the Hub.
+        split (`str`, *optional*, defaults to `"train"`):
+            Split to load. In a folder: the files whose name begins with it; files without the name of any split are
+            `"train"`.
+        converter (`Callable`, *optional*):
+            Pure function from a row as stored, images not decoded, to a row of the format.
+        image_folder (`str` or `Path`, *optional*):
+            Folder that relative image paths start from and none may leave. Defaults to the folder of the data, for a
+            dataset of the Hub to the cache.
+        needs (`Sequence[str]`, *optional*, defaults to `("images", "prompt", "chosen", "rejected")`):
+            Columns that every row must have.
+        on_bad_image (`str`, *optional*, defaults to `"error"`):
+            What becomes of a row with a missing or undecodable image: `"error"` raises; `"skip"` leaves it out, counts
+            it in a warning and lists it in `bad_rows_file`.
+        bad_rows_file (`str` or `Path`, *optional*):
+            JSON lines with the keys `row`, `file` and `reason`. Defaults to `bad_rows.jsonl` beside the data if that
+            can be written, for a dataset of the Hub to none.
+        check_images (`bool`, *optional*, defaults to `True`):
+            Whether to decode every image once: only this shows a truncated one. If `False`, a file need only exist.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Whether to read and check rows only while iterating over them. Bad ones then show during training, and
+            `bad_rows_file` is not written.
+        **load_dataset_kwargs:
+            Further arguments of `datasets.load_dataset`, such as `name` or `revision`.
+
+    Returns:
+        `datasets.Dataset` or, with `streaming`, `datasets.IterableDataset`:
+            Rows with `images`, `prompt`, `chosen`, `rejected`, all other columns, and `row_id` (the position in the
+            source, as a string, where the source has none).
+
+    Raises:
+        `FileNotFoundError`:
+            If there is no such file, folder or dataset.
+        `ValueError`:
+            If a file or a row is bad. The message names file, row (counted from 0) and cure.
+    """
+    source = open_source(name_or_path, split, streaming, load_dataset_kwargs)
+    image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
+    if streaming:
+        return _stream(source.rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate))
+    if bad_rows_file is None and source.folder is not None and os.access(source.folder, os.W_OK):
+        bad_rows_file = source.folder / BAD_ROWS
+    return prepare_preferences(
+        source.rows,
+        converter=converter,
+        image_folder=image_folder,
+        needs=needs,
+        on_bad_image=on_bad_image,
+        bad_rows_file=bad_rows_file,
+        check_images=check_images,
+        locate=source.locate,
+    )
+
+
+def prepare_preferences(
+    rows: Dataset | Sequence[Row],
+    *,
+    converter: Converter | None = None,
+    image_folder: str | os.PathLike | None = None,
+    needs: Sequence[str] = PREFERENCE_COLUMNS,
+    on_bad_image: str = "error",
+    bad_rows_file: str | os.PathLike | None = None,
+    check_images: bool = True,
+    locate: Callable[[int], tuple[str, int]] | None = None,
+) -> Dataset:
+    """
+    Normalise and check rows that are already read. [`load_preferences`] is this after reading files.
+
+    Args:
+        rows (`datasets.Dataset` or `Sequence[dict[str, Any]]`):
+            Rows, `images` being paths, bytes or PIL images. A dataset that is in the format already is not copied.
+        converter, image_folder, needs, on_bad_image, bad_rows_file, check_images:
+            As in [`load_preferences`], except that without an `image_folder` any path is allowed, and without a
+            `bad_rows_file` none is written.
+        locate (`Callable`, *optional*):
+            From the index of a row to its file and its position there, for messages.
+
+    Returns:
+        `datasets.Dataset`:
+            As in [`load_preferences`].
+
+    Raises:
+        `ValueError`:
+            If a row is bad, or none is left.
+    """
+    reader = RowReader(converter, image_folder, needs, on_bad_image, locate or _in_memory)
+    # A function set by `set_transform` is part of the data, so such rows are taken one by one.
+    stored = isinstance(rows, Dataset) and rows.format["type"] != "custom"
+    table, features = (rows.with_format("arrow"), rows.features) if stored else (None, {})
+    unchanged, parts = features.get("images") == IMAGES, False
+    cleaned, bad, decoded = [], {}, set() if check_images else None
+    progress = datasets.utils.tqdm(total=len(rows), desc="Checking rows", unit=" rows")
+    with progress, ThreadPoolExecutor() as pool:
+        for indices in _batches(len(rows)):
+            raw = raw_rows(table[indices.start : indices.stop], features) if stored else [rows[i] for i in indices]
+            tasks = [pool.submit(reader.read, row, index, decoded) for row, index in zip(raw, indices, strict=True)]
+            for index, before, task in zip(indices, raw, tasks, strict=True):
+                try:
+                    row = task.result()
+                except ImageError as error:
+                    if on_bad_image == "error":
+                        raise
+                    file, position = reader.locate(index)
+                    bad[index] = {"row": position, "file": file, "reason": str(error)}
+                    continue
+                parts = parts or has_parts(row)
+                unchanged = unchanged and without_none(row) == without_none(before)
+                if not stored:
+                    cleaned.append(row)
+            progress.update(len(indices))
+    if on_bad_image == "skip":
+        _report(list(bad.values()), len(rows), bad_rows_file)
+    if len(bad) == len(rows):
+        raise ValueError(f"{reader.locate(0)[0] or 'The dataset'} has no rows left of {len(rows)}. Check the data.")
+    if unchanged:
+        return rows.select([index for index in range(len(rows)) if index not in bad]) if bad else rows
+    if stored:
+        # Into a file in the cache of `datasets`: the images of all rows may be more than the memory.
+        reader = replace(reader, locate=_in_memory)
+        convert = partial(_converted, reader=reader, stored=features, bad=frozenset(bad), parts=parts)
+        schemas = (convert(table[b.start : b.stop], b).schema for b in _batches(len(rows)))
+        target = unified_features(schemas)
+        return table.map(
+            partial(convert, target=target),
+            batched=True,
+            batch_size=_BATCH,
+            writer_batch_size=_BATCH,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            features=target,
+            desc="Normalising rows",
+        ).with_format(None)
+    cleaned = [as_parts(row) for row in cleaned] if parts else cleaned
+    batches = [cleaned[b.start : b.stop] for b in _batches(len(cleaned))]
+    target = unified_features(to_table(batch).schema for batch in batches)
+    return Dataset(pa.concat_tables([to_table(batch, target) for batch in batches]))
+
+
+def _in_memory(index: int) -> tuple[str, int]:
+    return "", index
+
+
+def _batches(num_rows: int) -> Iterator[range]:
+    for start in range(0, num_rows, _BATCH):
+        yield range(start, min(start + _BATCH, num_rows))
+
+
+def _converted(
+    table: pa.Table,
+    indices: Sequence[int],
+    reader: RowReader,
+    stored: Features,
+    bad: frozenset[int],
+    parts: bool,
+    target: Features | None = None,
+) -> pa.Table:
+    pairs = zip(raw_rows(table, stored), indices, strict=True)
+    rows = [reader.read(row, index) for row, index in pairs if index not in bad]
+    return to_table([as_parts(row) for row in rows] if parts else rows, target)
+
+
+def _report(bad: list[Row], num_rows: int, file: str | os.PathLike | None) -> None:
+    if file is not None and (bad or os.path.exists(file)):  # an old list would name rows that are good now
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
+    if bad:
+        listed = f"Listed in {file}." if file is not None else "Pass `bad_rows_file` to get a list."
+        logger.warning(
+            "%d of %d rows skipped: missing or undecodable images. The first: %s %s",
+            len(bad), num_rows, bad[0]["reason"], listed,
+        )  # fmt: skip
+
+
+def _stream(rows: IterableDataset, reader: RowReader) -> IterableDataset:
+    if rows.features is not None:
+        rows = rows.decode(False)
+    columns = rows.column_names or list(next(iter(rows)))
+    # Small batches: `datasets` keeps the decoded images of one in memory.
+    return rows.map(
+        partial(_streamed, reader=reader), batched=True, batch_size=16, with_indices=True, remove_columns=columns
+    )
+
+
+def _streamed(batch: dict[str, list], indices: Sequence[int], reader: RowReader) -> dict[str, list]:
+    rows = []
+    for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
+        try:
+            row = reader.read(dict(zip(batch, values, strict=True)), index)
+            rows.append({**row, "images": [open_image(image) for image in row["images"]]})
+        except ImageError as error:
+            if reader.on_bad_image == "error":
+                raise
+            logger.warning("A row is skipped. %s", error)
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}

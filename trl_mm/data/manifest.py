@@ -1,0 +1,145 @@
+"""The manifest of a folder of shards: with which settings they were made, and whether all are there."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
+    """
+    Read the manifest of a folder of shards.
+
+    Args:
+        folder (`str` or `Path`):
+            Folder of [`write_shards`].
+
+    Returns:
+        `dict[str, Any]`:
+            `settings`, `num_source_rows`, `shard_size`, `versions` of the packages, `complete`, and once complete
+            `num_rows` and `shards` (file name to number of rows).
+
+    Raises:
+        `FileNotFoundError`:
+            If there is none.
+        `ValueError`:
+            If the file is no such manifest.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist, so {folder} is no folder of shards.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}. Use another folder, or delete this one.") from error
+    if not isinstance(manifest, dict) or not {"settings", "num_source_rows", "shard_size"} <= manifest.keys():
+        raise ValueError(f"{path} was not written by trl_mm. Use another folder, or delete this one.")
+    return manifest
+
+
+def open_manifest(folder: Path, settings: dict[str, Any], num_rows: int, shard_size: int, rank: int) -> dict[str, Any]:
+    """
+    Read the manifest of a folder, or begin one.
+
+    Args:
+        folder (`Path`):
+            Folder of the shards.
+        settings (`dict[str, Any]`):
+            Settings as JSON values.
+        num_rows (`int`):
+            Number of source rows.
+        shard_size (`int`):
+            Number of source rows per shard.
+        rank (`int`):
+            This process.
+
+    Returns:
+        `dict[str, Any]`:
+            The manifest as stored.
+
+    Raises:
+        `ValueError`:
+            If there is one with other settings, or the folder holds parquet files without one, or `settings` holds
+            something that is no JSON.
+    """
+    try:
+        settings = json.loads(json.dumps(settings))  # as they read back: tuples become lists
+    except TypeError as error:
+        raise ValueError(f"`settings` must be JSON values: {error}. Pass text or numbers.") from error
+    wanted = {
+        "settings": settings,
+        "num_source_rows": num_rows,
+        "shard_size": shard_size,
+        "versions": {name: _version(name) for name in ("trl-mm", "trl", "transformers", "datasets", "torch")},
+        "complete": False,
+    }
+    # Looked for before the manifest: another process may write the manifest, and then shards, at this moment.
+    holds_parquet = any(folder.glob("*.parquet"))
+    if not (folder / MANIFEST).exists():
+        if holds_parquet:
+            raise ValueError(f"{folder} holds parquet files of another origin. Use another folder, or delete them.")
+        write_manifest(folder, wanted, rank)
+    found = read_manifest(folder)
+    old, new = _flat(found), _flat(wanted)
+    differing = [
+        f"`{key}` is {old.get(key, 'not set')} there and {new.get(key, 'not set')} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} was made with other settings: {'; '.join(differing)}. Use another folder, or delete this one."
+        )
+    if found.get("versions") != wanted["versions"]:
+        logger.warning("%s was begun with %s, this is %s.", folder, found.get("versions"), wanted["versions"])
+    return found
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any], rank: int) -> None:
+    """Write the manifest of a folder in one step."""
+    with replacing(folder / MANIFEST, rank) as file:
+        file.write(json.dumps(manifest, indent=2).encode() + b"\n")
+
+
+@contextmanager
+def replacing(path: Path, rank: int) -> Iterator[BinaryIO]:
+    """
+    Open a file that takes its name only when it is written completely and on the disk.
+
+    Args:
+        path (`Path`):
+            Name of the file.
+        rank (`int`):
+            This process, part of the temporary name, so that processes do not write into each other's files.
+    """
+    temporary = path.with_name(f".{path.name}.rank{rank}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _flat(manifest: dict[str, Any]) -> dict[str, str]:
+    sizes = {key: manifest[key] for key in ("num_source_rows", "shard_size")}
+    return {key: json.dumps(value, sort_keys=True) for key, value in {**manifest["settings"], **sizes}.items()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a checkout on `sys.path` that is not installed
+        return None

@@ -1,0 +1,95 @@
+"""What is done to one row before it may be trained on."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .images import ImageError, StoredImage, open_image, resolve_image
+from .rows import check_row, normalize_row
+
+
+Row = dict[str, Any]
+Converter = Callable[[Row], Row]
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """
+    Converts, normalises and checks one row. It can be pickled: `datasets` names its cache files after it.
+
+    Args:
+        converter (`Callable` or `None`):
+            Pure function from a row as stored to a row of the format.
+        image_folder (`str`, `Path` or `None`):
+            Folder that image paths start from and may not leave; `None` allows any path.
+        needs (`Sequence[str]`):
+            Columns that a row must have.
+        on_bad_image (`str`):
+            `"error"` or `"skip"`: what the caller does with an `ImageError`.
+        locate (`Callable`):
+            From the index of a row to its file (or `""`) and its position there, for messages.
+    """
+
+    converter: Converter | None
+    image_folder: str | os.PathLike | None
+    needs: Sequence[str]
+    on_bad_image: str
+    locate: Callable[[int], tuple[str, int]]
+
+    def __post_init__(self):
+        if self.on_bad_image not in ("error", "skip"):
+            raise ValueError(f"`on_bad_image` must be 'error' or 'skip', got {self.on_bad_image!r}.")
+
+    def read(self, row: Row, index: int, decoded: set[str] | None = None) -> Row:
+        """
+        Read one row.
+
+        Args:
+            row (`dict[str, Any]`):
+                Row as stored.
+            index (`int`):
+                Position in the source, its `row_id` if it has none.
+            decoded (`set[str]`, *optional*):
+                If given, images are decoded for a check, except those of files in this set, which it adds to.
+
+        Returns:
+            `dict[str, Any]`:
+                New row of the format, `images` as `{"bytes", "path"}`.
+
+        Raises:
+            `ImageError`:
+                If an image is missing or cannot be decoded.
+            `ValueError`:
+                If anything else is wrong with the row.
+        """
+        file, position = self.locate(index)
+        where = f"{file}, row {position}" if file else f"row {position}"
+        if self.converter is not None and isinstance(row, dict):
+            try:
+                row = self.converter(dict(row))
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(
+                    f"{where}: the converter failed with {error!r}. Columns found: {', '.join(row)}. Use the "
+                    "converter of this dataset, or correct the row."
+                ) from error
+        row = normalize_row(row, where)
+        check_row(row, where, self.needs)
+        row["row_id"] = str(index) if row.get("row_id") is None else str(row["row_id"])
+        try:
+            row["images"] = [self._store(image, decoded) for image in row.get("images", [])]
+        except ImageError as error:
+            cure = " Or leave such rows out with `on_bad_image='skip'`." if self.on_bad_image == "error" else ""
+            raise ImageError(f"{where}: {error}{cure}") from error
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        return row
+
+    def _store(self, image: Any, decoded: set[str] | None) -> StoredImage:
+        stored = resolve_image(image, self.image_folder)
+        file = stored["path"] if stored["bytes"] is None else None
+        if decoded is not None and file not in decoded:
+            open_image(stored)
+            if file is not None:
+                decoded.add(file)
+        return stored

@@ -1,0 +1,23 @@
+"""What a trainer knows of the samplers that make its pairs. They reach it as arguments."""
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class PairGenerator(Protocol):
+    """
+    A callback that makes preference rows for the trainer it is given to.
+
+    Attributes:
+        online (`bool`): whether pairs are made from the current policy at each step, or once before training.
+        needs (`tuple[str]`): columns that the rows must have.
+    """
+
+    online: bool
+    needs: tuple[str, ...]
+
+    def sample(self, model, processor, rows, step):
+        """Make pairs from rows (`list[dict]`, PIL images); returns the pairs and metrics (`dict[str, float]`)."""
+
+    def make_dataset(self, model, processor, dataset, folder, rank, world_size):
+        """Make pairs from a whole dataset and keep them in a folder; returns the folder with the finished shards."""

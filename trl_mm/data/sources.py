@@ -1,0 +1,155 @@
+"""Where rows are read from: local files or the Hub. No row is looked at here."""
+
+import json
+import os
+from bisect import bisect_right
+from glob import escape
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .manifest import MANIFEST, read_manifest
+
+
+BAD_ROWS = "bad_rows.jsonl"
+_SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
+
+
+class Source(NamedTuple):
+    """
+    Rows as stored, and where they are.
+
+    Args:
+        rows (`datasets.Dataset`, `datasets.IterableDataset` or `list[Any]`):
+            Rows of all files.
+        folder (`Path` or `None`):
+            Folder of the files, `None` for the Hub.
+        files (`tuple[str, ...]`):
+            Names for messages.
+        ends (`tuple[int, ...]`):
+            Number of rows up to the end of each file; empty if unknown.
+    """
+
+    rows: Any
+    folder: Path | None = None
+    files: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """File of a row and its position there, counted from 0."""
+        if not self.ends:
+            return ", ".join(self.files), index
+        file = min(bisect_right(self.ends, index), len(self.ends) - 1)
+        return self.files[file], index - (self.ends[file - 1] if file else 0)
+
+
+def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kwargs: dict[str, Any]) -> Source:
+    """
+    Open a local file or folder, or a dataset on the Hub.
+
+    Args:
+        name_or_path (`str` or `Path`):
+            What to open. Whatever exists locally is taken from there.
+        split (`str`):
+            Name of the split.
+        streaming (`bool`):
+            Whether `rows` is an `IterableDataset`.
+        kwargs (`dict[str, Any]`):
+            Further arguments of `datasets.load_dataset`.
+
+    Returns:
+        [`Source`]:
+            The rows.
+
+    Raises:
+        `FileNotFoundError`:
+            If it is neither here nor on the Hub.
+        `ValueError`:
+            If a file cannot be read, or `kwargs` asks for running code that comes with the data.
+    """
+    if "trust_remote_code" in kwargs:
+        raise ValueError("`trust_remote_code` is not supported: data is never executed. Load a parquet version of it.")
+    path = Path(name_or_path)
+    if not path.exists():
+        try:
+            rows = datasets.load_dataset(str(name_or_path), split=split, streaming=streaming, **kwargs)
+        except (FileNotFoundError, ConnectionError) as error:
+            raise FileNotFoundError(
+                f"`{name_or_path}` is no local file or folder, and cannot be had from the Hub: {error}"
+            ) from error
+        return Source(rows, files=(str(name_or_path),))
+    files = _local_files(path, split)
+    names, folder = tuple(map(str, files)), path if path.is_dir() else path.parent
+    is_parquet = files[0].suffix == ".parquet"
+    counts = [_num_parquet_rows(file) for file in files] if is_parquet else []
+    if is_parquet and not any(counts):
+        rows = []  # `datasets` reads no types from files without rows
+    elif is_parquet or streaming:
+        # `datasets` reads the names of files as patterns.
+        data_files = {"train": [escape(name) for name in names]}
+        kind = "parquet" if is_parquet else "json"
+        rows = datasets.load_dataset(kind, data_files=data_files, split="train", streaming=streaming, **kwargs)
+    elif kwargs:
+        raise ValueError(f"`{'`, `'.join(kwargs)}` would do nothing: {path} is not read by `datasets`. Remove it.")
+    else:
+        # Not by `datasets`: it takes the types of all rows from the first ones, and its errors have no line numbers.
+        contents = [_read_json(file) for file in files]
+        counts, rows = [len(content) for content in contents], [row for content in contents for row in content]
+    return Source(rows, folder, names, tuple(accumulate(counts)))
+
+
+def _local_files(path: Path, split: str) -> list[Path]:
+    if path.is_file():
+        if path.suffix not in (".parquet", ".jsonl", ".json"):
+            raise ValueError(f"{path} must be a .parquet, .jsonl or .json file. Convert it to one of these.")
+        return [path]
+    if (path / MANIFEST).exists():
+        manifest = read_manifest(path)
+        if not manifest.get("complete") or not all((path / name).exists() for name in manifest["shards"]):
+            raise ValueError(f"{path} is not complete. Run the command that writes it again: it goes on from there.")
+    for suffix in (".parquet", ".jsonl", ".json"):
+        files = [file for file in sorted(path.glob(f"*{suffix}")) if file.name not in (BAD_ROWS, MANIFEST)]
+        if files:
+            break
+    else:
+        raise FileNotFoundError(f"{path} holds no .parquet, .jsonl or .json file. Pass the folder or file that does.")
+    of_split = {file: file.name.replace("-", ".").replace("_", ".").split(".")[0] for file in files}
+    chosen = [file for file, name in of_split.items() if name == split]
+    if not chosen and split == "train":
+        chosen = [file for file, name in of_split.items() if name not in _SPLITS]
+    if not chosen:
+        raise ValueError(
+            f"{path} has no file of the split `{split}`, only {', '.join(file.name for file in files)}. Pass another "
+            "`split`, or the path of a file."
+        )
+    return chosen
+
+
+def _num_parquet_rows(file: Path) -> int:
+    try:
+        return pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{file} is no intact parquet file: {error}. Write or download it again.") from error
+
+
+def _read_json(file: Path) -> list[Any]:
+    line = 1
+    rows = []
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if text.lstrip().startswith("["):
+            return json.loads(text)
+        for content in text.split("\n"):
+            if content.strip():
+                rows.append(json.loads(content))
+            line += 1
+        return rows
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not text in UTF-8: {error}. Convert it.") from error
+    except (ValueError, RecursionError) as error:
+        line += getattr(error, "lineno", 1) - 1
+        raise ValueError(f"{file}, line {line}: no JSON ({error}). Write one object per line, or one list.") from error
