@@ -1,0 +1,154 @@
+from unittest import mock
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_processor, tiny_row
+
+from trl_mm import BDHSConfig, BDHSSampler
+
+
+PROCESSOR = tiny_processor()
+MODEL = tiny_model(scale=5)
+FAST = {"similarity": "lexical", "max_sentence_tokens": 6, "max_answer_tokens": 8}
+
+
+def sampler(**settings):
+    return BDHSSampler(BDHSConfig(**{**FAST, **settings}), PROCESSOR)
+
+
+def rows(count=4):
+    return [tiny_row(seed) for seed in range(count)]
+
+
+def rejected(pairs):
+    return [pair["rejected"][0]["content"] for pair in pairs]
+
+
+def completions(made, texts):
+    """Let the model write the given texts, and record what it was asked."""
+    asked = []
+
+    def complete(model, requests, find_end=None, positions="collapsed"):
+        asked.append(requests)
+        return [texts(len(asked), request) for request in requests]
+
+    return (
+        asked,
+        mock.patch.object(made.sentences, "complete", complete),
+        mock.patch.object(made.answers, "complete", complete),
+    )
+
+
+def test_rows_come_back_in_order_with_rejected_and_provenance():
+    given = rows()
+    pairs = sampler()(MODEL, given)
+    assert [pair["row_id"] for pair in pairs] == [row["row_id"] for row in given]
+    for pair, row in zip(pairs, given, strict=True):
+        assert {name: pair[name] for name in row} == row
+        assert pair["rejected"][0]["role"] == "assistant" and pair["rejected"][0]["content"]
+        assert pair["rejected"] != pair["chosen"]
+        assert pair["bdhs_guided"] and pair["bdhs_attempts"] == 1 and pair["bdhs_similarity"] < 0.97
+
+
+def test_equal_seeds_give_equal_pairs_whatever_the_batch():
+    together = rejected(sampler(batch_size=3)(MODEL, rows()))
+    alone = [rejected(sampler()(MODEL, [row]))[0] for row in rows()]
+    assert together == alone == rejected(sampler()(MODEL, rows()))
+    assert together != rejected(sampler(seed=1)(MODEL, rows()))
+    assert together != rejected(sampler()(MODEL, rows(), 7))
+
+
+def test_each_sentence_is_completed_from_the_original_earlier_ones():
+    """Eq. 7: (masked image, prompt, original earlier sentences, first part) -> rest; the answer is the concatenation."""
+    made = sampler()
+    asked, *patches = completions(made, lambda call, request: " CHANGED.")
+    with patches[0], patches[1]:
+        (pair,) = made(MODEL, [tiny_row(answer="There is a dog.\n\nIt is 3.5 cm tall. Good")])
+    requests = asked[0]
+    assert len(requests) == 3
+    originals = [" There is a dog.\n\n", "It is 3.5 cm tall. ", "Good"]
+    for index, request in enumerate(requests):
+        earlier, sentence = "".join(originals[:index]), originals[index]
+        assert (earlier + sentence).startswith(request.prefix)
+        assert request.prefix.startswith(earlier.rstrip())
+        assert request.prefix == request.prefix.rstrip()
+        assert request.visible is requests[0].visible  # one mask per attempt, shared by all sentences
+    answer = rejected([pair])[0]
+    assert answer.count("CHANGED.") == 3 and ".\n\n" in answer
+
+
+def test_attempts_follow_algorithm_1():
+    """Too similar answers are made again with new masks and cuts; the last attempt is unguided and kept unchecked."""
+    made = sampler(max_attempts=3, mask_threshold=0.5, similarity_threshold=0.9)
+    made.similarity = lambda answers, chosen: [1.0 if "same" in answer else 0.1 for answer in answers]
+
+    def texts(call, request):
+        return (
+            " same."
+            if request.prompt.row["row_id"] == "0" or (call == 1 and request.prompt.row["row_id"] == "1")
+            else " new."
+        )
+
+    asked, *patches = completions(made, texts)
+    with patches[0], patches[1]:
+        pairs = made(MODEL, rows(3))
+    assert [pair["bdhs_attempts"] for pair in pairs] == [3, 2, 1]
+    assert [pair["bdhs_guided"] for pair in pairs] == [False, True, True]
+    assert [{request.prompt.row["row_id"] for request in call} for call in asked] == [
+        {"0", "1", "2"},
+        {"0", "1"},
+        {"0"},
+    ]
+    unguided = asked[2][0]
+    assert unguided.prefix == "" and rejected(pairs)[0] == "same." and pairs[0]["bdhs_similarity"] == 1.0
+    masks = [next(r.visible for r in call if r.prompt.row["row_id"] == "0") for call in asked]
+    assert not torch.equal(masks[0], masks[1]) and not torch.equal(masks[1], masks[2])
+
+
+def test_a_single_attempt_is_guided_and_kept():
+    made = sampler(max_attempts=1)
+    made.similarity = lambda answers, chosen: [1.0] * len(answers)
+    pairs = made(MODEL, rows(2))
+    assert all(pair["bdhs_guided"] and pair["bdhs_attempts"] == 1 for pair in pairs)
+
+
+def test_image_features_are_computed_once_for_all_attempts_and_not_at_all_when_hidden():
+    def encoded(**settings):
+        made = sampler(max_attempts=4, **settings)
+        made.similarity = lambda answers, chosen: [1.0] * len(answers)
+        with mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as features:
+            made(MODEL, rows(3))
+        return features.call_count
+
+    assert encoded(mask_threshold=0.2) == 3
+    assert encoded(mask_threshold=1.0) == 0
+
+
+def test_what_the_image_shows_matters_only_as_far_as_it_is_visible():
+    other = [{**row, "images": tiny_row(50 + index)["images"]} for index, row in enumerate(rows())]
+    hidden, seen = sampler(mask_threshold=1.0), sampler(mask_threshold=0.0)
+    assert rejected(hidden(MODEL, rows())) == rejected(hidden(MODEL, other))
+    assert rejected(seen(MODEL, rows())) != rejected(seen(MODEL, other))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no full stop",
+        "Yes",
+        "3.5",
+        "- one\n- two\n",
+        "这里有一个圆。还有一个方。",
+        "Nice 😀 day! ...",
+        "Dr. No is here.",
+    ],
+)
+def test_awkward_answers_give_an_answer_without_special_tokens(answer):
+    (pair,) = sampler()(MODEL, [tiny_row(answer=answer)])
+    text = rejected([pair])[0]
+    assert isinstance(text, str) and not any(token in text for token in PROCESSOR.tokenizer.all_special_tokens)
+
+
+def test_text_only_rows_need_no_image():
+    (pair,) = sampler()(MODEL, [{**tiny_row(), "images": []}])
+    assert rejected([pair])[0]

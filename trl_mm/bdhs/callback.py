@@ -1,0 +1,83 @@
+"""BDHS inside training, as a callback."""
+
+import time
+
+from transformers import TrainerCallback
+
+from ..data.images import open_image
+from ..data.loading import load_preferences
+from .config import BDHSConfig
+from .dataset import make_pairs
+from .sampler import BDHSSampler
+
+
+class BDHSDataGenerator(TrainerCallback):
+    """
+    Makes the pairs that [`MMDPOTrainer`] trains on from SFT rows (`images`, `prompt`, `chosen`).
+
+    Args:
+        config ([`BDHSConfig`], *optional*):
+            Settings of the sampler.
+        online (`bool`, *optional*, defaults to `True`):
+            Whether pairs are made from the current policy at each step (Online-BDHS), or once before training from the
+            initial policy.
+        save_to (`str`, *optional*):
+            With `online=False`, folder of the pairs. Defaults to `pairs` in the output directory. A folder that a
+            killed run left is gone on with.
+
+    Metrics of each step, next to TRL's: `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows
+    accepted by the similarity gate), `bdhs/similarity` (mean similarity of rejected to chosen), `bdhs/unguided_rate`
+    (share of rows that fell back to the unguided last attempt) and `bdhs/answers_per_second`.
+    """
+
+    needs = ("images", "prompt", "chosen")
+
+    def __init__(self, config=None, *, online=True, save_to=None):
+        self.config = config or BDHSConfig()
+        self.online = online
+        self.save_to = save_to
+        self._sampler = None
+
+    def sampler(self, processor, device=None):
+        """The sampler, made when it is first needed."""
+        if self._sampler is None:
+            self._sampler = BDHSSampler(self.config, processor, device)
+        return self._sampler
+
+    def sample(self, model, processor, rows, step):
+        """
+        Make pairs from the rows of one step.
+
+        Args:
+            model ([`~transformers.PreTrainedModel`]): current policy, unwrapped.
+            processor ([`~transformers.ProcessorMixin`]): its processor.
+            rows (`list[dict]`): SFT rows.
+            step (`int`): optimizer step, so that a row is masked and cut anew in every epoch.
+
+        Returns:
+            `(list[dict], dict[str, float])`: preference rows in the order of the rows, and metrics.
+        """
+        start = time.perf_counter()
+        decoded = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
+        pairs = self.sampler(processor, str(model.device))(model, decoded, step)
+        seconds = time.perf_counter() - start
+        threshold = self.config.similarity_threshold
+        return pairs, {
+            "bdhs/attempts": sum(pair["bdhs_attempts"] for pair in pairs) / len(pairs),
+            "bdhs/acceptance_rate": sum(pair["bdhs_similarity"] < threshold for pair in pairs) / len(pairs),
+            "bdhs/similarity": sum(pair["bdhs_similarity"] for pair in pairs) / len(pairs),
+            "bdhs/unguided_rate": sum(not pair["bdhs_guided"] for pair in pairs) / len(pairs),
+            "bdhs/answers_per_second": len(pairs) / seconds,
+        }
+
+    def make_dataset(self, model, processor, dataset, folder, rank, world_size):
+        """Make pairs from all rows with the initial policy; returns the folder of the shards."""
+        folder = self.save_to or folder
+        source = {"model": model.config.name_or_path, "dataset": dataset._fingerprint}
+        sampler = self.sampler(processor, str(model.device))
+        make_pairs(model, sampler, dataset, folder, source, rank=rank, world_size=world_size)
+        return folder
+
+    def load_dataset(self, folder):
+        """The pairs that [`make_dataset`] made, as a `datasets.Dataset`."""
+        return load_preferences(folder, check_images=False)

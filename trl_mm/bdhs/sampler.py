@@ -1,0 +1,111 @@
+"""Algorithm 1 of arXiv 2407.02477: attempts until the rejected answer differs enough from the chosen one."""
+
+import random
+from dataclasses import dataclass
+
+from ..generation import Completer, Request, SamplingSettings, derived_seed
+from .masking import visible_tokens
+from .reference import cut, find_sentence_end, split_sentences, swap_yes_no
+from .similarity import make_similarity
+
+
+@dataclass
+class Piece:
+    """One sentence of a rejected answer: what is given of it, and what the model is asked to write after it."""
+
+    before: str  # white space between this sentence and the one before
+    first_part: str
+    request: Request
+    rest: str = ""
+
+    @property
+    def text(self):
+        return self.before + self.first_part + (self.rest if self.first_part else self.rest.lstrip())
+
+
+class BDHSSampler:
+    """
+    Bias-Driven Hallucination Sampling (arXiv 2407.02477, Alg. 1): SFT rows in, preference rows out.
+
+    Args:
+        config ([`BDHSConfig`]): settings.
+        processor ([`~transformers.ProcessorMixin`]): processor of the model, with a chat template.
+        device (`str`, *optional*): where an embedding model for the similarity runs.
+
+    Returns, when called with a model, rows (`row_id` and PIL `images` needed) and the training
+    step, the rows in their order with `rejected` added, and the columns
+    `bdhs_attempts` (attempts made), `bdhs_similarity` (of the kept answer to the chosen one) and `bdhs_guided`.
+    """
+
+    def __init__(self, config, processor, device=None):
+        self.config = config
+        self.similarity = make_similarity(config.similarity, device)
+        settings = {"temperature": config.temperature, "top_p": config.top_p, "batch_size": config.batch_size}
+        self.sentences = Completer(processor, SamplingSettings(config.max_sentence_tokens, **settings))
+        self.answers = Completer(processor, SamplingSettings(config.max_answer_tokens, **settings))
+
+    def __call__(self, model, rows, step=0):
+        prompts = self.sentences.prompts(rows)
+        pending, pairs = list(range(len(rows))), {}
+        for attempt in range(1, self.config.max_attempts + 1):
+            last = attempt == self.config.max_attempts
+            guided = not last or attempt == 1  # Alg. 1, line 5: the last of several attempts ignores the reference
+            write = self.guided_answers if guided else self.unguided_answers
+            answers = write(model, [prompts[index] for index in pending], step, attempt)
+            similarities = self.similarity(answers, [prompts[index].answer for index in pending])
+            for index, answer, similarity in zip(pending, answers, similarities, strict=True):
+                if last or similarity < self.config.similarity_threshold:
+                    pairs[index] = as_pair(rows[index], answer, attempt, similarity, guided)
+            pending = [index for index in pending if index not in pairs]
+            if not pending:
+                break
+        return [pairs[index] for index in range(len(rows))]
+
+    def guided_answers(self, model, prompts, *draw):
+        """Complete all sentences of all rows together: they do not depend on one another (eq. 7)."""
+        rows = [self._pieces(prompt, *draw) for prompt in prompts]
+        pieces = [piece for row in rows for piece in row]
+        completions = self.sentences.complete(
+            model, [piece.request for piece in pieces], self._find_end, self.config.positions
+        )
+        for piece, completion in zip(pieces, completions, strict=True):
+            piece.rest = completion.rstrip()
+        return ["".join(piece.text for piece in row).strip() for row in rows]
+
+    def unguided_answers(self, model, prompts, *draw):
+        requests = [Request(prompt, "", *self._draw(prompt, *draw)) for prompt in prompts]
+        return [text.strip() for text in self.answers.complete(model, requests, positions=self.config.positions)]
+
+    def _pieces(self, prompt, *draw):
+        seed, visible = self._draw(prompt, *draw)  # Alg. 1, line 2: one mask per attempt
+        rng = random.Random(derived_seed("cut", *seed))
+        sentences = split_sentences(prompt.answer, self.config.language)
+        pieces, start = [], 0
+        for number, sentence in enumerate(sentences):
+            swapped = swap_yes_no(sentence, self.config.swap_probability, rng)
+            first_part = cut(swapped, rng, self.config.cut_before_first_word)
+            earlier = prompt.answer[:start]
+            space = sentence[: len(sentence) - len(sentence.lstrip())]
+            before = earlier[len(earlier.rstrip()) :] + space
+            prefix = (prompt.lead + earlier + space + first_part).rstrip()
+            pieces.append(Piece(before, first_part, Request(prompt, prefix, (*seed, number), visible)))
+            start += len(sentence)
+        return pieces
+
+    def _draw(self, prompt, step, attempt):
+        seed = (self.config.seed, step, prompt.row["row_id"], attempt)
+        return seed, visible_tokens(prompt.num_image_tokens, self.config.mask_threshold, seed)
+
+    def _find_end(self, text):
+        return find_sentence_end(text, self.config.language)
+
+
+def as_pair(row, rejected, attempts, similarity, guided):
+    """The row with `rejected` and what is known of how it was made."""
+    return {
+        **row,
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "bdhs_attempts": attempts,
+        "bdhs_similarity": round(float(similarity), 6),
+        "bdhs_guided": guided,
+    }
