@@ -1,0 +1,183 @@
+"""`MMDPOTrainer` beside TRL's `DPOTrainer` on the same rows, and with pairs made on the way."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset, Image, List
+from tiny import tiny_model, tiny_processor, tiny_row
+from trl import DPOConfig, DPOTrainer
+
+from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
+
+
+FAST = {"similarity": "lexical", "max_sentence_tokens": 5, "max_answer_tokens": 5}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+def dataset(rows):
+    return Dataset.from_list(rows).cast_column("images", List(Image()))
+
+
+def sft_rows(count=6):
+    return [tiny_row(seed, size=(30 + 10 * seed, 40)) for seed in range(count)]
+
+
+def pairs(count=6):
+    return [
+        {**row, "rejected": [{"role": "assistant", "content": "There is a dog." * (1 + index % 3)}]}
+        for index, row in enumerate(sft_rows(count))
+    ]
+
+
+def arguments(folder, cls=MMDPOConfig, **settings):
+    return cls(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": 2,
+            "max_steps": 4,
+            "learning_rate": 1e-2,
+            "logging_steps": 1,
+            "report_to": "none",
+            "save_strategy": "no",
+            "bf16": False,
+            "use_cpu": True,
+            **settings,
+        }
+    )
+
+
+def losses(trainer):
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])
+def test_losses_are_those_of_trl_step_by_step(checkpoint, tmp_path, loss_type):
+    settings = {"loss_type": loss_type, "max_length": None}
+    ours = MMDPOTrainer(checkpoint, args=arguments(tmp_path, **settings), train_dataset=dataset(pairs()))
+    theirs = DPOTrainer(checkpoint, args=arguments(tmp_path, DPOConfig, **settings), train_dataset=dataset(pairs()))
+    assert losses(ours) == losses(theirs)
+    for name, parameter in ours.model.named_parameters():
+        assert torch.equal(parameter, theirs.model.get_parameter(name)), name
+
+
+def test_a_plain_dpo_config_and_positional_arguments_work(checkpoint, tmp_path):
+    trainer = MMDPOTrainer(
+        checkpoint, None, arguments(tmp_path, DPOConfig, max_length=None, max_steps=1), None, dataset(pairs(2))
+    )
+    assert len(losses(trainer)) == 1
+
+
+def test_text_only_rows_train_beside_image_rows(checkpoint, tmp_path):
+    rows = [{**row, "images": []} if index % 2 else row for index, row in enumerate(pairs())]
+    assert len(losses(MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(rows)))) == 4
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_equal_seeds_give_equal_losses_with_pairs_made_on_the_way(checkpoint, tmp_path, online):
+    def run(name, **settings):
+        generator = BDHSDataGenerator(BDHSConfig(**FAST, **settings), online=online)
+        trainer = MMDPOTrainer(
+            checkpoint, args=arguments(tmp_path / name), train_dataset=dataset(sft_rows()), callbacks=[generator]
+        )
+        return losses(trainer), trainer
+
+    first, trainer = run("first")
+    assert len(first) == 4 and all(loss > 0 for loss in first)
+    assert first == run("second")[0]
+    assert first != run("third", seed=1)[0]
+    if online:
+        names = {"attempts", "acceptance_rate", "similarity", "unguided_rate", "answers_per_second"}
+        assert {f"bdhs/{name}" for name in names} <= set(trainer.state.log_history[0])
+    else:
+        manifest = json.loads((tmp_path / "first" / "pairs" / "manifest.json").read_text())
+        assert manifest["complete"] and manifest["settings"]["bdhs"]["mask_threshold"] == 0.99
+
+
+def test_online_pairs_come_from_the_current_policy(checkpoint, tmp_path):
+    """The same row is answered differently once the policy has moved: later losses depend on earlier updates."""
+    asked = []
+
+    class Recorder(BDHSDataGenerator):
+        def sample(self, model, processor, rows, step):
+            asked.append((step, model.lm_head.weight.detach().clone()))
+            return super().sample(model, processor, rows, step)
+
+    losses(
+        MMDPOTrainer(
+            checkpoint,
+            args=arguments(tmp_path, max_steps=3),
+            train_dataset=dataset(sft_rows()),
+            callbacks=[Recorder(BDHSConfig(**FAST))],
+        )
+    )
+    assert [step for step, _ in asked] == [0, 1, 2]
+    assert not torch.equal(asked[0][1], asked[2][1])
+
+
+def test_evaluation_makes_pairs_as_well(checkpoint, tmp_path):
+    trainer = MMDPOTrainer(
+        checkpoint,
+        args=arguments(tmp_path),
+        train_dataset=dataset(sft_rows()),
+        eval_dataset=dataset(sft_rows(3)),
+        callbacks=[BDHSDataGenerator(BDHSConfig(**FAST))],
+    )
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(torch.log(torch.tensor(2.0)).item())  # policy and reference agree
+    assert metrics["eval_loss"] == trainer.evaluate()["eval_loss"]
+
+
+def test_rows_without_rejected_and_without_generator_name_the_column(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="train dataset.*`rejected` is missing"):
+        MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(sft_rows()))
+
+
+def test_overlong_prompts_are_dropped_and_counted_or_refused_before_training(checkpoint, tmp_path, caplog):
+    rows = pairs(3)
+    rows[1]["prompt"] = [{"role": "user", "content": "Describe the image. " * 40}]
+    settings = {"max_length": 120, "max_steps": 1}
+    trainer = MMDPOTrainer(checkpoint, args=arguments(tmp_path, **settings), train_dataset=dataset(rows))
+    assert trainer.train_dataset["row_id"][:] == ["0", "2"]
+    assert "1 of 3 rows" in caplog.text and "`max_length` (120)" in caplog.text
+    assert len(losses(trainer)) == 1
+    with pytest.raises(ValueError, match="1 of 3 rows.*raise `max_length`"):
+        MMDPOTrainer(checkpoint, args=arguments(tmp_path, overlong="error", **settings), train_dataset=dataset(rows))
+
+
+def test_bad_images_are_refused_or_skipped_before_training(checkpoint, tmp_path):
+    path = tmp_path / "bad.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    rows = pairs(3)
+    stored = dataset(rows).cast_column("images", List(Image(decode=False))).to_list()
+    stored[1]["images"] = [{"path": str(path), "bytes": None}]
+    broken = dataset(stored)
+    with pytest.raises(ValueError, match="bad.png"):
+        MMDPOTrainer(checkpoint, args=arguments(tmp_path / "out"), train_dataset=broken)
+    trainer = MMDPOTrainer(checkpoint, args=arguments(tmp_path / "out", on_bad_image="skip"), train_dataset=broken)
+    assert trainer.train_dataset["row_id"][:] == ["0", "2"]
+    assert "bad.png" in (tmp_path / "out" / "bad_rows.jsonl").read_text()
+
+
+def test_a_tokenizer_is_no_processor(checkpoint, tmp_path):
+    with pytest.raises(TypeError, match="`processing_class` must be the processor"):
+        MMDPOTrainer(
+            checkpoint,
+            args=arguments(tmp_path),
+            train_dataset=dataset(pairs()),
+            processing_class=tiny_processor().tokenizer,
+        )
+
+
+@pytest.mark.parametrize("setting", ["overlong", "on_bad_image"])
+def test_unknown_settings_list_the_known_ones(setting, tmp_path):
+    with pytest.raises(ValueError, match=f"`{setting}` must be one of .*error.*got 'keep'"):
+        arguments(tmp_path, **{setting: "keep"})

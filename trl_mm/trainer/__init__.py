@@ -1,0 +1,1 @@
+"""TRL's trainers for image-text preference data. Samplers reach them as arguments."""

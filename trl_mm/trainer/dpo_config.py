@@ -1,0 +1,45 @@
+"""Settings that `MMDPOTrainer` adds to TRL's."""
+
+from dataclasses import dataclass, field
+
+from trl import DPOConfig
+
+
+@dataclass
+class MMDPOConfig(DPOConfig):
+    """
+    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below.
+
+    Args:
+        max_length (`int`, *optional*, defaults to `4096`):
+            Longest sequence in tokens, image tokens included. TRL's default of 1,024 is shorter than one image of
+            LLaVA-1.6 (1,176 to 2,928 tokens). Answers are cut to fit, prompts and image tokens never.
+        overlong (`str`, *optional*, defaults to `"drop"`):
+            What becomes of rows whose prompt alone does not fit `max_length`: `"drop"` counts and drops them before
+            training, `"error"` refuses the dataset.
+        check_images (`bool`, *optional*, defaults to `True`):
+            Whether to decode every image once before training, as only this shows a truncated file.
+        on_bad_image (`str`, *optional*, defaults to `"error"`):
+            What becomes of rows with a missing or undecodable image: `"error"` refuses the dataset, `"skip"` leaves
+            them out, counts them, and lists them in `bad_rows.jsonl` in the output directory.
+    """
+
+    max_length: int | None = field(
+        default=4096,
+        metadata={"help": "Longest sequence in tokens, image tokens included. Prompts are never cut."},
+    )
+    overlong: str = field(
+        default="drop",
+        metadata={"help": "Rows whose prompt does not fit `max_length`: drop or error.", "choices": ["drop", "error"]},
+    )
+    check_images: bool = field(default=True, metadata={"help": "Whether to decode every image once before training."})
+    on_bad_image: str = field(
+        default="error",
+        metadata={"help": "Rows with a missing or undecodable image: error or skip.", "choices": ["error", "skip"]},
+    )
+
+    def __post_init__(self):
+        for name, known in {"overlong": ("drop", "error"), "on_bad_image": ("error", "skip")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        super().__post_init__()
