@@ -1,0 +1,112 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_mm.eval.chair import chair
+from trl_mm.eval.objects import ObjectVocabulary
+
+
+OBJECTS = ("cat", "dog", "hot dog", "red circle", "green square")
+VOCABULARY = ObjectVocabulary({object_: [] for object_ in OBJECTS} | {"dog": ["puppy"]})
+
+truths = st.sets(st.sampled_from(OBJECTS))
+rows = st.lists(st.tuples(st.lists(st.sampled_from(OBJECTS), max_size=6), truths), min_size=1, max_size=8)
+
+
+def caption(objects):
+    return " ".join(f"There is a {object_}." for object_ in objects)
+
+
+def scores(rows, **options):
+    return chair([caption(objects) for objects, _ in rows], [truth for _, truth in rows], VOCABULARY, **options)
+
+
+def test_counted_by_hand():
+    result = chair(
+        [
+            "A dog and its puppy beside a cat.",  # 3 mentions, of which the cat is not there
+            "A hot dog and a cat, and a cat.",  # 3 mentions, the two cats are not there
+            "A red circle.",  # 1 mention, there; the green square is not named
+            "Nothing to see.",
+        ],
+        [{"dog"}, {"hot dog", "dog"}, {"red circle", "green square"}, {"cat"}],
+        VOCABULARY,
+    )
+    assert result == {
+        "chair_i": 3 / 7,
+        "chair_s": 2 / 4,
+        "recall": 3 / 6,
+        "mentions_per_caption": 7 / 4,
+        "counts": {
+            "mentions": [3, 3, 1, 0],
+            "hallucinated": [1, 2, 0, 0],
+            "any_hallucinated": [1, 1, 0, 0],
+            "annotated": [1, 2, 2, 1],
+            "named": [1, 1, 1, 0],
+        },
+    }
+
+
+def test_prior_share_counts_partners_of_what_is_there():
+    result = chair(
+        [
+            "A red circle and a green square.",  # the square is hallucinated, the partner of the circle
+            "A green square and a dog.",  # the square is hallucinated, but there is no circle; so is the dog
+            "A red circle and a green square.",  # the partner, but really there
+        ],
+        [{"red circle"}, {"cat"}, {"red circle", "green square"}],
+        VOCABULARY,
+        partners={"red circle": "green square"},
+    )
+    assert result["prior_share"] == 1 / 6
+    assert result["counts"]["prior"] == [1, 0, 0]
+    assert result["chair_i"] == 3 / 6
+
+
+def test_no_mentions():
+    result = chair(["Hello."], [{"dog"}], VOCABULARY, partners={})
+    figures = {name: value for name, value in result.items() if name != "counts"}
+    assert figures == dict.fromkeys(["chair_i", "chair_s", "recall", "mentions_per_caption", "prior_share"], 0.0)
+
+
+def test_no_annotated_objects():
+    result = chair(["A dog."], [set()], VOCABULARY)
+    assert (result["chair_i"], result["recall"]) == (1.0, 0.0)
+
+
+@given(st.lists(truths.filter(bool), min_size=1, max_size=8))
+def test_naming_exactly_the_truth(truths):
+    result = scores([(sorted(truth), truth) for truth in truths], partners={"cat": "dog", "dog": "cat"})
+    assert (result["chair_i"], result["chair_s"], result["recall"], result["prior_share"]) == (0, 0, 1, 0)
+
+
+@given(rows, st.randoms())
+def test_order_changes_nothing(rows, random):
+    shuffled = [(random.sample(objects, len(objects)), truth) for objects, truth in random.sample(rows, len(rows))]
+    one, other = scores(rows), scores(shuffled)
+    del one["counts"], other["counts"]
+    assert one == other
+
+
+@given(rows)
+def test_a_hallucination_more_raises_chair(rows):
+    objects, _ = rows[0]
+    before, after = scores([(objects, set()), *rows[1:]]), scores([([*objects, "cat"], set()), *rows[1:]])
+    assert after["chair_i"] >= before["chair_i"]
+    assert sum(after["counts"]["hallucinated"]) == sum(before["counts"]["hallucinated"]) + 1
+    assert after["recall"] == before["recall"]
+
+
+@pytest.mark.parametrize(
+    ("captions", "truths", "partners", "message"),
+    [
+        ([], [], None, "got 0 and 0"),
+        (["A dog."], [], None, "got 1 and 0"),
+        (["A dog."], [{"Dog", "gray circle"}], None, "does not have: Dog, gray circle"),
+        (["A dog."], [{"dog"}], {"dog": "mouse"}, "does not have: mouse"),
+        (["A dog."], [{"dog"}], {"puppy": "dog"}, "does not have: puppy"),
+    ],
+)
+def test_bad_arguments(captions, truths, partners, message):
+    with pytest.raises(ValueError, match=message):
+        chair(captions, truths, VOCABULARY, partners=partners)

@@ -1,0 +1,75 @@
+"""What a model answers to the questions of a benchmark: greedy, in shards that a killed run goes on with."""
+
+from pathlib import Path
+
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from ..data.images import open_image
+from ..data.shards import write_shards
+from ..generation import Completer, Request, SamplingSettings
+
+
+def answer_questions(
+    model,
+    processor,
+    questions,
+    folder,
+    settings,
+    *,
+    max_new_tokens=256,
+    batch_size=32,
+    name="eval",
+    rank=0,
+    world_size=1,
+):
+    """
+    Ask a model about images and keep what it answers.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): the model.
+        processor ([`~transformers.ProcessorMixin`]): its processor.
+        questions (`list[dict]`): rows with `image` (path) and `question`.
+        folder (`str` or `Path`): where the answers are kept; a folder that a killed run left is gone on with.
+        settings (`dict`): what determines the answers besides the questions: model, revision, ...
+        max_new_tokens (`int`, *optional*, defaults to `256`): longest answer in tokens.
+        batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
+        name (`str`, *optional*, defaults to `"eval"`): name on the progress bar.
+        rank (`int`, *optional*, defaults to `0`): this process.
+        world_size (`int`, *optional*, defaults to `1`): number of processes.
+
+    [`read_answers`] reads them once all processes are done.
+    """
+    completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
+    rows = [{"row_id": str(index), **question} for index, question in enumerate(questions)]
+    bar = tqdm(total=len(range(rank, len(rows), world_size)), desc=name, unit="answer", disable=rank != 0)
+
+    def transform(rows):
+        prompts = completer.prompts(
+            [
+                {"images": [open_image(row["image"])], "prompt": [{"role": "user", "content": row["question"]}]}
+                for row in rows
+            ]
+        )
+        answers = completer.complete(model, [Request(prompt) for prompt in prompts])
+        return [{**row, "answer": answer.strip()} for row, answer in zip(rows, answers, strict=True)]
+
+    settings = {**settings, "max_new_tokens": max_new_tokens}
+    try:
+        write_shards(
+            folder,
+            rows,
+            transform,
+            settings,
+            shard_size=4 * batch_size,
+            rank=rank,
+            world_size=world_size,
+            on_shard=lambda shard, num_rows: bar.update(num_rows),
+        )
+    finally:
+        bar.close()
+
+
+def read_answers(folder):
+    """Answers (`list[str]`) of a finished folder of [`answer_questions`], in the order of the questions."""
+    return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet")))["answer"][:]
