@@ -1,0 +1,85 @@
+"""`trl-mm bdhs`: preference pairs from SFT rows, by Bias-Driven Hallucination Sampling."""
+
+from dataclasses import dataclass, field
+
+from ..bdhs.config import BDHSConfig
+from .models import ModelArguments, load_model
+
+
+@dataclass(kw_only=True)
+class BDHSArguments(ModelArguments):
+    """
+    Arguments of `trl-mm bdhs` besides those of [`BDHSConfig`].
+
+    Args:
+        dataset_name (`str`): folder, JSONL, JSON or parquet file, or Hub id of the SFT rows (`images`, `prompt`,
+            `chosen`).
+        output_dir (`str`): folder of the pairs. A folder that a killed run left is gone on with.
+        dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
+        image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
+            missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
+        max_rows (`int`, *optional*): use only the first rows.
+        shard_size (`int`, *optional*, defaults to `256`): source rows per shard; what a kill costs at most.
+    """
+
+    dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the SFT rows."})
+    output_dir: str = field(metadata={"help": "Folder of the pairs."})
+    dataset_split: str = field(default="train", metadata={"help": "Split to read."})
+    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    on_bad_image: str = field(
+        default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
+    )
+    max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
+    shard_size: int = field(default=256, metadata={"help": "Source rows per shard."})
+
+
+def make_parser():
+    from trl import TrlParser
+
+    return TrlParser((BDHSArguments, BDHSConfig), prog="trl-mm bdhs")
+
+
+def main(argv=None):
+    args, config = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    from accelerate import PartialState
+
+    from ..bdhs.dataset import make_pairs
+    from ..bdhs.sampler import BDHSSampler
+    from ..data.loading import load_preferences
+
+    state = PartialState()
+    dataset = load_preferences(
+        args.dataset_name,
+        split=args.dataset_split,
+        image_folder=args.image_folder,
+        needs=("images", "prompt", "chosen"),
+        on_bad_image=args.on_bad_image,
+    )
+    if args.max_rows is not None:
+        dataset = dataset.select(range(min(args.max_rows, len(dataset))))
+    model, processor = load_model(args, state.device)
+    source = {
+        "model": args.model_name_or_path,
+        "model_revision": args.model_revision,
+        "dataset": args.dataset_name,
+        "dataset_split": args.dataset_split,
+    }
+    make_pairs(
+        model,
+        BDHSSampler(config, processor, str(state.device)),
+        dataset,
+        args.output_dir,
+        source,
+        shard_size=args.shard_size,
+        rank=state.process_index,
+        world_size=state.num_processes,
+    )
+    state.wait_for_everyone()
+    if state.is_main_process:
+        print(f"Pairs in {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Model and processor of a command that does not train."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(kw_only=True)
+class ModelArguments:
+    """
+    Which model a command runs.
+
+    Args:
+        model_name_or_path (`str`): id or path of a vision-language model, or of a LoRA adapter for one.
+        model_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit.
+        dtype (`str`, *optional*, defaults to `"auto"`): data type of the weights; `"auto"` is that of the checkpoint.
+        attn_implementation (`str`, *optional*): `"sdpa"`, `"eager"`, `"flash_attention_2"`, ...
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
+        accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
+    """
+
+    model_name_or_path: str = field(metadata={"help": "Id or path of a vision-language model or of an adapter."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    dtype: str = field(default="auto", metadata={"help": "Data type of the weights: auto, bfloat16, float32, ..."})
+    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, ..."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Whether code from the model's repository may run."}
+    )
+    accelerate_config: str | None = field(
+        default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
+    )
+
+
+def load_model(args, device):
+    """
+    Load the model and the processor that [`ModelArguments`] name.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        device (`torch.device` or `str`): where it runs.
+
+    Returns:
+        `(PreTrainedModel, ProcessorMixin)`: the model in eval mode, and its processor.
+
+    Raises:
+        ValueError: the model is no vision-language model.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
+
+    source = {"revision": args.model_revision, "trust_remote_code": args.trust_remote_code}
+    processor = AutoProcessor.from_pretrained(args.model_name_or_path, **source)
+    if not isinstance(processor, ProcessorMixin):
+        raise ValueError(
+            f"`model_name_or_path` ({args.model_name_or_path}) has no image processor, so it is no vision-language "
+            "model. Pass one such as llava-hf/llava-v1.6-vicuna-7b-hf."
+        )
+    model = AutoModelForImageTextToText.from_pretrained(
+        args.model_name_or_path, dtype=args.dtype, attn_implementation=args.attn_implementation, **source
+    )
+    return model.to(device).eval(), processor
