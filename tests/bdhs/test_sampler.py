@@ -59,7 +59,7 @@ def test_equal_seeds_give_equal_pairs_whatever_the_batch():
 
 
 def test_each_sentence_is_completed_from_the_original_earlier_ones():
-    """Eq. 7: (masked image, prompt, original earlier sentences, first part) -> rest; the answer is the concatenation."""
+    """Eq. 7: (masked image, prompt, original earlier sentences, first part) -> rest; joined, the answer."""
     made = sampler()
     asked, *patches = completions(made, lambda call, request: " CHANGED.")
     with patches[0], patches[1]:
@@ -103,6 +103,14 @@ def test_attempts_follow_algorithm_1():
     assert unguided.prefix == "" and rejected(pairs)[0] == "same." and pairs[0]["bdhs_similarity"] == 1.0
     masks = [next(r.visible for r in call if r.prompt.row["row_id"] == "0") for call in asked]
     assert not torch.equal(masks[0], masks[1]) and not torch.equal(masks[1], masks[2])
+
+
+def test_white_space_is_made_again_and_never_kept_as_an_answer():
+    made = sampler(max_attempts=3)
+    asked, *patches = completions(made, lambda call, request: " ")
+    with patches[0], patches[1]:
+        (pair,) = made(MODEL, [tiny_row(answer="Yes.")])
+    assert len(asked) == 3 and pair["rejected"] == pair["chosen"] and pair["bdhs_similarity"] == 1.0
 
 
 def test_a_single_attempt_is_guided_and_kept():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mm.data.images import ImageError, open_image, resolve_image
+from trl_mm.data.images import ImageError, image_size, open_image, resolve_image
 
 
 def encoded(image, format="PNG", **options):
@@ -168,5 +168,64 @@ def test_broken_bytes_give_an_image_or_an_image_error(data, format):
     broken = broken[: data.draw(st.integers(0, len(broken)))]
     try:
         assert open_image(bytes(broken)).mode == "RGB"
+    except ImageError:
+        pass
+
+
+@given(
+    format=st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM"]),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    orientation=st.integers(1, 8),
+)
+def test_the_size_is_that_of_the_opened_image(format, size, orientation):
+    exif = PIL.Image.Exif()
+    exif[PIL.Image.ExifTags.Base.Orientation] = orientation
+    options = {"exif": exif} if format in ("PNG", "JPEG", "WEBP", "TIFF") else {}
+    data = encoded(PIL.Image.new("RGB", size), format, **options)
+    opened = open_image(data)
+    for item in (data, {"bytes": data, "path": None}, PIL.Image.open(io.BytesIO(data))):
+        assert image_size(item) == (opened.height, opened.width)
+
+
+def test_the_size_is_read_from_every_form_and_without_a_pixel(folder, monkeypatch):
+    path = folder / "red.jpg"
+    path.write_bytes(encoded(RED, "JPEG"))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("pixels were decoded"))
+    data = path.read_bytes()
+    for item in (path, str(path), data, {"bytes": None, "path": str(path)}, PIL.Image.open(io.BytesIO(data))):
+        assert image_size(item) == (3, 4)
+
+
+def test_the_orientation_behind_the_pixels_of_a_png_counts():
+    exif = PIL.Image.Exif()
+    exif[PIL.Image.ExifTags.Base.Orientation] = 6
+    data = encoded(RED, exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    late = data[:start] + data[end:-12] + data[start:end] + data[-12:]  # before IEND, which has 12 bytes
+    assert late.index(b"eXIf") > late.index(b"IDAT")
+    assert image_size(late) == (4, 3) and open_image(late).size == (3, 4)
+
+
+def test_a_size_that_cannot_be_read_is_an_image_error_with_a_cure(folder):
+    (folder / "bad.png").write_text("no image")
+    with pytest.raises(ImageError, match="size of image '.*bad.png' cannot be read.*Replace it"):
+        image_size(folder / "bad.png")
+    with pytest.raises(ImageError, match="size of an image of 8 bytes"):
+        image_size(b"no image")
+    with pytest.raises(ImageError, match="does not exist"):
+        image_size(folder / "gone.png")
+
+
+@pytest.mark.filterwarnings("ignore")  # PIL warns of some broken files before it fails
+@given(data=st.data(), format=st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF"]))
+def test_broken_bytes_give_a_size_or_an_image_error(data, format):
+    exif = PIL.Image.Exif()
+    exif[PIL.Image.ExifTags.Base.Orientation] = 6
+    broken = bytearray(encoded(RED, format, exif=exif))
+    for _ in range(data.draw(st.integers(1, 4))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert len(image_size(bytes(broken))) == 2
     except ImageError:
         pass

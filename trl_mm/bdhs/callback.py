@@ -62,9 +62,10 @@ class BDHSDataGenerator(TrainerCallback):
         pairs = self.sampler(processor, str(model.device))(model, decoded, step)
         seconds = time.perf_counter() - start
         threshold = self.config.similarity_threshold
+        accepted = sum(pair["bdhs_guided"] and pair["bdhs_similarity"] < threshold for pair in pairs)
         return pairs, {
             "bdhs/attempts": sum(pair["bdhs_attempts"] for pair in pairs) / len(pairs),
-            "bdhs/acceptance_rate": sum(pair["bdhs_similarity"] < threshold for pair in pairs) / len(pairs),
+            "bdhs/acceptance_rate": accepted / len(pairs),
             "bdhs/similarity": sum(pair["bdhs_similarity"] for pair in pairs) / len(pairs),
             "bdhs/unguided_rate": sum(not pair["bdhs_guided"] for pair in pairs) / len(pairs),
             "bdhs/answers_per_second": len(pairs) / seconds,
@@ -73,7 +74,7 @@ class BDHSDataGenerator(TrainerCallback):
     def make_dataset(self, model, processor, dataset, folder, rank, world_size):
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""
         folder = self.save_to or folder
-        source = {"model": model.config.name_or_path, "dataset": dataset._fingerprint}
+        source = {"model": model.config.name_or_path}
         sampler = self.sampler(processor, str(model.device))
         make_pairs(model, sampler, dataset, folder, source, rank=rank, world_size=world_size)
         return folder

@@ -1,8 +1,9 @@
 """BDHS over a whole dataset: shards that a killed run goes on with. The command and the callback both call this."""
 
+import hashlib
+import json
 import logging
 from collections import Counter
-from dataclasses import asdict
 
 from datasets import Image, List
 from tqdm.auto import tqdm
@@ -23,7 +24,7 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
         sampler ([`BDHSSampler`]): the sampler.
         dataset (`datasets.Dataset`): SFT rows.
         folder (`str` or `Path`): folder of the shards; a folder that a killed run left is gone on with.
-        source (`dict`): what else determines the rows (model, data), for the manifest.
+        source (`dict`): what else determines the pairs (model, ...), for the manifest.
         shard_size (`int`, *optional*, defaults to `256`): source rows per shard.
         rank (`int`, *optional*, defaults to `0`): this process.
         world_size (`int`, *optional*, defaults to `1`): number of processes.
@@ -51,7 +52,10 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
             done = sum(attempts.values())
             bar.set_postfix_str(", ".join(f"attempt {n}: {attempts[n] / done:.0%}" for n in sorted(attempts)))
 
-    settings = {"bdhs": asdict(sampler.config), **source}
+    bdhs = dict(vars(sampler.config))
+    if callable(bdhs["similarity"]):
+        bdhs["similarity"] = getattr(bdhs["similarity"], "__qualname__", type(bdhs["similarity"]).__qualname__)
+    settings = {"bdhs": bdhs, "rows": text_digest(dataset), **source}
     try:
         return write_shards(
             folder,
@@ -65,3 +69,11 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
         )
     finally:
         bar.close()
+
+
+def text_digest(dataset):
+    """Digest of what the rows say, so that a folder is not gone on with after their file was edited."""
+    digest = hashlib.sha256()
+    for batch in dataset.select_columns(["row_id", "prompt", "chosen"]).iter(1000):
+        digest.update(json.dumps(batch, sort_keys=True, default=str).encode())
+    return digest.hexdigest()

@@ -52,6 +52,8 @@ class BDHSSampler:
             guided = not last or attempt == 1  # Alg. 1, line 5: the last of several attempts ignores the reference
             write = self.guided_answers if guided else self.unguided_answers
             answers = write(model, [prompts[index] for index in pending], step, attempt)
+            # White space is no answer: the chosen one in its place fails the gate, or ends as a pair without signal
+            answers = [answer or prompts[index].answer for index, answer in zip(pending, answers, strict=True)]
             similarities = self.similarity(answers, [prompts[index].answer for index in pending])
             for index, answer, similarity in zip(pending, answers, similarities, strict=True):
                 if last or similarity < self.config.similarity_threshold:

@@ -13,7 +13,7 @@ from .launch import run, unknown
 
 
 # Where errors are about what the user wrote, so that their text says enough without a traceback.
-_EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args")
+_EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(unknown("command", command, COMMANDS))
         module, _ = COMMANDS[command]
         run(command, module, arguments)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("TRL_MM_TRACEBACK") == "1" or not _explains_itself(error):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,9 @@ from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 from .rows import message_text
 
 
+_MARK = "\ue000"  # a private character: no template writes or changes it
+
+
 @dataclass(frozen=True)
 class RenderedRow:
     """
@@ -44,21 +47,24 @@ def render(row, processor):
     Raises:
         ValueError: the chat template changes the answer, so that it cannot be found in what the template renders.
     """
-    example = {"prompt": prepare_multimodal_messages(row["prompt"], images=row["images"])}
+    prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
     if not row.get("chosen"):
-        return RenderedRow(apply_chat_template(example, processor)["prompt"])
-    example["completion"] = prepare_multimodal_messages(row["chosen"])
-    rendered = apply_chat_template(example, processor)
-    answer, completion = message_text(row["chosen"][-1]), rendered["completion"]
-    if answer not in completion:
-        answer = answer.strip()  # some templates trim the content
-    if answer not in completion:
-        raise ValueError(
-            f"The chat template changes the answer {answer!r} into {completion!r}, so it cannot be continued. Use a "
-            "chat template that keeps the content of assistant messages."
-        )
-    start = completion.rindex(answer)
-    return RenderedRow(rendered["prompt"], completion[:start], answer, completion[start + len(answer) :])
+        return RenderedRow(apply_chat_template({"prompt": prompt}, processor)["prompt"])
+
+    def rendered(chosen):
+        return apply_chat_template({"prompt": prompt, "completion": prepare_multimodal_messages(chosen)}, processor)
+
+    # A mark shows where the answer stands: an answer such as "s" could also be found in an end token
+    *earlier, last = row["chosen"]
+    lead, _, tail = rendered([*earlier, {**last, "content": _MARK}])["completion"].partition(_MARK)
+    example, text = rendered(row["chosen"]), message_text(last)
+    for answer in (text, text.strip()):  # some templates trim the content
+        if example["completion"] == lead + answer + tail:
+            return RenderedRow(example["prompt"], lead, answer, tail)
+    raise ValueError(
+        f"The chat template changes the answer {text!r} into {example['completion']!r}, so it cannot be continued. "
+        "Use a chat template that keeps the content of assistant messages."
+    )
 
 
 def text_ids(processor, text):

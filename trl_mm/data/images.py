@@ -115,7 +115,8 @@ def _find(path: str, image_folder: str | os.PathLike | None) -> str:
 
 def image_size(item: Any) -> tuple[int, int]:
     """
-    Size of an image as [`open_image`] returns it, read from the head of its file: no pixel is decoded.
+    Size of an image as [`open_image`] returns it. It is read from the head of the file, without decoding a pixel; only
+    a PNG is read to its end, where its orientation may stand.
 
     Args:
         item (`str`, `Path`, `bytes`, `dict` or `PIL.Image.Image`):
@@ -130,12 +131,18 @@ def image_size(item: Any) -> tuple[int, int]:
             If the image is missing or not recognised.
     """
     if isinstance(item, PIL.Image.Image):
-        return item.height, item.width
+        return _shown_size(item)
     stored = resolve_image(item)
+    name = f"image {stored['path']!r}" if stored["path"] else f"an image of {len(stored['bytes'])} bytes"
     source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
     try:
         with PIL.Image.open(source, formats=_FORMATS) as image:
-            turned = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, PIL.Image.DecompressionBombError) as error:
-        raise ImageError(f"The size of image {stored['path'] or 'bytes'} cannot be read: {error}.") from error
+            return _shown_size(image)
+    except Exception as error:  # as in `open_image`
+        raise ImageError(f"The size of {name} cannot be read: {error}. Replace it, or remove the row.") from error
+
+
+def _shown_size(image: PIL.Image.Image) -> tuple[int, int]:
+    # PIL gives the size of a TIFF as it is shown, that of any other file as it is stored.
+    turned = image.format != "TIFF" and image.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return image.size if turned else (image.height, image.width)

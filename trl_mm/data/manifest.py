@@ -134,8 +134,12 @@ def replacing(path: Path, rank: int) -> Iterator[BinaryIO]:
 
 
 def _flat(manifest: dict[str, Any]) -> dict[str, str]:
-    sizes = {key: manifest[key] for key in ("num_source_rows", "shard_size")}
-    return {key: json.dumps(value, sort_keys=True) for key, value in {**manifest["settings"], **sizes}.items()}
+    """Settings by name, those of a group as `group.name`, so that a message names just what differs."""
+    flat = {key: manifest[key] for key in ("num_source_rows", "shard_size")}
+    for key, value in manifest["settings"].items():
+        is_group = isinstance(value, dict) and value
+        flat.update({f"{key}.{name}": item for name, item in value.items()} if is_group else {key: value})
+    return {key: json.dumps(value, sort_keys=True) for key, value in flat.items()}
 
 
 def _version(name: str) -> str | None:

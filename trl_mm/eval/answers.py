@@ -1,5 +1,7 @@
 """What a model answers to the questions of a benchmark: greedy, in shards that a killed run goes on with."""
 
+import hashlib
+import json
 from pathlib import Path
 
 from datasets import Dataset
@@ -54,7 +56,8 @@ def answer_questions(
         answers = completer.complete(model, [Request(prompt) for prompt in prompts])
         return [{**row, "answer": answer.strip()} for row, answer in zip(rows, answers, strict=True)]
 
-    settings = {**settings, "max_new_tokens": max_new_tokens}
+    digest = hashlib.sha256(json.dumps(questions).encode()).hexdigest()
+    settings = {**settings, "max_new_tokens": max_new_tokens, "questions": digest}
     try:
         write_shards(
             folder,

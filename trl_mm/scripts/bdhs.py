@@ -63,6 +63,7 @@ def main(argv=None):
     source = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,
+        "dtype": args.dtype,
         "dataset": args.dataset_name,
         "dataset_split": args.dataset_split,
     }

@@ -90,12 +90,22 @@ def main(argv=None):
 
 
 def bdhs_config(settings):
-    """[`BDHSConfig`] from a mapping; an unknown key is an error that names the nearest known one."""
+    """[`BDHSConfig`] from a mapping, or its JSON; an unknown key is an error that names the nearest known one."""
     import difflib
+    import json
     from dataclasses import fields
 
     from ..bdhs.config import BDHSConfig
 
+    if isinstance(settings, str):  # from the command line
+        try:
+            settings = json.loads(settings)
+        except ValueError as error:
+            raise ValueError(
+                f"`bdhs` ({settings}) is no JSON: {error}. Write '{{\"mask_threshold\": 0.99}}'."
+            ) from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"`bdhs` must be a mapping of settings, got {settings!r}.")
     known = [field.name for field in fields(BDHSConfig)]
     for key in settings:
         if key not in known:

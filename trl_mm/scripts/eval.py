@@ -63,6 +63,7 @@ def main(argv=None):
 
     from accelerate import PartialState
 
+    from ..data.images import resolve_image
     from ..eval.answers import answer_questions, read_answers
     from ..eval.objects import load_annotations
 
@@ -73,8 +74,8 @@ def main(argv=None):
     scores = {}
     for name in args.benchmarks:
         questions = QUESTIONS[name](args, truths)
-        located = [{**q, "image": str(Path(args.image_folder) / q["image"])} for q in questions]
-        source = {"model": args.model_name_or_path, "model_revision": args.model_revision, "benchmark": name}
+        located = [{**q, "image": resolve_image(q["image"], args.image_folder)["path"]} for q in questions]
+        source = {"model": args.model_name_or_path, "model_revision": args.model_revision, "dtype": args.dtype}
         folder = Path(args.output_dir) / name
         answer_questions(
             model,

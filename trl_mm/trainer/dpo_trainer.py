@@ -44,7 +44,8 @@ class MMDPOTrainer(DPOTrainer):
             As in [`~trl.DPOTrainer`].
 
     Raises:
-        ValueError: a row cannot be trained on; the message names file, row and cure.
+        ValueError: a row cannot be trained on (the message names file, row and cure), or `model` is no vision-language
+            model.
         TypeError: `processing_class` is no processor of a vision-language model.
     """
 
@@ -71,6 +72,11 @@ class MMDPOTrainer(DPOTrainer):
             processing_class = AutoProcessor.from_pretrained(
                 model_id, revision=revision, trust_remote_code=args.trust_remote_code
             )
+            if not isinstance(processing_class, ProcessorMixin):
+                raise ValueError(
+                    f"`model` ({model_id}) has no image processor, so it is no vision-language model. Pass one such "
+                    "as llava-hf/llava-v1.6-vicuna-7b-hf; text-only models train with `trl.DPOTrainer`."
+                )
         if not isinstance(processing_class, ProcessorMixin):
             raise TypeError(
                 f"`processing_class` must be the processor of a vision-language model, got "

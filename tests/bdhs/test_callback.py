@@ -1,0 +1,160 @@
+import json
+
+import pytest
+import torch
+from datasets import Dataset, Image, List
+from tiny import tiny_model, tiny_processor, tiny_row
+from transformers import TrainerCallback
+
+from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
+from trl_mm.bdhs.sampler import as_pair
+from trl_mm.data.images import resolve_image
+from trl_mm.data.samplers import PairGenerator
+
+
+PROCESSOR = tiny_processor()
+MODEL = tiny_model(scale=5)
+FAST = {"similarity": "lexical", "max_sentence_tokens": 4, "max_answer_tokens": 6}
+
+
+def generator(online=True, save_to=None, **settings):
+    return BDHSDataGenerator(BDHSConfig(**{**FAST, **settings}), online=online, save_to=save_to)
+
+
+def hand_made(outcomes):
+    """A generator whose sampler gives rows these outcomes: (attempts, similarity, guided)."""
+    made, asked = generator(similarity_threshold=0.9), []
+
+    def sampler(model, rows, step):
+        asked.append((model, rows, step))
+        return [as_pair(row, "A dog.", *outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+
+    made._sampler = sampler
+    return made, asked
+
+
+def dataset(count=5):
+    return Dataset.from_list([tiny_row(seed) for seed in range(count)]).cast_column("images", List(Image()))
+
+
+def test_it_is_a_callback_and_a_pair_generator():
+    for online in (True, False):
+        made = BDHSDataGenerator(online=online)
+        assert isinstance(made, PairGenerator) and isinstance(made, TrainerCallback)
+        assert made.online is online and made.needs == ("images", "prompt", "chosen")
+        assert made.config == BDHSConfig()
+    assert not isinstance(TrainerCallback(), PairGenerator)
+
+
+def test_metrics_are_those_of_the_pairs():
+    made, asked = hand_made([(1, 0.2, True), (2, 0.5, True), (1, 0.8, True), (5, 0.9, False)])
+    rows = [{**tiny_row(seed), "images": [resolve_image(tiny_row(seed)["images"][0])]} for seed in range(4)]
+    pairs, metrics = made.sample(MODEL, PROCESSOR, rows, 7)
+    assert [pair["row_id"] for pair in pairs] == ["0", "1", "2", "3"]
+    assert metrics.pop("bdhs/answers_per_second") > 0
+    assert metrics == pytest.approx(
+        {
+            "bdhs/attempts": 9 / 4,
+            "bdhs/acceptance_rate": 3 / 4,
+            "bdhs/similarity": 2.4 / 4,
+            "bdhs/unguided_rate": 1 / 4,
+        }
+    )
+    ((model, given, step),) = asked
+    assert model is MODEL and step == 7
+    for row, decoded, pair in zip(rows, given, pairs, strict=True):
+        assert "bytes" in row["images"][0], "rows are not modified"
+        assert decoded["images"][0].size == (40, 30) and pair["images"] == decoded["images"]
+
+
+def test_pairs_of_a_step_are_those_of_the_sampler():
+    rows = [tiny_row(seed) for seed in range(3)]
+    pairs, _ = generator().sample(MODEL, PROCESSOR, rows, 3)
+    assert pairs == BDHSSampler(BDHSConfig(**FAST), PROCESSOR)(MODEL, rows, 3)
+    assert pairs != generator().sample(MODEL, PROCESSOR, rows, 4)[0]
+
+
+def test_the_sampler_is_made_once():
+    made = generator()
+    assert made.sampler(PROCESSOR) is made.sampler(PROCESSOR, "cpu")
+
+
+def made_dataset(made, folder, rows=None):
+    return made.make_dataset(MODEL, PROCESSOR, rows or dataset(), folder, 0, 1)
+
+
+def test_pairs_made_before_training_load_as_they_were_made(tmp_path):
+    made = generator(online=False)
+    folder = made_dataset(made, tmp_path / "pairs")
+    assert folder == tmp_path / "pairs"
+    pairs = made.load_dataset(folder)
+    expected = BDHSSampler(BDHSConfig(**FAST), PROCESSOR)(MODEL, [tiny_row(seed) for seed in range(5)])
+    assert pairs["rejected"][:] == [pair["rejected"] for pair in expected]
+    assert pairs[0]["images"][0].tobytes() == tiny_row(0)["images"][0].tobytes()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["settings"]["bdhs"]["max_sentence_tokens"] == 4 and "dataset" in manifest["settings"]
+
+
+def test_save_to_is_honoured(tmp_path):
+    own = tmp_path / "mine"
+    assert made_dataset(generator(online=False, save_to=str(own)), tmp_path / "pairs") == str(own)
+    assert (own / "manifest.json").exists() and not (tmp_path / "pairs").exists()
+
+
+def test_a_killed_run_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr("trl_mm.bdhs.callback.make_pairs", small_shards)
+    made_dataset(generator(online=False), tmp_path / "undisturbed")
+
+    killed = generator(online=False)
+    sampler, calls = killed.sampler(PROCESSOR), []
+
+    class Dying:
+        config = sampler.config
+
+        def __call__(self, model, rows):
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            calls.append(rows)
+            return sampler(model, rows)
+
+    killed._sampler = Dying()
+    with pytest.raises(KeyboardInterrupt):
+        made_dataset(killed, tmp_path / "pairs")
+    calls.pop()  # one of the three shards is left
+    made_dataset(killed, tmp_path / "pairs")
+    assert len(calls) == 2
+    for path in (tmp_path / "undisturbed").iterdir():
+        assert path.read_bytes() == (tmp_path / "pairs" / path.name).read_bytes()
+
+
+def small_shards(*args, **options):
+    from trl_mm.bdhs.dataset import make_pairs
+
+    return make_pairs(*args, shard_size=2, **options)
+
+
+def test_finished_pairs_are_taken_and_those_of_other_rows_refused(tmp_path):
+    made_dataset(generator(online=False), tmp_path)
+    again, _ = hand_made([])
+    again.config, again.online = BDHSConfig(**FAST), False
+    again._sampler.config = again.config  # it would fail if it were asked
+    assert made_dataset(again, tmp_path) == tmp_path
+    with pytest.raises(ValueError, match="made with other settings: `dataset` is"):
+        made_dataset(generator(online=False), tmp_path, dataset(6).select(range(1, 6)))
+
+
+def test_a_function_as_similarity_works(tmp_path):
+    """It tells the manifest no more than its name."""
+    made = generator(online=False, similarity=half)
+    pairs = made.load_dataset(made_dataset(made, tmp_path))
+    assert set(pairs["bdhs_similarity"]) == {0.5}
+    with pytest.raises(ValueError, match="`bdhs.similarity` is .*half.* there and .*other.* here"):
+        made_dataset(generator(online=False, similarity=other), tmp_path)
+
+
+def half(answers, chosen):
+    return [0.5] * len(answers)
+
+
+def other(answers, chosen):
+    return torch.zeros(len(answers)).tolist()

@@ -1,0 +1,108 @@
+import json
+
+import pytest
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trl_mm import BDHSConfig, BDHSSampler, load_preferences
+from trl_mm.scripts.bdhs import main
+
+
+FAST = ["--similarity", "lexical", "--max_sentence_tokens", "4", "--max_answer_tokens", "6", "--dtype", "float32"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    lines = []
+    for index in range(4):
+        tiny_image(index).save(folder / f"{index}.png")
+        lines.append(json.dumps({**tiny_row(index), "images": [f"{index}.png"]}))
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return folder / "rows.jsonl"
+
+
+def run(checkpoint, rows, output, *flags):
+    main(["--model_name_or_path", checkpoint, "--dataset_name", str(rows), "--output_dir", str(output), *FAST, *flags])
+
+
+def test_pairs_are_those_of_the_sampler(checkpoint, rows, tmp_path, capsys):
+    run(checkpoint, rows, tmp_path / "pairs", "--shard_size", "3", "--mask_threshold", "0.5")
+    pairs = load_preferences(tmp_path / "pairs")
+    config = BDHSConfig(similarity="lexical", max_sentence_tokens=4, max_answer_tokens=6, mask_threshold=0.5)
+    source = load_preferences(rows, needs=("images", "prompt", "chosen"))
+    expected = BDHSSampler(config, tiny_processor())(tiny_model(scale=4), list(source))
+    assert pairs["rejected"][:] == [pair["rejected"] for pair in expected]
+    assert pairs["row_id"][:] == ["0", "1", "2", "3"]
+    assert str(tmp_path / "pairs") in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "pairs" / "manifest.json").read_text())
+    assert manifest["settings"]["model"] == checkpoint and manifest["settings"]["dataset"] == str(rows)
+    assert manifest["settings"]["bdhs"]["mask_threshold"] == 0.5 and len(manifest["shards"]) == 2
+
+
+def test_a_recipe_gives_the_settings_and_flags_override_it(checkpoint, rows, tmp_path):
+    recipe = tmp_path / "bdhs.yaml"
+    recipe.write_text("max_rows: 2\nmask_threshold: 0.5\nseed: 3\n")
+    run(checkpoint, rows, tmp_path / "pairs", "--config", str(recipe), "--seed", "4")
+    manifest = json.loads((tmp_path / "pairs" / "manifest.json").read_text())
+    assert manifest["num_rows"] == 2
+    bdhs = manifest["settings"]["bdhs"]
+    assert (bdhs["mask_threshold"], bdhs["seed"]) == (0.5, 4)
+
+
+def test_a_second_run_asks_the_model_nothing(checkpoint, rows, tmp_path, monkeypatch):
+    run(checkpoint, rows, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(BDHSSampler, "__call__", lambda *args: pytest.fail("pairs were made again"))
+    run(checkpoint, rows, tmp_path)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="`bdhs.seed` is 0 there and 1 here"):
+        run(checkpoint, rows, tmp_path, "--seed", "1")
+
+
+def test_rows_with_a_bad_image_are_refused_or_skipped(checkpoint, rows, tmp_path):
+    lines = rows.read_text().splitlines()
+    lines.insert(1, lines[0].replace("0.png", "gone.png"))
+    bad = rows.with_name("bad.jsonl")
+    bad.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"bad.jsonl.*row 1.*gone.png.*does not exist"):
+        run(checkpoint, bad, tmp_path / "pairs")
+    assert not (tmp_path / "pairs").exists()
+    run(checkpoint, bad, tmp_path / "pairs", "--on_bad_image", "skip")
+    assert len(load_preferences(tmp_path / "pairs")) == 4
+    assert "gone.png" in rows.with_name("bad_rows.jsonl").read_text()
+
+
+def test_a_missing_dataset_is_named(checkpoint, tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.jsonl"):
+        run(checkpoint, tmp_path / "gone.jsonl", tmp_path / "pairs")
+
+
+def test_a_text_only_model_is_refused_and_another_named(rows, tmp_path):
+    config = LlamaConfig(
+        vocab_size=360, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "text")
+    tiny_processor.__wrapped__().tokenizer.save_pretrained(tmp_path / "text")  # a new one, of no processor
+    with pytest.raises(ValueError, match="`model_name_or_path`.*no vision-language model. Pass one such as llava-hf/"):
+        run(str(tmp_path / "text"), rows, tmp_path / "pairs")
+
+
+@pytest.mark.parametrize("flags", [["--mask_treshold", "0.5"], ["--max_attempts", "many"]])
+def test_a_flag_that_is_not_known_or_no_number_is_refused(checkpoint, rows, tmp_path, flags, capsys):
+    with pytest.raises((ValueError, SystemExit)) as error:
+        run(checkpoint, rows, tmp_path / "pairs", *flags)
+    assert flags[0].strip("-") in f"{error.value} {capsys.readouterr().err}"
+
+
+def test_a_setting_out_of_range_is_refused(checkpoint, rows, tmp_path):
+    with pytest.raises(ValueError, match=r"`mask_threshold` must be in \[0, 1\], got 2.0"):
+        run(checkpoint, rows, tmp_path / "pairs", "--mask_threshold", "2")

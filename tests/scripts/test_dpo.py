@@ -1,0 +1,153 @@
+import json
+
+import pytest
+from peft import PeftModel
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
+
+from trl_mm import BDHSConfig, MMDPOTrainer
+from trl_mm.scripts.bdhs import main as bdhs
+from trl_mm.scripts.dpo import bdhs_config, main
+
+
+BDHS = {"similarity": "lexical", "max_sentence_tokens": 4, "max_answer_tokens": 4}
+FLAGS = (
+    "--max_steps 2 --per_device_train_batch_size 2 --learning_rate 1e-2 --logging_steps 1 --use_cpu --bf16 false "
+    "--report_to none --save_strategy no --dtype float32 --gradient_checkpointing false"
+).split()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """`sft.jsonl` and, with `rejected`, `pairs.jsonl`, beside the PNG files that they name."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for index in range(4):
+        tiny_image(index).save(folder / f"{index}.png")
+        rows.append({**tiny_row(index), "images": [f"{index}.png"]})
+    pairs = [{**row, "rejected": [{"role": "assistant", "content": "There is a dog."}]} for row in rows]
+    for name, content in (("sft", rows), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)))
+    return folder
+
+
+def run(model, rows, output, *flags):
+    main(["--model_name_or_path", model, "--dataset_name", str(rows), "--output_dir", str(output), *FLAGS, *flags])
+    return json.loads((output / "trainer_state.json").read_text())["log_history"]
+
+
+def change(checkpoint, output):
+    """Largest change of a weight, of the saved model as plain transformers loads it."""
+    before = LlavaNextForConditionalGeneration.from_pretrained(checkpoint)
+    after, info = LlavaNextForConditionalGeneration.from_pretrained(output, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    AutoProcessor.from_pretrained(output)
+    return max(
+        (parameter - after.get_parameter(name)).abs().max().item() for name, parameter in before.named_parameters()
+    )
+
+
+def test_the_aligned_model_is_a_plain_checkpoint(checkpoint, data, tmp_path, capsys):
+    log = run(checkpoint, data / "pairs.jsonl", tmp_path)
+    assert [entry["loss"] for entry in log if "loss" in entry][0] == pytest.approx(0.6931, abs=1e-3)
+    assert change(checkpoint, tmp_path) > 1e-3
+    assert f"Model in {tmp_path}" in capsys.readouterr().out
+
+
+def test_pairs_of_the_bdhs_command_are_trained_on(checkpoint, data, tmp_path):
+    pairs = tmp_path / "pairs"
+    settings = [word for key, value in BDHS.items() for word in (f"--{key}", str(value))]
+    bdhs(
+        ["--model_name_or_path", checkpoint, "--dataset_name", str(data / "sft.jsonl"), "--output_dir", str(pairs)]
+        + settings
+    )
+    assert len(run(checkpoint, pairs, tmp_path / "aligned")) == 3  # two steps and the summary
+    assert change(checkpoint, tmp_path / "aligned") > 1e-3
+
+
+@pytest.mark.parametrize("online", ["true", "false"])
+def test_pairs_are_made_on_the_way(checkpoint, data, tmp_path, online):
+    flags = ["--bdhs", json.dumps(BDHS), "--bdhs_online", online]
+    log = run(checkpoint, data / "sft.jsonl", tmp_path, *flags)
+    assert ("bdhs/attempts" in log[0]) == (online == "true")
+    assert (tmp_path / "pairs" / "manifest.json").exists() == (online == "false")
+    assert change(checkpoint, tmp_path) > 1e-3
+
+
+def test_a_recipe_gives_the_settings_of_bdhs_as_a_mapping(checkpoint, data, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(MMDPOTrainer, "train", lambda self, **options: trained.append(self))
+    recipe = tmp_path / "dpo.yaml"
+    recipe.write_text(json.dumps({"bdhs": BDHS, "beta": 0.3}))
+    run(checkpoint, data / "sft.jsonl", tmp_path / "aligned", "--config", str(recipe))
+    (trainer,) = trained
+    assert trainer.args.beta == 0.3 and trainer.pair_generator.config == BDHSConfig(**BDHS)
+
+
+def test_lora_leaves_an_adapter(checkpoint, data, tmp_path):
+    lora = "--use_peft --lora_r 2 --lora_target_modules q_proj v_proj".split()
+    run(checkpoint, data / "sft.jsonl", tmp_path, "--bdhs", json.dumps(BDHS), *lora)
+    assert not (tmp_path / "model.safetensors").exists()
+    adapter = PeftModel.from_pretrained(LlavaNextForConditionalGeneration.from_pretrained(checkpoint), tmp_path)
+    trained = {name: value for name, value in adapter.named_parameters() if "lora_B" in name}
+    assert trained and all(value.abs().max() > 0 for value in trained.values())  # zero at the start
+
+
+def test_a_split_is_evaluated_on(checkpoint, data, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("train", "test"):
+        (folder / f"{name}.jsonl").write_text((data / "pairs.jsonl").read_text())
+    flags = ["--image_folder", str(data), "--dataset_test_split", "test", "--eval_strategy", "steps"]
+    log = run(checkpoint, folder, tmp_path / "aligned", *flags, "--eval_steps", "1")
+    assert len([entry for entry in log if "eval_loss" in entry]) == 2
+
+
+def test_a_missing_dataset_is_named(checkpoint, tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.jsonl"):
+        run(checkpoint, tmp_path / "gone.jsonl", tmp_path / "out")
+
+
+def test_rows_without_rejected_need_bdhs(checkpoint, data, tmp_path):
+    with pytest.raises(ValueError, match=r"sft.jsonl.*row 0.*`rejected` is missing"):
+        run(checkpoint, data / "sft.jsonl", tmp_path / "out")
+
+
+def test_a_text_only_model_is_refused_and_another_named(data, tmp_path):
+    config = LlamaConfig(
+        vocab_size=360, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "text")
+    tiny_processor.__wrapped__().tokenizer.save_pretrained(tmp_path / "text")  # a new one, of no processor
+    with pytest.raises(ValueError, match="no vision-language model. Pass one such as llava-hf/"):
+        run(str(tmp_path / "text"), data / "pairs.jsonl", tmp_path / "out")
+
+
+def test_an_unknown_setting_of_bdhs_names_the_nearest(checkpoint, data, tmp_path):
+    with pytest.raises(ValueError, match="no setting 'mask_treshold'. Did you mean `mask_threshold`. Known: .*seed"):
+        run(checkpoint, data / "sft.jsonl", tmp_path / "out", "--bdhs", '{"mask_treshold": 0.5}')
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_settings_of_bdhs_come_as_mapping_or_json():
+    assert bdhs_config({"seed": 3}) == bdhs_config('{"seed": 3}')
+    assert bdhs_config({}).mask_threshold == 0.99
+    with pytest.raises(ValueError, match=r"no setting 'colour'\. Known"):
+        bdhs_config({"colour": 1})
+    with pytest.raises(ValueError, match="`bdhs` .seed=3. is no JSON.*Write"):
+        bdhs_config("seed=3")
+    with pytest.raises(ValueError, match="must be a mapping"):
+        bdhs_config("[1]")
+
+
+def test_an_unknown_flag_is_refused(checkpoint, data, tmp_path):
+    with pytest.raises(ValueError, match="--betta"):
+        run(checkpoint, data / "pairs.jsonl", tmp_path / "out", "--betta", "0.1")

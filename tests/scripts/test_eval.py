@@ -1,0 +1,156 @@
+import json
+
+import pytest
+from tiny import tiny_image, tiny_model, tiny_processor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trl_mm.data.images import open_image
+from trl_mm.eval.answers import read_answers
+from trl_mm.eval.chair import chair
+from trl_mm.eval.compare import compare
+from trl_mm.eval.intervals import bootstrap_ratio
+from trl_mm.eval.objects import ObjectVocabulary
+from trl_mm.eval.pope import pope_scores
+from trl_mm.generation import Completer, Request, SamplingSettings
+from trl_mm.scripts.eval import main
+
+
+OBJECTS = ("red circle", "green square", "dog", "cat")
+TRUTHS = {"a.png": {"red circle", "dog"}, "b.png": {"green square"}, "c.png": {"dog", "cat"}}
+CAPTIONS = ["There is a red circle. There is a cat.", "There is a green square.", "A dog and a dog."]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=8).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "images").mkdir()
+    for index, name in enumerate(TRUTHS):
+        tiny_image(index, (30 + 10 * index, 40)).save(folder / "images" / name)
+    content = {
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(TRUTHS)],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(OBJECTS)],
+        "annotations": [
+            {"id": f"{index} {name}", "image_id": index, "category_id": OBJECTS.index(name)}
+            for index, names in enumerate(TRUTHS.values())
+            for name in sorted(names)
+        ],
+    }
+    (folder / "test.json").write_text(json.dumps(content))
+    (folder / "objects.txt").write_text("".join(f"{name}\n" for name in OBJECTS))
+    (folder / "partners.json").write_text(json.dumps({"red circle": "cat", "green square": "dog"}))
+    return folder
+
+
+def run(checkpoint, world, output, *flags, annotations="test.json"):
+    main(
+        ["--model_name_or_path", checkpoint, "--annotations", str(world / annotations), "--output_dir", str(output)]
+        + ["--image_folder", str(world / "images"), "--vocabulary", str(world / "objects.txt")]
+        + ["--dtype", "float32", "--max_new_tokens", "5", "--pope_questions_per_image", "2", *flags]
+    )
+    return json.loads((output / "scores.json").read_text())
+
+
+def test_answers_are_greedy_ones_to_the_images(checkpoint, world, tmp_path, capsys):
+    scores = run(checkpoint, world, tmp_path, "--caption_prompt", "What is in it?")
+    completer = Completer(tiny_processor(), SamplingSettings(5, temperature=0.0))
+    rows = [
+        {"images": [open_image(world / "images" / name)], "prompt": [{"role": "user", "content": "What is in it?"}]}
+        for name in TRUTHS
+    ]
+    expected = completer.complete(tiny_model(scale=8), [Request(prompt) for prompt in completer.prompts(rows)])
+    assert read_answers(tmp_path / "chair") == [text.strip() for text in expected]
+    assert len(read_answers(tmp_path / "pope")) == 3 * 3 * 2
+    assert set(scores) == {"chair", "pope"} and set(scores["pope"]) == {"random", "popular", "adversarial"}
+    shown = capsys.readouterr().out
+    assert "POPE adversarial accuracy" in shown and "chair_i" in shown and str(tmp_path / "scores.json") in shown
+    assert compare({"a": [scores]}, first="a", second="a")["difference"]["pope_accuracy"] == (0.0, 0.0)
+
+
+def test_scores_are_those_of_the_answers(checkpoint, world, tmp_path, monkeypatch):
+    """The model says what this test wants, so every figure is known."""
+    said = {}
+
+    def complete(self, model, requests):
+        questions = [request.prompt.row["prompt"][0]["content"] for request in requests]
+        if questions[0] == "Describe the image.":
+            return CAPTIONS
+        said.update(dict.fromkeys(questions))
+        return [" Yes, it is." if "dog" in question else "No." for question in questions]
+
+    monkeypatch.setattr(Completer, "complete", complete)
+    scores = run(checkpoint, world, tmp_path, "--partners", str(world / "partners.json"), "--seed", "3")
+    found, intervals = scores["chair"], scores["chair"].pop("intervals")
+    vocabulary = ObjectVocabulary({name: [] for name in OBJECTS})
+    partners = {"red circle": "cat", "green square": "dog"}
+    assert found == chair(CAPTIONS, list(TRUTHS.values()), vocabulary, partners=partners)
+    assert (found["chair_i"], found["prior_share"], found["recall"]) == (1 / 5, 1 / 5, 3 / 5)
+    counts = found["counts"]
+    assert intervals["chair_i"] == list(bootstrap_ratio(counts["hallucinated"], counts["mentions"], seed=3))
+    assert set(intervals) == {"chair_i", "chair_s", "recall"}
+    assert any("dog" in question for question in said) and any("dog" not in question for question in said)
+    for result in scores["pope"].values():
+        images = result.pop("images")
+        assert len(images) == 6 and set(images) == set(TRUTHS)
+        labels = ["yes", "no"] * 3
+        judged = zip(result["correct"], labels, strict=True)
+        answers = ["yes" if right == (label == "yes") else "no" for right, label in judged]
+        assert result == pope_scores(answers, labels)
+
+
+def test_a_second_run_asks_the_model_nothing(checkpoint, world, tmp_path, monkeypatch):
+    first = run(checkpoint, world, tmp_path)
+    monkeypatch.setattr(Completer, "complete", lambda *args: pytest.fail("the model was asked again"))
+    assert run(checkpoint, world, tmp_path) == first
+    with pytest.raises(ValueError, match="made with other settings: `questions`"):
+        run(checkpoint, world, tmp_path, "--caption_prompt", "What is in it?")
+
+
+def test_one_benchmark_on_the_first_images(checkpoint, world, tmp_path):
+    scores = run(checkpoint, world, tmp_path, "--benchmarks", "chair", "--max_images", "2")
+    assert set(scores) == {"chair"} and len(scores["chair"]["counts"]["mentions"]) == 2
+    assert not (tmp_path / "pope").exists()
+
+
+def test_published_questions_are_read_from_a_file(checkpoint, world, tmp_path):
+    lines = [
+        {"question_id": index, "image": name, "text": f"Is there a dog in the image {index}?", "label": label}
+        for index, (name, label) in enumerate([("c.png", "yes"), ("b.png", "no")])
+    ]
+    (tmp_path / "pope.json").write_text("\n".join(map(json.dumps, lines)))
+    flags = ["--benchmarks", "pope", "--pope_file", str(tmp_path / "pope.json")]
+    (result,) = run(checkpoint, world, tmp_path / "out", *flags)["pope"].values()
+    assert result["images"] == ["c.png", "b.png"] and len(result["correct"]) == 2
+
+
+def test_missing_annotations_are_named(checkpoint, world, tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.json.*COCO-style"):
+        run(checkpoint, world, tmp_path, annotations="gone.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("gone.png", "gone.png.*does not exist"), ("../test.json", "leaves the image folder")]
+)
+def test_an_image_that_is_missing_or_elsewhere_is_named(checkpoint, world, tmp_path, name, error):
+    content = json.loads((world / "test.json").read_text())
+    content["images"][1]["file_name"] = name
+    (world / "changed.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=error):
+        run(checkpoint, world, tmp_path, annotations="changed.json")
+
+
+def test_a_text_only_model_is_refused_and_another_named(world, tmp_path):
+    config = LlamaConfig(
+        vocab_size=360, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "text")
+    tiny_processor.__wrapped__().tokenizer.save_pretrained(tmp_path / "text")  # a new one, of no processor
+    with pytest.raises(ValueError, match="no vision-language model. Pass one such as llava-hf/"):
+        run(str(tmp_path / "text"), world, tmp_path / "out")

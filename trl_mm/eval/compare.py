@@ -1,0 +1,64 @@
+"""Models side by side on the same images, over one or several training seeds."""
+
+from .intervals import bootstrap_ratio, paired_difference, ratio
+
+
+def metric_parts(scores):
+    """
+    What each metric divides by what, per image.
+
+    Args:
+        scores (`dict`): scores of one model, as `trl-mm eval` writes them.
+
+    Returns:
+        `dict[str, (list[int], list[int])]`: for each metric the counts above and below the line, one per image.
+    """
+    parts = {}
+    if "chair" in scores:
+        counts = scores["chair"]["counts"]
+        parts["chair_i"] = counts["hallucinated"], counts["mentions"]
+        parts["chair_s"] = counts["any_hallucinated"], [1] * len(counts["mentions"])
+        parts["recall"] = counts["named"], counts["annotated"]
+        if "prior" in counts:
+            parts["prior_share"] = counts["prior"], counts["mentions"]
+    if "pope" in scores:
+        correct, asked = {}, {}
+        for result in scores["pope"].values():
+            for image, right in zip(result["images"], result["correct"], strict=True):
+                correct[image] = correct.get(image, 0) + right
+                asked[image] = asked.get(image, 0) + 1
+        parts["pope_accuracy"] = list(correct.values()), list(asked.values())
+    return parts
+
+
+def compare(models, *, first, second, seed=0):
+    """
+    Means over seeds with intervals, and the difference of two models on the same images.
+
+    Args:
+        models (`dict[str, list[dict]]`): for each model the scores of its training seeds.
+        first (`str`): model that is compared.
+        second (`str`): model that it is compared with.
+        seed (`int`, *optional*, defaults to `0`): seed of the bootstrap.
+
+    Returns:
+        `dict`: for each model, its metrics (means over seeds, shares in [0, 1]) and their 95 % `intervals`; under
+        `"difference"`, for each metric the 95 % interval of `first` minus `second`.
+    """
+    parts = {name: _stack([metric_parts(scores) for scores in seeds]) for name, seeds in models.items()}
+    result = {
+        name: {
+            **{metric: ratio(*counts) for metric, counts in metrics.items()},
+            "intervals": {metric: bootstrap_ratio(*counts, seed=seed) for metric, counts in metrics.items()},
+        }
+        for name, metrics in parts.items()
+    }
+    result["difference"] = {
+        metric: paired_difference(counts, parts[second][metric], seed=seed) for metric, counts in parts[first].items()
+    }
+    return result
+
+
+def _stack(seeds):
+    """Counts of shape `(num_seeds, num_images)`, above and below the line, for each metric."""
+    return {name: tuple([part[name][side] for part in seeds] for side in (0, 1)) for name in seeds[0]}
