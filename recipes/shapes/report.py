@@ -18,12 +18,15 @@ HEADERS = {
     "pope_accuracy": "POPE accuracy",
     "prior_share": "CHAIR_i by the prior",
 }
-EXPLANATION = """CHAIR_i is the share of named objects that are not in the image, CHAIR_s the share of captions with
-at least one of them, recall the share of the objects in the image that are named. "By the prior" is the part of
-CHAIR_i that names the partner which text puts beside something that is there. Base: SFT only. Control: SFT goes on
-with the chosen answers of the same pairs, for as many steps. Aligned: DPO on BDHS pairs.
-
-Figures are means over seeds on test images that no model has seen, with 95 % bootstrap intervals."""
+EXPLANATION = (
+    "CHAIR_i is the share of named objects that are not in the image, CHAIR_s the share of captions with at least one "
+    'of them, recall the share of the objects in the image that are named. "By the prior" is the part of CHAIR_i '
+    "that names the partner which text puts beside something that is there. POPE asks for yes or no about single "
+    "objects.\n\n"
+    "Base: SFT only. Control: SFT goes on with the chosen answers of the same pairs, for as many steps. Aligned: DPO "
+    "on BDHS pairs. Figures are means over seeds on test images that no model has seen, with 95 % bootstrap "
+    "intervals; differences are intervals of the same kind, in percentage points."
+)
 
 
 def write_report(runs, seeds, models, shown=12):

@@ -13,20 +13,20 @@ from trl_mm.eval.compare import compare
 SETTINGS = {
     "as the recipes": ((), ()),
     "without the SFT term": ((), ("--loss_type", "sigmoid", "--loss_weights", "1.0")),
-    "learning rate 5e-6": ((), ("--learning_rate", "5e-6")),
-    "learning rate 5e-5": ((), ("--learning_rate", "5e-5")),
+    "learning rate 2e-5": ((), ("--learning_rate", "2e-5")),
+    "learning rate 8e-5": ((), ("--learning_rate", "8e-5")),
     "beta 0.5": ((), ("--beta", "0.5")),
     "threshold 0.6": (("--mask_threshold", "0.6"), ()),
-    "positions original, threshold 0.6": (("--mask_threshold", "0.6", "--positions", "original"), ()),
+    "threshold 0.6, positions original": (("--mask_threshold", "0.6", "--positions", "original"), ()),
 }
-CONTROLS = {"control, learning rate 1e-4": "1e-4", "control, learning rate 5e-4": "5e-4"}
+CONTROLS = {"control, learning rate 1e-4": "1e-4", "control, learning rate 4e-4": "4e-4"}
 
 
 def study(runs, seeds):
-    """Sweep on the validation images of the first seed; then base, control and aligned on the test images."""
-    sweep(runs, seeds[0])
+    """Base, control and aligned on the test images over all seeds; then a sweep on validation images of the first."""
     run_steps([step for seed in seeds for step in quickstart_steps(runs / f"seed{seed}", seed)])
     write_report(runs, seeds, MODELS)
+    sweep(runs, seeds[0])
 
 
 def sweep(runs, seed):
