@@ -170,6 +170,16 @@ def test_generation_leaves_modes_as_they_were_and_uses_the_cache_under_checkpoin
     assert max(lengths) > 10 and min(lengths) == 1
 
 
+def test_settings_of_the_model_do_not_change_what_is_sampled():
+    model = tiny_model(scale=8)
+    requests = [Request(prompt, seed=(1,)) for prompt in completer().prompts(rows())]
+    expected = completer(temperature=1.0).complete(model, requests)
+    model.generation_config.update(num_beams=2, repetition_penalty=5.0, temperature=0.1, no_repeat_ngram_size=1)
+    own = model.generation_config
+    assert completer(temperature=1.0).complete(model, requests) == expected
+    assert model.generation_config is own
+
+
 def test_models_that_cannot_hide_image_tokens_are_named():
     (prompt,) = completer().prompts(rows(SIZES[:1]))
     model = tiny_model()

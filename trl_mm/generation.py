@@ -4,7 +4,7 @@ What is unusual in it:
 - Image tokens that are hidden from the model are dropped, not masked. A key that no query may attend to has no effect
   on any output that is used, so the logits are the same and the prompt is up to a hundred times shorter.
 - Sampling is seeded per request, by inverting the cumulative distribution with one uniform number a step, so that what
-  a row is answered does not depend on the other rows of its batch.
+  a row is answered does not depend on the other rows of its batch, but for rounding.
 """
 
 import contextlib
@@ -105,13 +105,17 @@ def derived_seed(*parts):
 
 @contextlib.contextmanager
 def generating(model):
-    """No gradients, no dropout and, with the modules in eval mode, no gradient checkpointing: the cache stays on."""
+    """No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing."""
     training = [module for module in model.modules() if module.training]
     model.eval()
+    # `generate` fills what a call leaves open from here: penalties or beams would not sample from the model
+    holder = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own, holder.generation_config = holder.generation_config, GenerationConfig()
     try:
         with torch.no_grad():
             yield
     finally:
+        holder.generation_config = own
         for module in training:
             module.training = True
 
@@ -193,11 +197,14 @@ class Completer:
         texts = [""] * len(requests)
         lengths = [self._length(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: lengths[index])
+        config = self._generation_config(model)
         with generating(model):
             for start in range(0, len(order), self.settings.batch_size):
                 indices = order[start : start + self.settings.batch_size]
                 batch = [requests[index] for index in indices]
-                for index, text in zip(indices, self._complete(model, batch, find_end, positions), strict=True):
+                for index, text in zip(
+                    indices, self._complete(model, batch, config, find_end, positions), strict=True
+                ):
                     texts[index] = text
         return texts
 
@@ -205,7 +212,7 @@ class Completer:
         visible = request.prompt.num_image_tokens if request.visible is None else int(request.visible.sum())
         return len(request.prompt.ids) - request.prompt.num_image_tokens + visible + len(request.prefix) // 4
 
-    def _complete(self, model, batch, find_end, positions):
+    def _complete(self, model, batch, config, find_end, positions):
         prefixes = [text_ids(self.processor, request.prefix) for request in batch]
         if all(request.visible is None for request in batch):
             inputs, contexts = self._all_visible(batch, prefixes)
@@ -221,7 +228,7 @@ class Completer:
 
         sequences = model.generate(
             **inputs,
-            generation_config=self._generation_config(model),
+            generation_config=config,
             logits_processor=LogitsProcessorList(self._sampling(batch)),
             stopping_criteria=StoppingCriteriaList([StopWhere(find_end, new_texts)] if find_end else []),
         )

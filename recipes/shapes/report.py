@@ -25,7 +25,7 @@ EXPLANATION = (
     "objects.\n\n"
     "Base: SFT only. Control: SFT goes on with the chosen answers of the same pairs, for as many steps. Aligned: DPO "
     "on BDHS pairs. Figures are means over seeds on test images that no model has seen, with 95 % bootstrap "
-    "intervals; differences are intervals of the same kind, in percentage points."
+    "intervals; differences are intervals of the same kind, in percentage points. Each seed has a world of its own."
 )
 
 
@@ -66,7 +66,7 @@ def write_report(runs, seeds, models, shown=12):
 def make_page(runs, seeds, models, results, rows, shown):
     page = Page(
         "Shapes: does BDHS make a model hallucinate less?",
-        f"{results['test_images']} unseen images, training seeds {', '.join(map(str, seeds))}",
+        f"{results['test_images']} unseen images per seed, seeds {', '.join(map(str, seeds))}",
     )
     page.table(["model", *HEADERS.values()], rows, highlight=[len(models) - 1])
     page.text(EXPLANATION)

@@ -5,6 +5,7 @@ python recipes/shapes/run.py --study    several seeds and settings
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def command(name, *flags):
 
 
 def config(name):
-    return ["--config", str(HERE.relative_to(Path.cwd()) / f"{name}.yaml")]
+    return ["--config", os.path.relpath(HERE / f"{name}.yaml")]
 
 
 def sources(*names):

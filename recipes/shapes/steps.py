@@ -58,7 +58,7 @@ class Step:
 
 
 def run_steps(steps):
-    """Run the steps that are not done, saying which, how long they took, and about how much is left."""
+    """Run the steps that are not done, saying which and how long they took; each shows its own time left."""
     start = time.monotonic()
     for number, step in enumerate(steps, 1):
         if step.is_done():

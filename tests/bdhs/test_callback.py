@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
 from trl_mm.bdhs.sampler import as_pair
 from trl_mm.data.images import resolve_image
+from trl_mm.data.loading import load_preferences
 from trl_mm.data.samplers import PairGenerator
 
 
@@ -87,12 +88,12 @@ def test_pairs_made_before_training_load_as_they_were_made(tmp_path):
     made = generator(online=False)
     folder = made_dataset(made, tmp_path / "pairs")
     assert folder == tmp_path / "pairs"
-    pairs = made.load_dataset(folder)
+    pairs = load_preferences(folder)
     expected = BDHSSampler(BDHSConfig(**FAST), PROCESSOR)(MODEL, [tiny_row(seed) for seed in range(5)])
     assert pairs["rejected"][:] == [pair["rejected"] for pair in expected]
     assert pairs[0]["images"][0].tobytes() == tiny_row(0)["images"][0].tobytes()
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["settings"]["bdhs"]["max_sentence_tokens"] == 4 and "dataset" in manifest["settings"]
+    assert manifest["settings"]["bdhs"]["max_sentence_tokens"] == 4 and "weights" in manifest["settings"]
 
 
 def test_save_to_is_honoured(tmp_path):
@@ -139,14 +140,14 @@ def test_finished_pairs_are_taken_and_those_of_other_rows_refused(tmp_path):
     again.config, again.online = BDHSConfig(**FAST), False
     again._sampler.config = again.config  # it would fail if it were asked
     assert made_dataset(again, tmp_path) == tmp_path
-    with pytest.raises(ValueError, match="made with other settings: `dataset` is"):
+    with pytest.raises(ValueError, match="made with other settings: `rows` is"):
         made_dataset(generator(online=False), tmp_path, dataset(6).select(range(1, 6)))
 
 
 def test_a_function_as_similarity_works(tmp_path):
     """It tells the manifest no more than its name."""
     made = generator(online=False, similarity=half)
-    pairs = made.load_dataset(made_dataset(made, tmp_path))
+    pairs = load_preferences(made_dataset(made, tmp_path))
     assert set(pairs["bdhs_similarity"]) == {0.5}
     with pytest.raises(ValueError, match="`bdhs.similarity` is .*half.* there and .*other.* here"):
         made_dataset(generator(online=False, similarity=other), tmp_path)

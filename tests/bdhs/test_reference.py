@@ -28,6 +28,7 @@ def test_sentences_joined_give_back_the_text(text):
         ("no full stop", ["no full stop"]),
         ("Yes", ["Yes"]),
         ("Nice 😀! Good.", ["Nice 😀! ", "Good."]),
+        ("1. A dog. It runs.\n2. A cat.", ["1. A dog. It runs.\n", "2. A cat."]),
     ],
 )
 def test_known_splits(text, expected):
@@ -46,6 +47,7 @@ def test_known_splits(text, expected):
         ("", None),
         ("  \n", None),
         (" What? Yes", " What?"),
+        ("\n2. A dog. Then", "\n2. A dog."),
     ],
 )
 def test_end_of_the_first_sentence(text, first):

@@ -78,7 +78,7 @@ def test_rows_with_a_bad_image_are_refused_or_skipped(checkpoint, rows, tmp_path
     assert not (tmp_path / "pairs").exists()
     run(checkpoint, bad, tmp_path / "pairs", "--on_bad_image", "skip")
     assert len(load_preferences(tmp_path / "pairs")) == 4
-    assert "gone.png" in rows.with_name("bad_rows.jsonl").read_text()
+    assert "gone.png" in (tmp_path / "pairs" / "bad_rows.jsonl").read_text()
 
 
 def test_a_missing_dataset_is_named(checkpoint, tmp_path):

@@ -94,10 +94,11 @@ def test_scores_are_those_of_the_answers(checkpoint, world, tmp_path, monkeypatc
     assert (found["chair_i"], found["prior_share"], found["recall"]) == (1 / 5, 1 / 5, 3 / 5)
     counts = found["counts"]
     assert intervals["chair_i"] == list(bootstrap_ratio(counts["hallucinated"], counts["mentions"], seed=3))
-    assert set(intervals) == {"chair_i", "chair_s", "recall"}
+    assert set(intervals) == {"chair_i", "chair_s", "recall", "prior_share"}
     assert any("dog" in question for question in said) and any("dog" not in question for question in said)
     for result in scores["pope"].values():
-        images = result.pop("images")
+        images, (low, high) = result.pop("images"), result.pop("intervals")["accuracy"]
+        assert 0 <= low <= result["accuracy"] <= high <= 1
         assert len(images) == 6 and set(images) == set(TRUTHS)
         labels = ["yes", "no"] * 3
         judged = zip(result["correct"], labels, strict=True)
@@ -154,3 +155,20 @@ def test_a_text_only_model_is_refused_and_another_named(world, tmp_path):
     tiny_processor.__wrapped__().tokenizer.save_pretrained(tmp_path / "text")  # a new one, of no processor
     with pytest.raises(ValueError, match="no vision-language model. Pass one such as llava-hf/"):
         run(str(tmp_path / "text"), world, tmp_path / "out")
+
+
+def test_answers_of_other_weights_are_not_served_again(world, tmp_path):
+    model = tmp_path / "model"
+    tiny_processor().save_pretrained(model)
+    tiny_model(seed=0).save_pretrained(model)
+    run(str(model), world, tmp_path / "out")
+    tiny_model(seed=1).save_pretrained(model)
+    with pytest.raises(ValueError, match="made with other settings: `weights`"):
+        run(str(model), world, tmp_path / "out")
+
+
+def test_an_unknown_benchmark_lists_the_known_ones(checkpoint, world, tmp_path):
+    recipe = tmp_path / "eval.yaml"
+    recipe.write_text("benchmarks: [chiar]\n")
+    with pytest.raises(ValueError, match="'chiar'. Known: chair, pope"):
+        run(checkpoint, world, tmp_path, "--config", str(recipe))

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from datasets import Dataset, Image, List
+from peft import LoraConfig
 from tiny import tiny_model, tiny_processor, tiny_row
 from trl import DPOConfig, DPOTrainer
 
@@ -62,7 +63,9 @@ def losses(trainer):
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])
 def test_losses_are_those_of_trl_step_by_step(checkpoint, tmp_path, loss_type):
     settings = {"loss_type": loss_type, "max_length": None}
-    ours = MMDPOTrainer(checkpoint, args=arguments(tmp_path, **settings), train_dataset=dataset(pairs()))
+    ours = MMDPOTrainer(
+        checkpoint, args=arguments(tmp_path, prefix_sharing=False, **settings), train_dataset=dataset(pairs())
+    )
     theirs = DPOTrainer(checkpoint, args=arguments(tmp_path, DPOConfig, **settings), train_dataset=dataset(pairs()))
     assert losses(ours) == losses(theirs)
     for name, parameter in ours.model.named_parameters():
@@ -134,6 +137,30 @@ def test_evaluation_makes_pairs_as_well(checkpoint, tmp_path):
     metrics = trainer.evaluate()
     assert metrics["eval_loss"] == pytest.approx(torch.log(torch.tensor(2.0)).item())  # policy and reference agree
     assert metrics["eval_loss"] == trainer.evaluate()["eval_loss"]
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("online", [False, True], ids=["pairs", "online"])
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(checkpoint, tmp_path, lora, online):
+    def run(folder, resume=None):
+        trainer = MMDPOTrainer(
+            checkpoint,
+            args=arguments(tmp_path / folder, save_strategy="steps", save_steps=2, lr_scheduler_type="constant"),
+            train_dataset=dataset(sft_rows() if online else pairs()),
+            callbacks=[BDHSDataGenerator(BDHSConfig(**FAST))] if online else None,
+            peft_config=LoraConfig(target_modules=["q_proj"]) if lora else None,
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    undisturbed = run("first")
+    assert undisturbed[2:] != undisturbed[:2]
+    assert run("second", str(tmp_path / "first" / "checkpoint-2")) == pytest.approx(undisturbed, rel=1e-5)
+
+
+def test_streams_are_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="train dataset is a stream"):
+        MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(pairs()).to_iterable_dataset())
 
 
 def test_rows_without_rejected_and_without_generator_name_the_column(checkpoint, tmp_path):

@@ -4,8 +4,8 @@ import time
 
 from transformers import TrainerCallback
 
+from ..data.fingerprints import weights_digest
 from ..data.images import open_image
-from ..data.loading import load_preferences
 from .config import BDHSConfig
 from .dataset import make_pairs
 from .sampler import BDHSSampler
@@ -74,11 +74,7 @@ class BDHSDataGenerator(TrainerCallback):
     def make_dataset(self, model, processor, dataset, folder, rank, world_size):
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""
         folder = self.save_to or folder
-        source = {"model": model.config.name_or_path}
+        source = {"model": model.config.name_or_path, "weights": weights_digest(model)}
         sampler = self.sampler(processor, str(model.device))
         make_pairs(model, sampler, dataset, folder, source, rank=rank, world_size=world_size)
         return folder
-
-    def load_dataset(self, folder):
-        """The pairs that [`make_dataset`] made, as a `datasets.Dataset`."""
-        return load_preferences(folder, check_images=False)

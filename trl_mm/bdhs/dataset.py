@@ -1,13 +1,12 @@
 """BDHS over a whole dataset: shards that a killed run goes on with. The command and the callback both call this."""
 
-import hashlib
-import json
 import logging
 from collections import Counter
 
 from datasets import Image, List
 from tqdm.auto import tqdm
 
+from ..data.fingerprints import rows_digest
 from ..data.images import open_image
 from ..data.shards import write_shards
 
@@ -55,7 +54,7 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
     bdhs = dict(vars(sampler.config))
     if callable(bdhs["similarity"]):
         bdhs["similarity"] = getattr(bdhs["similarity"], "__qualname__", type(bdhs["similarity"]).__qualname__)
-    settings = {"bdhs": bdhs, "rows": text_digest(dataset), **source}
+    settings = {"bdhs": bdhs, "rows": rows_digest(stored), **source}
     try:
         return write_shards(
             folder,
@@ -69,11 +68,3 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
         )
     finally:
         bar.close()
-
-
-def text_digest(dataset):
-    """Digest of what the rows say, so that a folder is not gone on with after their file was edited."""
-    digest = hashlib.sha256()
-    for batch in dataset.select_columns(["row_id", "prompt", "chosen"]).iter(1000):
-        digest.update(json.dumps(batch, sort_keys=True, default=str).encode())
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ YES_NO = re.compile(r"(yes|no)\b", re.IGNORECASE)  # the word boundary keeps "No
 SWAPPED = {"yes": "no", "no": "yes"}
 # Scripts without spaces between words: a cut is possible in front of every character
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+LIST_NUMBER = re.compile(r"\s*\(?\d{1,3}[.)]\s*")  # "2. " of "2. A dog." is no sentence
 MAY_END_SENTENCE = re.compile(r"[.!?。！？…।\n]")
 
 
@@ -25,7 +26,7 @@ def split_sentences(text, language="en"):
     sentences = []
     for span in _boundaries(text, language):
         piece = text[span["start_index"] : span["end_index"]]
-        if sentences and (not piece.strip() or not sentences[-1].strip()):
+        if sentences and (not piece.strip() or not sentences[-1].strip() or LIST_NUMBER.fullmatch(sentences[-1])):
             sentences[-1] += piece
         else:
             sentences.append(piece)
@@ -40,11 +41,8 @@ def find_sentence_end(text, language="en"):
     """
     if not MAY_END_SENTENCE.search(text):
         return None
-    spans = [span for span in _boundaries(text, language) if span["text"].strip()]
-    if len(spans) < 2:
-        return None
-    first = text[: spans[0]["end_index"]]
-    return len(first.rstrip())
+    sentences = split_sentences(text, language)
+    return len(sentences[0].rstrip()) if len(sentences) > 1 and sentences[1].strip() else None
 
 
 def swap_yes_no(sentence, probability, rng):

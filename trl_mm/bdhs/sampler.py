@@ -75,7 +75,8 @@ class BDHSSampler:
         return ["".join(piece.text for piece in row).strip() for row in rows]
 
     def unguided_answers(self, model, prompts, *draw):
-        requests = [Request(prompt, "", *self._draw(prompt, *draw)) for prompt in prompts]
+        # What stands before the answer are earlier turns, if `chosen` has several messages
+        requests = [Request(prompt, prompt.lead.rstrip(), *self._draw(prompt, *draw)) for prompt in prompts]
         return [text.strip() for text in self.answers.complete(model, requests, positions=self.config.positions)]
 
     def _pieces(self, prompt, *draw):
@@ -106,7 +107,7 @@ def as_pair(row, rejected, attempts, similarity, guided):
     """The row with `rejected` and what is known of how it was made."""
     return {
         **row,
-        "rejected": [{"role": "assistant", "content": rejected}],
+        "rejected": [*row["chosen"][:-1], {"role": "assistant", "content": rejected}],
         "bdhs_attempts": attempts,
         "bdhs_similarity": round(float(similarity), 6),
         "bdhs_guided": guided,

@@ -1,4 +1,4 @@
-"""Models side by side on the same images, over one or several training seeds."""
+"""Models side by side on the same images, over one or several seeds (each may have images of its own)."""
 
 from .intervals import bootstrap_ratio, paired_difference, ratio
 

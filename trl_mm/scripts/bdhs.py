@@ -1,6 +1,7 @@
 """`trl-mm bdhs`: preference pairs from SFT rows, by Bias-Driven Hallucination Sampling."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..bdhs.config import BDHSConfig
 from .models import ModelArguments, load_model
@@ -42,12 +43,15 @@ def make_parser():
 
 def main(argv=None):
     args, config = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+    if args.max_rows is not None and args.max_rows < 1:
+        raise ValueError(f"`max_rows` must be at least 1, got {args.max_rows}.")
 
     from accelerate import PartialState
 
     from ..bdhs.dataset import make_pairs
     from ..bdhs.sampler import BDHSSampler
-    from ..data.loading import load_preferences
+    from ..data.fingerprints import weights_digest
+    from ..data.loading import BAD_ROWS, load_preferences
 
     state = PartialState()
     dataset = load_preferences(
@@ -56,6 +60,7 @@ def main(argv=None):
         image_folder=args.image_folder,
         needs=("images", "prompt", "chosen"),
         on_bad_image=args.on_bad_image,
+        bad_rows_file=Path(args.output_dir) / BAD_ROWS,
     )
     if args.max_rows is not None:
         dataset = dataset.select(range(min(args.max_rows, len(dataset))))
@@ -63,6 +68,7 @@ def main(argv=None):
     source = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,
+        "weights": weights_digest(model, args.model_name_or_path),
         "dtype": args.dtype,
         "dataset": args.dataset_name,
         "dataset_split": args.dataset_split,

@@ -1,6 +1,7 @@
 """`trl-mm dpo`: DPO on image-text pairs, from disk or made by BDHS on the way."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(kw_only=True)
@@ -48,7 +49,7 @@ def main(argv=None):
     from trl import get_peft_config, get_quantization_config
 
     from ..bdhs.callback import BDHSDataGenerator
-    from ..data.loading import load_preferences
+    from ..data.loading import BAD_ROWS, load_preferences
     from ..trainer.dpo_trainer import MMDPOTrainer
 
     callbacks = [BDHSDataGenerator(bdhs_config(args.bdhs), online=args.bdhs_online)] if args.bdhs is not None else []
@@ -67,6 +68,8 @@ def main(argv=None):
             needs=callbacks[0].needs if callbacks else ("images", "prompt", "chosen", "rejected"),
             on_bad_image=training_args.on_bad_image,
             check_images=training_args.check_images,
+            bad_rows_file=Path(training_args.output_dir)
+            / (BAD_ROWS if split == args.dataset_train_split else f"{split}_{BAD_ROWS}"),
         )
 
     train_dataset = load(args.dataset_train_split)

@@ -63,26 +63,40 @@ def main(argv=None):
 
     from accelerate import PartialState
 
+    from ..data.fingerprints import weights_digest
     from ..data.images import resolve_image
     from ..eval.answers import answer_questions, read_answers
     from ..eval.objects import load_annotations
 
+    for name in args.benchmarks:
+        if name not in QUESTIONS:
+            raise ValueError(f"`benchmarks` has no {name!r}. Known: {', '.join(QUESTIONS)}.")
     state = PartialState()
     truths = load_annotations(args.annotations)
     truths = dict(list(truths.items())[: args.max_images])
+    # Everything that can be wrong in the files is found before the model is loaded
+    questions = {name: QUESTIONS[name](args, truths) for name in args.benchmarks}
+    located = {
+        name: [{**q, "image": resolve_image(q["image"], args.image_folder)["path"]} for q in asked]
+        for name, asked in questions.items()
+    }
+    measures = {name: SCORES[name](args, truths) for name in args.benchmarks}
     model, processor = load_model(args, state.device)
+    settings = {
+        "model": args.model_name_or_path,
+        "model_revision": args.model_revision,
+        "weights": weights_digest(model, args.model_name_or_path),
+        "dtype": args.dtype,
+    }
     scores = {}
     for name in args.benchmarks:
-        questions = QUESTIONS[name](args, truths)
-        located = [{**q, "image": resolve_image(q["image"], args.image_folder)["path"]} for q in questions]
-        source = {"model": args.model_name_or_path, "model_revision": args.model_revision, "dtype": args.dtype}
         folder = Path(args.output_dir) / name
         answer_questions(
             model,
             processor,
-            located,
+            located[name],
             folder,
-            {**source, "annotations": args.annotations, "max_images": args.max_images, "seed": args.seed},
+            settings,
             max_new_tokens=args.max_new_tokens if name == "chair" else min(args.max_new_tokens, 16),
             batch_size=args.batch_size,
             name=name,
@@ -91,7 +105,7 @@ def main(argv=None):
         )
         state.wait_for_everyone()
         if state.is_main_process:
-            scores[name] = SCORES[name](args, truths, questions, read_answers(folder))
+            scores[name] = measures[name](questions[name], read_answers(folder))
     if state.is_main_process:
         path = Path(args.output_dir) / "scores.json"
         path.write_text(json.dumps(scores, indent=2) + "\n")
@@ -116,36 +130,42 @@ def pope_questions(args, truths):
     ]
 
 
-def chair_scores(args, truths, questions, captions):
+def chair_scores(args, truths):
     from ..eval.chair import chair
+    from ..eval.compare import metric_parts
     from ..eval.intervals import bootstrap_ratio
     from ..eval.objects import ObjectVocabulary
 
     partners = json.loads(Path(args.partners).read_text()) if args.partners else None
     vocabulary = ObjectVocabulary.from_file(args.vocabulary)
-    scores = chair(captions, list(truths.values()), vocabulary, partners=partners)
-    counts = scores["counts"]
-    ones = [1] * len(captions)
-    parts = {
-        "chair_i": (counts["hallucinated"], counts["mentions"]),
-        "chair_s": (counts["any_hallucinated"], ones),
-        "recall": (counts["named"], counts["annotated"]),
-    }
-    return {**scores, "intervals": {name: bootstrap_ratio(*part, seed=args.seed) for name, part in parts.items()}}
+    chair([""] * len(truths), list(truths.values()), vocabulary, partners=partners)  # refuses unknown names
+
+    def score(questions, captions):
+        scores = chair(captions, list(truths.values()), vocabulary, partners=partners)
+        parts = metric_parts({"chair": scores})
+        return {**scores, "intervals": {name: bootstrap_ratio(*part, seed=args.seed) for name, part in parts.items()}}
+
+    return score
 
 
-def pope_results(args, truths, questions, answers):
+def pope_results(args, truths):
+    from ..eval.compare import metric_parts
+    from ..eval.intervals import bootstrap_ratio
     from ..eval.pope import pope_scores
 
-    strategies = dict.fromkeys(question.get("strategy", "file") for question in questions)
-    results = {}
-    for strategy in strategies:
-        chosen = [index for index, question in enumerate(questions) if question.get("strategy", "file") == strategy]
-        results[strategy] = pope_scores(
-            [answers[index] for index in chosen], [questions[index]["label"] for index in chosen]
-        )
-        results[strategy]["images"] = [questions[index]["image"] for index in chosen]
-    return results
+    def score(questions, answers):
+        results = {}
+        for strategy in dict.fromkeys(question.get("strategy", "file") for question in questions):
+            chosen = [
+                index for index, question in enumerate(questions) if question.get("strategy", "file") == strategy
+            ]
+            result = pope_scores([answers[index] for index in chosen], [questions[index]["label"] for index in chosen])
+            result["images"] = [questions[index]["image"] for index in chosen]
+            accuracy = metric_parts({"pope": {strategy: result}})["pope_accuracy"]
+            results[strategy] = {**result, "intervals": {"accuracy": bootstrap_ratio(*accuracy, seed=args.seed)}}
+        return results
+
+    return score
 
 
 def summary(scores):

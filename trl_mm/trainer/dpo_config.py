@@ -22,6 +22,10 @@ class MMDPOConfig(DPOConfig):
         on_bad_image (`str`, *optional*, defaults to `"error"`):
             What becomes of rows with a missing or undecodable image: `"error"` refuses the dataset, `"skip"` leaves
             them out, counts them, and lists them in `bad_rows.jsonl` in the output directory.
+        prefix_sharing (`bool`, *optional*, defaults to `True`):
+            Whether to compute the prompt and its images once for both answers instead of once for each. Losses are
+            the same up to rounding. Models and attention implementations that do not fit train in TRL's layout, which
+            is said once at level `info`.
     """
 
     max_length: int | None = field(
@@ -36,6 +40,10 @@ class MMDPOConfig(DPOConfig):
     on_bad_image: str = field(
         default="error",
         metadata={"help": "Rows with a missing or undecodable image: error or skip.", "choices": ["error", "skip"]},
+    )
+
+    prefix_sharing: bool = field(
+        default=True, metadata={"help": "Whether to compute the prompt and its images once for both answers."}
     )
 
     def __post_init__(self):

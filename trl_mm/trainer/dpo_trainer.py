@@ -1,10 +1,12 @@
 """DPO on image-text pairs: from disk, or made by a sampler during or before training."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from accelerate.utils import is_peft_model
+from datasets import IterableDataset
 from transformers import AutoProcessor, ProcessorMixin
 from trl import DPOTrainer
 from trl.models.utils import unwrap_model_for_generation
@@ -12,17 +14,22 @@ from trl.trainer.utils import get_config_model_id
 
 from ..data.collator import PreferenceCollator
 from ..data.lengths import keep_fitting
-from ..data.loading import BAD_ROWS, prepare_preferences
+from ..data.loading import BAD_ROWS, load_preferences, prepare_preferences
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
 from .dpo_config import MMDPOConfig
+from .prefix_sharing import share_prefixes, why_not
+
+
+logger = logging.getLogger(__name__)
 
 
 class MMDPOTrainer(DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
-    by the current policy at each step, or by the initial policy once before training. The loss is TRL's.
+    by the current policy at each step, or by the initial policy once before training; and that both answers of a pair
+    share one computation of their prompt (`prefix_sharing`). The loss is TRL's.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -34,7 +41,7 @@ class MMDPOTrainer(DPOTrainer):
             `max_length` is kept.
         data_collator (`Callable`, *optional*):
             Collator of preference rows. Defaults to [`PreferenceCollator`].
-        train_dataset (`datasets.Dataset` or `datasets.IterableDataset`):
+        train_dataset (`datasets.Dataset`):
             Rows with `images`, `prompt`, `chosen` and, unless a callback makes it, `rejected`.
         eval_dataset (`datasets.Dataset` or `dict[str, datasets.Dataset]`, *optional*):
             Rows for evaluation.
@@ -89,8 +96,14 @@ class MMDPOTrainer(DPOTrainer):
         self._pairs_are_made = False
 
         pad_token = args.pad_token or processing_class.tokenizer.pad_token or processing_class.tokenizer.eos_token
+        if pad_token not in processing_class.tokenizer.get_vocab():
+            raise ValueError(
+                f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is."
+            )
         processing_class.tokenizer.pad_token = pad_token
-        self.pair_collator = data_collator or PreferenceCollator(processing_class, args.max_length)
+        self.pair_collator = data_collator or PreferenceCollator(
+            processing_class, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
+        )
         super().__init__(
             model,
             ref_model=ref_model,
@@ -103,19 +116,40 @@ class MMDPOTrainer(DPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
+        if getattr(args, "prefix_sharing", True):
+            self._share_prefixes(data_collator, compute_metrics)
+
+    def _share_prefixes(self, data_collator, compute_metrics):
+        reason = why_not(self.model)
+        if data_collator is not None:
+            reason = "a `data_collator` of your own may return the images once for each answer"
+        elif compute_metrics is not None:
+            reason = "`compute_metrics` asks for the logits of TRL's layout"
+        if reason is not None:
+            logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
+            return
+        self.pair_collator.images_once = True
+        share_prefixes(self.model.get_base_model() if is_peft_model(self.model) else self.model)
+        if self.ref_model is not None:
+            share_prefixes(self.accelerator.unwrap_model(self.ref_model))
 
     def _checked(self, dataset, processor, args, name):
         """Rows in the row format, those that cannot be trained on refused, skipped or dropped."""
         if isinstance(dataset, Mapping):
-            return {key: self._checked(part, processor, args, f"{name} ({key})") for key, part in dataset.items()}
-        if not isinstance(dataset, Dataset):
-            return dataset  # nothing, or a stream, whose rows are checked as they come
+            return {key: self._checked(part, processor, args, f"{name}_{key}") for key, part in dataset.items()}
+        if isinstance(dataset, IterableDataset):
+            raise ValueError(
+                f"The {name} dataset is a stream, whose rows cannot be checked before training. Load it without "
+                "`streaming=True`; images stay on disk until they are needed."
+            )
+        if dataset is None:
+            return None
         dataset = prepare_preferences(
             dataset,
             needs=self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS,
             check_images=getattr(args, "check_images", True),
             on_bad_image=getattr(args, "on_bad_image", "error"),
-            bad_rows_file=Path(args.output_dir) / BAD_ROWS,
+            bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
             locate=lambda index: (f"{name} dataset", index),
         )
         return keep_fitting(dataset, processor, args.max_length, getattr(args, "overlong", "drop"), name)
@@ -128,6 +162,11 @@ class MMDPOTrainer(DPOTrainer):
     def get_train_dataloader(self):
         # The one moment before training when the dataset may still be replaced: on_train_begin comes too late
         if self.pair_generator is not None and not self.pair_generator.online and not self._pairs_are_made:
+            if self.is_deepspeed_enabled:
+                raise ValueError(
+                    "Pairs cannot be made before training under DeepSpeed, which has not placed the model yet. Make "
+                    "them with `trl-mm bdhs` and train on its output, or set `online=True`."
+                )
             with self._generation_model() as model:
                 folder = self.pair_generator.make_dataset(
                     model,
@@ -138,9 +177,18 @@ class MMDPOTrainer(DPOTrainer):
                     self.args.world_size,
                 )
             self.accelerator.wait_for_everyone()
-            self.train_dataset = self.pair_generator.load_dataset(folder)
+            self.train_dataset = load_preferences(folder, check_images=False)
             self._pairs_are_made = True
         return super().get_train_dataloader()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        model = self.model if model is None else model
+        if is_peft_model(model) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        # transformers 5.23 saves vision-language models under names that its Trainer does not find in the model again:
+        # it would warn and go on with the initial weights
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
 
     def _generation_model(self):
         return unwrap_model_for_generation(

@@ -1,0 +1,188 @@
+"""Losses and gradients beside TRL's layout, over random lengths, images and batches."""
+
+import logging
+
+import pytest
+import torch
+from datasets import Dataset, Image, List
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig
+from tiny import tiny_model, tiny_processor, tiny_row
+from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
+from trl.trainer.utils import add_fused_lm_head
+
+from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm.data.collator import PreferenceCollator
+from trl_mm.trainer.prefix_sharing import pack_pairs, share_prefixes, why_not
+
+
+PROCESSOR = tiny_processor()
+FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+WORDS = ["There", "is", "a", "red", "circle.", "dog", "and", "3.5", "blue!"]
+
+
+def pair(seed, chosen, rejected, size=(40, 30), images=1, question="Describe the image."):
+    row = tiny_row(seed, answer=chosen)
+    return {
+        **row,
+        "images": [tiny_row(seed + index, size=size)["images"][0] for index in range(images)],
+        "prompt": [{"role": "user", "content": question}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
+pairs = st.builds(
+    pair,
+    st.integers(0, 9),
+    texts,
+    texts,
+    st.sampled_from([(40, 30), (30, 60), (90, 30), (20, 20)]),
+    st.integers(0, 2),
+    texts,
+)
+
+
+def model_with_head(attention="sdpa"):
+    model = tiny_model(scale=6)
+    model.set_attn_implementation(attention)
+    add_fused_lm_head(model, outputs=FIELDS)
+    return model
+
+
+def run(model, batch):
+    """Outputs, and gradients of a loss that weighs every log-probability differently."""
+    batch = dict(batch)
+    completion_mask = batch.pop("completion_mask")
+    labels = batch["input_ids"].masked_fill(completion_mask == 0, -100)
+    outputs = model(**batch, labels=labels, fused_lm_head=True, use_cache=False)
+    weights = torch.arange(outputs.log_probs.numel()).view(outputs.log_probs.shape).cos()
+    model.zero_grad()
+    (outputs.log_probs * weights).sum().backward()
+    return outputs, [p.grad.clone() if p.grad is not None else None for p in model.parameters()]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@settings(max_examples=15)
+@given(st.lists(pairs, min_size=1, max_size=3), st.sampled_from([None, 45, 60]))
+def test_outputs_and_gradients_are_those_of_trls_layout(attention, rows, max_length):
+    shared = model_with_head(attention)
+    share_prefixes(shared)
+    theirs = DataCollatorForVisionPreference(PROCESSOR, max_length)([{**row} for row in rows])
+    if (theirs["completion_mask"].sum(1) == 0).any():  # the trainer drops such rows
+        return
+    ours = PreferenceCollator(PROCESSOR, max_length, images_once=True)(rows)
+    expected, expected_grads = run(model_with_head(attention), theirs)
+    outputs, grads = run(shared, ours)
+    for name in FIELDS:
+        value, wanted = getattr(outputs, name).float(), getattr(expected, name).float()
+        torch.testing.assert_close(value, wanted, atol=2e-4, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    for grad, wanted in zip(grads, expected_grads, strict=True):
+        assert (grad is None) == (wanted is None)
+        if grad is not None:
+            torch.testing.assert_close(grad, wanted, atol=1e-3 * max(1, wanted.abs().max().item()), rtol=1e-3)
+
+
+def test_the_layout_of_a_packed_pair():
+    input_ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 6, 0]])
+    labels = torch.tensor([[-100, -100, -100, 4, 5], [-100, -100, -100, 6, -100]])
+    packed = pack_pairs(input_ids, labels)
+    assert packed.input_ids.tolist() == [[1, 2, 3, 4, 3]]
+    assert packed.position_ids.tolist() == [[0, 1, 2, 3, 2]]
+    assert packed.branch.tolist() == [[0, 0, 1, 1, 2]]
+    assert packed.shift_labels.tolist() == [[-100, -100, 4, 5, 6]]
+    assert packed.source.tolist() == [[-1, -1, 2, 3], [-1, -1, 4, -1]]
+    assert packed.attention_mask()[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_three_answers_share_a_prompt_as_well():
+    model = model_with_head()
+    prompt, answers = [5, 6, 7, 8], [[9, 10], [11], [12, 13, 14]]
+    ids = torch.tensor([prompt + answer + [0] * (3 - len(answer)) for answer in answers])
+    mask = torch.tensor([[0] * 4 + [1] * len(answer) + [0] * (3 - len(answer)) for answer in answers])
+    batch = {"input_ids": ids, "attention_mask": (ids != 0).long(), "completion_mask": mask}
+    expected, _ = run(model, batch)
+    share_prefixes(model, num_branches=3)
+    outputs, _ = run(model, batch)
+    torch.testing.assert_close(outputs.log_probs, expected.log_probs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_collator_processes_each_image_once_and_keeps_trls_tokens():
+    rows = [pair(0, "a red circle.", "dog"), pair(1, "There", "is a dog", size=(90, 30)), pair(2, "a", "b", images=0)]
+    ours = PreferenceCollator(PROCESSOR, images_once=True)(rows)
+    theirs = DataCollatorForVisionPreference(PROCESSOR)([{**row} for row in rows])
+    for name in ("input_ids", "attention_mask", "completion_mask"):
+        assert torch.equal(ours[name], theirs[name])
+    assert len(ours["pixel_values"]) * 2 == len(theirs["pixel_values"]) == 4
+    assert torch.equal(ours["image_sizes"], theirs["image_sizes"][:2])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return str(folder)
+
+
+def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None, **settings):
+    rows = [pair(n, " ".join(WORDS[: n + 1]), " ".join(WORDS[-n - 2 :]), (30 + 20 * n, 40), n % 3) for n in range(6)]
+    args = MMDPOConfig(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": 2,
+            "max_steps": 4,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "report_to": "none",
+            "save_strategy": "no",
+            "bf16": False,
+            "use_cpu": True,
+            "prefix_sharing": prefix_sharing,
+            **settings,
+        }
+    )
+    dataset = Dataset.from_list(rows).cast_column("images", List(Image()))
+    return MMDPOTrainer(checkpoint, args=args, train_dataset=dataset, data_collator=collator, peft_config=peft_config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_checkpointing": False},
+        {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
+        {"gradient_checkpointing_kwargs": {"use_reentrant": False}, "loss_type": "ipo"},
+        {"loss_type": ["sigmoid", "sft"], "ld_alpha": 0.5},
+        {"use_weighting": True},
+        {"peft_config": LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)},
+    ],
+    ids=["plain", "reentrant", "ipo", "sft and ld_alpha", "wpo", "lora"],
+)
+def test_training_is_that_of_trls_layout(checkpoint, tmp_path, changes):
+    curves = []
+    for prefix_sharing in (True, False):
+        made = trainer(checkpoint, tmp_path, prefix_sharing, **changes)
+        made.train()
+        names = ("loss", "grad_norm", "rewards/margins", "logps/chosen", "logps/rejected", "entropy", "logits/chosen")
+        curves.append([[entry[name] for name in names] for entry in made.state.log_history if "loss" in entry])
+    assert len(curves[0]) == 4
+    torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), atol=1e-4, rtol=1e-3)
+
+
+def test_what_does_not_fit_falls_back_and_says_why(checkpoint, tmp_path, caplog):
+    model = tiny_model()
+    assert why_not(model) is None
+    model.set_attn_implementation("flex_attention")
+    assert "flex_attention" in why_not(model)
+    with caplog.at_level(logging.INFO, logger="trl_mm"):
+        made = trainer(checkpoint, tmp_path, True, collator=PreferenceCollator(PROCESSOR))
+    assert "Prefixes are not shared: a `data_collator`" in caplog.text
+    made.train()
+    assert not made.data_collator.images_once
