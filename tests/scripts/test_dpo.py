@@ -151,3 +151,20 @@ def test_settings_of_bdhs_come_as_mapping_or_json():
 def test_an_unknown_flag_is_refused(checkpoint, data, tmp_path):
     with pytest.raises(ValueError, match="--betta"):
         run(checkpoint, data / "pairs.jsonl", tmp_path / "out", "--betta", "0.1")
+
+
+def test_an_adapter_is_not_put_beside_a_full_model(checkpoint, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="holds model.safetensors, a full model of another run"):
+        main(
+            ["--model_name_or_path", checkpoint, "--dataset_name", "unread", "--output_dir", str(tmp_path)]
+            + ["--use_peft", "--bf16", "False"]
+        )
+
+
+def test_a_missing_model_folder_is_named_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`model_name_or_path`.*nowhere.* is no folder here"):
+        main(
+            ["--model_name_or_path", str(tmp_path / "nowhere"), "--dataset_name", "unread"]
+            + ["--output_dir", str(tmp_path / "out"), "--bf16", "False"]
+        )

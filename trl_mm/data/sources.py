@@ -75,6 +75,8 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
         raise ValueError("`trust_remote_code` is not supported: data is never executed. Load a parquet version of it.")
     path = Path(name_or_path)
     if not path.exists():
+        if path.is_absolute() or path.suffix in (".parquet", ".jsonl", ".json"):
+            raise FileNotFoundError(f"`{name_or_path}` is no local file or folder. Correct the path.")
         try:
             rows = datasets.load_dataset(str(name_or_path), split=split, streaming=streaming, **kwargs)
         except (FileNotFoundError, ConnectionError) as error:

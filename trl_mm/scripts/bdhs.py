@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..bdhs.config import BDHSConfig
-from .models import ModelArguments, load_model
+from .models import ModelArguments, check_model_path, load_model
 
 
 @dataclass(kw_only=True)
@@ -45,6 +45,8 @@ def main(argv=None):
     args, config = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
     if args.max_rows is not None and args.max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {args.max_rows}.")
+
+    check_model_path(args.model_name_or_path)
 
     from accelerate import PartialState
 

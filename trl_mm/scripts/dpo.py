@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .models import check_model_path
+
 
 @dataclass(kw_only=True)
 class DPOArguments:
@@ -45,6 +47,9 @@ def make_parser():
 
 def main(argv=None):
     args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    check_model_path(model_args.model_name_or_path)
+    check_output(training_args.output_dir, model_args.use_peft)
 
     from trl import get_peft_config, get_quantization_config
 
@@ -90,6 +95,16 @@ def main(argv=None):
     trainer.accelerator.print(f"Model in {training_args.output_dir}")
     if training_args.push_to_hub:
         trainer.push_to_hub(dataset_name=args.dataset_name)
+
+
+def check_output(folder, use_peft):
+    """Refuse to put an adapter beside a full model or the other way round: nobody could tell which is loaded."""
+    other = "model.safetensors" if use_peft else "adapter_model.safetensors"
+    if (Path(folder) / other).exists():
+        kind = "a full model" if use_peft else "an adapter"
+        raise ValueError(
+            f"`output_dir` ({folder}) holds {other}, {kind} of another run. Use another folder, or delete this one."
+        )
 
 
 def bdhs_config(settings):

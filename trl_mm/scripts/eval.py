@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .models import ModelArguments, load_model
+from .models import ModelArguments, check_model_path, load_model
 
 
 @dataclass(kw_only=True)
@@ -60,6 +60,8 @@ def make_parser():
 
 def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    check_model_path(args.model_name_or_path)
 
     from accelerate import PartialState
 

@@ -1,6 +1,7 @@
 """Model and processor of a command that does not train."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(kw_only=True)
@@ -27,6 +28,15 @@ class ModelArguments:
     accelerate_config: str | None = field(
         default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
     )
+
+
+def check_model_path(name):
+    """Refuse a path of a model that is not there, before anything long begins; Hub ids are left to the Hub."""
+    path = Path(name)
+    if not path.exists() and (path.is_absolute() or name.startswith(".") or name.count("/") != 1):
+        raise FileNotFoundError(
+            f"`model_name_or_path` ({name}) is no folder here, and no id of the form owner/name on the Hub."
+        )
 
 
 def load_model(args, device):
