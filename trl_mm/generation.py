@@ -8,7 +8,6 @@ What is unusual in it:
 """
 
 import contextlib
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +23,7 @@ from transformers import (
 )
 
 from .data.chat import prompt_ids, render, text_ids
+from .data.seeds import derived_seed
 
 
 # Models whose image enters as a run of embeddings under plain causal attention and one-dimensional positions, so that
@@ -96,11 +96,6 @@ class Request:
     prefix: str = ""
     seed: tuple = ()
     visible: torch.Tensor | None = field(default=None, repr=False)
-
-
-def derived_seed(*parts):
-    """64-bit seed from any values, the same on every machine and in every process."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest())
 
 
 @contextlib.contextmanager

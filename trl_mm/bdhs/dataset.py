@@ -1,6 +1,5 @@
 """BDHS over a whole dataset: shards that a killed run goes on with. The command and the callback both call this."""
 
-import logging
 from collections import Counter
 
 from datasets import Image, List
@@ -9,9 +8,6 @@ from tqdm.auto import tqdm
 from ..data.fingerprints import rows_digest
 from ..data.images import open_image
 from ..data.shards import write_shards
-
-
-logger = logging.getLogger(__name__)
 
 
 def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=0, world_size=1):

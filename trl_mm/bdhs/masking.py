@@ -2,7 +2,7 @@
 
 import torch
 
-from ..generation import derived_seed
+from ..data.seeds import derived_seed
 
 
 def visible_tokens(num_image_tokens, mask_threshold, seed):

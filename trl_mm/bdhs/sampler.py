@@ -3,7 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from ..generation import Completer, Request, SamplingSettings, derived_seed
+from ..data.seeds import derived_seed
+from ..generation import Completer, Request, SamplingSettings
 from .masking import visible_tokens
 from .reference import cut, find_sentence_end, split_sentences, swap_yes_no
 from .similarity import make_similarity
