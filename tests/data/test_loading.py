@@ -2,6 +2,8 @@ import io
 import json
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import datasets
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Image, List
 
+from trl_mm.data import loading
 from trl_mm.data.loading import load_preferences, prepare_preferences
 from trl_mm.data.shards import write_shards
 
@@ -168,6 +171,8 @@ def test_images_are_decoded_only_for_the_check_and_when_read(folder, monkeypatch
         return real_open(source, *args, **kwargs)
 
     monkeypatch.setattr(PIL.Image, "open", counting_open)
+    # Two threads may both try a file that neither has finished.
+    monkeypatch.setattr(loading, "ThreadPoolExecutor", partial(ThreadPoolExecutor, max_workers=1))
     dataset = prepare_preferences(rows, image_folder=folder, check_images=False)
     assert opened == []
     dataset = prepare_preferences(rows, image_folder=folder)
