@@ -4,17 +4,21 @@ import logging
 
 import pytest
 import torch
+import transformers.integrations.flex_attention
 from datasets import Dataset, Image, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
 from tiny import tiny_model, tiny_processor, tiny_row
+from torch.nn.attention.flex_attention import flex_attention
+from transformers import CLIPVisionModel
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 from trl.trainer.utils import add_fused_lm_head
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
 from trl_mm.data.collator import PreferenceCollator
-from trl_mm.trainer.prefix_sharing import pack_pairs, share_prefixes, why_not
+from trl_mm.trainer.image_features import encode_once, same_vision_part
+from trl_mm.trainer.prefix_sharing import share_prefixes, why_not
 
 
 PROCESSOR = tiny_processor()
@@ -51,12 +55,16 @@ def model_with_head(attention="sdpa"):
     return model
 
 
-def run(model, batch):
-    """Outputs, and gradients of a loss that weighs every log-probability differently."""
+def forward(model, batch):
     batch = dict(batch)
     completion_mask = batch.pop("completion_mask")
     labels = batch["input_ids"].masked_fill(completion_mask == 0, -100)
-    outputs = model(**batch, labels=labels, fused_lm_head=True, use_cache=False)
+    return model(**batch, labels=labels, fused_lm_head=True, use_cache=False)
+
+
+def run(model, batch):
+    """Outputs, and gradients of a loss that weighs every log-probability differently."""
+    outputs = forward(model, batch)
     weights = torch.arange(outputs.log_probs.numel()).view(outputs.log_probs.shape).cos()
     model.zero_grad()
     (outputs.log_probs * weights).sum().backward()
@@ -84,24 +92,6 @@ def test_outputs_and_gradients_are_those_of_trls_layout(attention, rows, max_len
             torch.testing.assert_close(grad, wanted, atol=1e-3 * max(1, wanted.abs().max().item()), rtol=1e-3)
 
 
-def test_the_layout_of_a_packed_pair():
-    input_ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 6, 0]])
-    labels = torch.tensor([[-100, -100, -100, 4, 5], [-100, -100, -100, 6, -100]])
-    packed = pack_pairs(input_ids, labels)
-    assert packed.input_ids.tolist() == [[1, 2, 3, 4, 3]]
-    assert packed.position_ids.tolist() == [[0, 1, 2, 3, 2]]
-    assert packed.branch.tolist() == [[0, 0, 1, 1, 2]]
-    assert packed.shift_labels.tolist() == [[-100, -100, 4, 5, 6]]
-    assert packed.source.tolist() == [[-1, -1, 2, 3], [-1, -1, 4, -1]]
-    assert packed.attention_mask()[0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],
-    ]
-
-
 def test_three_answers_share_a_prompt_as_well():
     model = model_with_head()
     prompt, answers = [5, 6, 7, 8], [[9, 10], [11], [12, 13, 14]]
@@ -122,6 +112,22 @@ def test_the_collator_processes_each_image_once_and_keeps_trls_tokens():
         assert torch.equal(ours[name], theirs[name])
     assert len(ours["pixel_values"]) * 2 == len(theirs["pixel_values"]) == 4
     assert torch.equal(ours["image_sizes"], theirs["image_sizes"][:2])
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_gives_the_outputs_of_trls_layout(monkeypatch):
+    # Uncompiled: torch takes half a minute to compile it, and refuses its backward pass on a CPU
+    monkeypatch.setattr(
+        transformers.integrations.flex_attention, "WrappedFlexAttention", lambda _: lambda: flex_attention
+    )
+    rows = [pair(0, "There is a red", "dog"), pair(1, "a", "blue! and a", images=2, question="What is it? Describe.")]
+    model = model_with_head()
+    model.model.language_model.set_attn_implementation("flex_attention")
+    share_prefixes(model)
+    with torch.no_grad():
+        outputs = forward(model, PreferenceCollator(PROCESSOR, images_once=True)(rows))
+        expected = forward(model_with_head(), DataCollatorForVisionPreference(PROCESSOR)([{**row} for row in rows]))
+    torch.testing.assert_close(outputs.log_probs, expected.log_probs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +185,70 @@ def test_training_is_that_of_trls_layout(checkpoint, tmp_path, changes):
 def test_what_does_not_fit_falls_back_and_says_why(checkpoint, tmp_path, caplog):
     model = tiny_model()
     assert why_not(model) is None
-    model.set_attn_implementation("flex_attention")
-    assert "flex_attention" in why_not(model)
+    model.config.text_config._attn_implementation = "flash_attention_2"
+    assert "flash_attention_2" in why_not(model)
+    model = tiny_model()
+    model.config.text_config.sliding_window = 64
+    assert "sliding window of 64" in why_not(model)
     with caplog.at_level(logging.INFO, logger="trl_mm"):
         made = trainer(checkpoint, tmp_path, True, collator=PreferenceCollator(PROCESSOR))
     assert "Prefixes are not shared: a `data_collator`" in caplog.text
     made.train()
     assert not made.data_collator.images_once
+
+
+def freeze_vision_part(made):
+    for name, parameter in made.model.named_parameters():
+        parameter.requires_grad_("language_model" in name or "lm_head" in name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "prepare", "per_step"),
+    [
+        ({}, None, 2),
+        ({}, freeze_vision_part, 1),
+        ({"peft_config": LoraConfig(target_modules=["q_proj"], init_lora_weights=False)}, None, 2),
+        ({"peft_config": LoraConfig(target_modules=r".*language_model.*q_proj", init_lora_weights=False)}, None, 1),
+    ],
+    ids=["full", "frozen", "lora everywhere", "lora on the language model"],
+)
+def test_a_frozen_vision_part_encodes_a_batch_once(checkpoint, tmp_path, changes, prepare, per_step):
+    curves, encoded = [], []
+    for prefix_sharing in (True, False):
+        made = trainer(checkpoint, tmp_path, prefix_sharing, gradient_checkpointing=False, **changes)
+        if prepare is not None:
+            prepare(made)
+        calls = []
+        for model in (made.model, made.ref_model):
+            for module in model.modules() if model is not None else ():
+                if isinstance(module, CLIPVisionModel):
+                    module.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        made.train()
+        curves.append([[entry[key] for key in ("loss", "grad_norm")] for entry in made.state.log_history[:4]])
+        encoded.append(len(calls))
+    assert encoded[0] * 2 == encoded[1] * per_step > 0
+    torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), atol=1e-4, rtol=1e-3)
+
+
+def test_a_reference_that_sees_otherwise_encodes_its_own():
+    policy, reference = tiny_model().model, tiny_model().model
+    assert same_vision_part(policy, reference)
+    reference.multi_modal_projector.linear_1.bias.data += 1
+    assert not same_vision_part(policy, reference)
+    assert not same_vision_part(policy, tiny_model(seed=1).model)
+
+
+def test_only_the_pixels_of_the_batch_before_are_taken_for_encoded():
+    policy, reference = tiny_model().requires_grad_(False).model, tiny_model().model
+    encode_once(policy, reference)
+    batches = [PROCESSOR(images=[tiny_row(n)["images"][0]], text="<image>", return_tensors="pt") for n in range(2)]
+
+    def features(model, batch):
+        return model.get_image_features(batch["pixel_values"], batch["image_sizes"]).pooler_output[0]
+
+    first = features(policy, batches[0])
+    assert features(reference, batches[0]) is first
+    assert features(reference, batches[0]) is not first
+    second = features(policy, batches[1])
+    assert not torch.equal(first, second)
+    assert features(policy, {**batches[1], "pixel_values": batches[1]["pixel_values"].clone()}) is not second

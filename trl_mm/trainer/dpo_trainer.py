@@ -18,6 +18,7 @@ from ..data.loading import BAD_ROWS, load_preferences, prepare_preferences
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
 from .dpo_config import MMDPOConfig
+from .image_features import encode_once, same_vision_part
 from .prefix_sharing import share_prefixes, why_not
 
 
@@ -129,9 +130,15 @@ class MMDPOTrainer(DPOTrainer):
             logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
             return
         self.pair_collator.images_once = True
-        share_prefixes(self.model.get_base_model() if is_peft_model(self.model) else self.model)
-        if self.ref_model is not None:
-            share_prefixes(self.accelerator.unwrap_model(self.ref_model))
+        model = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        reference = None if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
+        share_prefixes(model)
+        if reference is not None:
+            share_prefixes(reference)
+        if not self.precompute_ref_logps and (
+            reference is None or same_vision_part(model.base_model, reference.base_model)
+        ):
+            encode_once(model.base_model, None if reference is None else reference.base_model)
 
     def _checked(self, dataset, processor, args, name):
         """Rows in the row format, those that cannot be trained on refused, skipped or dropped."""

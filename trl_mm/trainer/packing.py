@@ -1,0 +1,104 @@
+"""Answers to one prompt as branches of one sequence.
+
+```
+tokens      [ prompt without its last token ][ last, chosen[:-1] ][ last, rejected[:-1] ]
+position    0 … P-2                          P-1 …                P-1 …
+branch      0                                1                    2
+predicts    –                                chosen               rejected
+```
+
+Each branch begins with its own copy of the prompt's last token, so that no hidden state has to predict two different
+tokens. The prompts of a batch are padded to the same length before the branches begin: up to there attention is
+plainly causal, and only the branches need a mask.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class PackedPairs:
+    """
+    Answers laid out behind one copy of their prompt.
+
+    Attributes:
+        input_ids (`torch.LongTensor` of shape `(batch_size, S + T)`): S places for prompts, T for branches.
+        position_ids (`torch.LongTensor` of shape `(batch_size, S + T)`): positions, `P - 1` again at the beginning of
+            each branch.
+        branch (`torch.LongTensor` of shape `(batch_size, S + T)`): 0 for the prompt, 1 to K for the answers, -1 for
+            padding.
+        num_shared (`int`): S, the places before the first branch.
+        predicting (`tuple` of two `torch.LongTensor` of shape `(num_predicted,)`): row and place of each token that
+            predicts a token of an answer.
+        predicted (`torch.LongTensor` of shape `(num_predicted,)`): the token ids that they predict.
+        unpacked (`tuple` of two `torch.LongTensor` of shape `(num_predicted,)`): row and place of each prediction in
+            TRL's output of shape `unpacked_shape`, `(K * batch_size, length - 1)`.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    branch: torch.Tensor
+    num_shared: int
+    predicting: tuple[torch.Tensor, torch.Tensor]
+    predicted: torch.Tensor
+    unpacked: tuple[torch.Tensor, torch.Tensor]
+    unpacked_shape: tuple[int, int]
+
+    def unpack(self, values):
+        """Values of shape `(num_predicted,)` in TRL's layout, `(K * batch_size, length - 1)`; 0 elsewhere."""
+        return values.new_zeros(self.unpacked_shape).index_put(self.unpacked, values)
+
+
+def pack_pairs(input_ids, labels, num_branches=2, pad_token_id=0):
+    """
+    Lay out answers to the same prompt as branches of one sequence.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(K * batch_size, length)`): rows `i`, `i + batch_size`, ... begin with
+            the same prompt; padded on the right.
+        labels (`torch.LongTensor` of the same shape): token ids of the answers, -100 elsewhere.
+        num_branches (`int`, *optional*, defaults to `2`): K, answers per prompt.
+        pad_token_id (`int`, *optional*, defaults to `0`): what fills up shorter sequences.
+
+    Returns:
+        [`PackedPairs`]
+    """
+    batch_size, length = len(input_ids) // num_branches, input_ids.shape[1]
+    device = input_ids.device
+    is_answer = labels != -100
+    answer_lengths = is_answer.sum(1).view(num_branches, batch_size).T  # (B, K)
+    # An answer that was cut away entirely has no beginning of its own
+    starts = torch.where(is_answer.any(1), is_answer.int().argmax(1), 0).view(num_branches, batch_size)
+    last = (starts.max(0).values - 1).clamp(min=0)[:, None]  # (B, 1), place of the prompt's last token
+    ends = answer_lengths.cumsum(1)  # (B, K)
+    num_shared, num_branched = torch.stack([last.max(), ends[:, -1].max()]).tolist()  # S, T
+
+    shared = torch.arange(num_shared, device=device).expand(batch_size, -1)  # (B, S)
+    place = torch.arange(num_branched, device=device).expand(batch_size, -1)  # (B, T)
+    number = (place[:, :, None] >= ends[:, None]).sum(2)  # (B, T), K behind the last branch
+    real = number < num_branches
+    number = number.clamp(max=num_branches - 1)
+    position = last + place - (ends - answer_lengths).gather(1, number)  # (B, T)
+    position = position.where(real, 0)
+    origin = number * batch_size + torch.arange(batch_size, device=device)[:, None]  # (B, T), row of the answer
+    in_prompt = shared < last
+    tokens = torch.cat(
+        [
+            input_ids[:batch_size, :num_shared].where(in_prompt, pad_token_id),
+            input_ids[origin, position].where(real, pad_token_id),
+        ],
+        dim=1,
+    )
+    rows, places = real.nonzero(as_tuple=True)
+    origin, position_of_answer = origin[rows, places], position[rows, places]
+    return PackedPairs(
+        input_ids=tokens,
+        position_ids=torch.cat([shared, position], dim=1),
+        branch=torch.cat([torch.where(in_prompt, 0, -1), torch.where(real, number + 1, -1)], dim=1),
+        num_shared=num_shared,
+        predicting=(rows, places + num_shared),
+        predicted=input_ids[origin, position_of_answer + 1],
+        unpacked=(origin, position_of_answer),
+        unpacked_shape=(len(input_ids), length - 1),
+    )

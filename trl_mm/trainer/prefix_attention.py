@@ -1,0 +1,79 @@
+"""Attention over a shared prompt and its branches: a token attends to earlier tokens of the prompt and of its branch.
+
+What is unusual in it: with `sdpa` the mask covers only the queries of the branches. The prompt is plainly causal, so
+its queries run through the kernels that need no mask: half the work of a masked square, and no square in memory.
+"""
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+
+SHARED_SDPA = "sdpa_shared_prefix"
+
+
+def sdpa_shared_prefix(module, query, key, value, attention_mask, **kwargs):
+    """
+    As `sdpa_attention_forward` of transformers, except that a mask may lack rows for the first queries.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(batch_size, num_heads, length, head_dim)`): as there.
+        attention_mask (`torch.BoolTensor` of shape `(batch_size, 1, T, length)`): mask of the last T queries; the
+            others attend to every token up to their own.
+    """
+    num_shared = 0 if attention_mask is None else query.shape[2] - attention_mask.shape[2]
+    if num_shared <= 0 or query.shape[2] != key.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    prompt = (part[:, :, :num_shared] for part in (query, key, value))
+    outputs, _ = sdpa_attention_forward(module, *prompt, attention_mask=None, **kwargs)
+    if attention_mask.shape[2] == 0:  # no answer has a token
+        return outputs, None
+    branches, _ = sdpa_attention_forward(module, query[:, :, num_shared:], key, value, attention_mask, **kwargs)
+    return torch.cat([outputs, branches], dim=1), None
+
+
+AttentionInterface.register(SHARED_SDPA, sdpa_shared_prefix)
+AttentionMaskInterface.register(SHARED_SDPA, sdpa_mask)
+
+
+def boolean_mask(branch, first=0):
+    """
+    Which token attends to which.
+
+    Args:
+        branch (`torch.LongTensor` of shape `(batch_size, length)`): see [`PackedPairs`].
+        first (`int`, *optional*, defaults to `0`): first query that needs a row.
+
+    Returns:
+        `torch.BoolTensor` of shape `(batch_size, 1, length - first, length)`
+    """
+    query, key = branch[:, first:, None], branch[:, None, :]
+    place = torch.arange(branch.shape[1], device=branch.device)
+    # Padding sees padding: a row of nothing would be NaN
+    return ((place[first:, None] >= place) & ((key == 0) | (key == query)))[:, None]
+
+
+def _sdpa(pairs, dtype):
+    return boolean_mask(pairs.branch, pairs.num_shared)
+
+
+def _eager(pairs, dtype):
+    allowed = boolean_mask(pairs.branch)
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+def _flex(pairs, dtype):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    branch = pairs.branch
+
+    def allowed(row, head, query, key):
+        of_key = branch[row, key]
+        return (query >= key) & ((of_key == 0) | (of_key == branch[row, query]))
+
+    return create_block_mask(allowed, len(branch), None, branch.shape[1], branch.shape[1], device=branch.device)
+
+
+# Attention implementation: from packed pairs and the model's dtype to its mask
+MASKS = {SHARED_SDPA: _sdpa, "sdpa": _sdpa, "eager": _eager, "flex_attention": _flex}
