@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if command.startswith("-"):
             _parser().parse_args([command])  # exits: `--help` and `--version` on their own, anything else as an error
+        if arguments and f"{command} {arguments[0]}" in COMMANDS:
+            command, *arguments = f"{command} {arguments[0]}", *arguments[1:]
         if command not in COMMANDS:
             raise ValueError(unknown("command", command, COMMANDS))
         module, _ = COMMANDS[command]
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:8}{text}" for name, (_, text) in COMMANDS.items())
+    listing = "\n".join(f"  {name:11}{text}" for name, (_, text) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="trl-mm",
         usage="trl-mm COMMAND --config recipe.yaml [--accelerate_config NAME_OR_PATH] [--num_processes N] [flags]",
@@ -74,6 +76,7 @@ COMMANDS = {
     "dpo": ("trl_mm.scripts.dpo", "train on preference pairs from disk, or made during training with BDHS"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
+    "bench dpo": ("trl_mm.scripts.bench_dpo", "compare a DPO step with TRL's on this machine"),
 }
 
 

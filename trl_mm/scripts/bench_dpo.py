@@ -1,0 +1,87 @@
+"""`trl-mm bench dpo`: a DPO step of ours beside one of TRL's, on this machine."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..bench.dpo_config import DPOBenchmark
+
+
+@dataclass(kw_only=True)
+class BenchDPOArguments:
+    """
+    Arguments of `trl-mm bench dpo` besides those of [`DPOBenchmark`].
+
+    Args:
+        json (`str`, *optional*): file for the figures.
+    """
+
+    json: str | None = field(default=None, metadata={"help": "File for the figures."})
+
+
+def make_parser():
+    from trl import TrlParser
+
+    return TrlParser((BenchDPOArguments, DPOBenchmark), prog="trl-mm bench dpo")
+
+
+def main(argv=None):
+    args, settings = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    import torch
+
+    from ..bench.dpo import compare
+
+    result = {**compare(settings), "settings": asdict(settings), **environment(torch)}
+    print(summary(result))
+    if args.json is not None:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def environment(torch):
+    """Device, threads and versions (`dict[str, Any]`) that figures depend on."""
+    from importlib.metadata import version
+
+    names = ("trl-mm", "trl", "transformers", "torch", "peft", "accelerate")
+    on_gpu = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def summary(result):
+    """The figures as text (`str`), a line per side and one for what they differ in."""
+    floor = result["floor"]
+    lines = [
+        f"prompt {_span(floor['prompt_tokens'])} tokens, answers {_span(floor['answer_tokens'])}; floor "
+        f"{floor['flops'] / 1e12:.2f} TFLOP per step, {floor['seconds']:.2f} s at "
+        f"{floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s",
+        f"{'':8}{'s/step':>9}{'pairs/s':>9}{'tokens/s':>10}{'of floor':>10}{'peak GB':>9}",
+    ]
+    for name, side in result["sides"].items():
+        memory = f"{side['peak_memory'] / 1e9:.2f}" if "peak_memory" in side else "-"
+        lines.append(
+            f"{name:8}{side['seconds_per_step']:9.2f}{side['pairs_per_second']:9.3f}{side['tokens_per_second']:10.0f}"
+            f"{side['share_of_floor']:10.0%}{memory:>9}"
+        )
+    if "ratio" in result:
+        low, high = result["ratio_spread"]
+        memory = f", {result['memory_ratio']:.2f}x the memory" if result["memory_ratio"] is not None else ""
+        lines.append(
+            f"trl_mm is {result['ratio']:.2f}x as fast as TRL [{low:.2f}, {high:.2f}]{memory}; largest relative "
+            f"difference of losses {result['max_loss_difference']:.1e}, of gradient norms "
+            f"{result['max_grad_norm_difference']:.1e}"
+        )
+    return "\n".join(lines)
+
+
+def _span(bounds):
+    low, high = bounds
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+if __name__ == "__main__":
+    main()
