@@ -3,11 +3,12 @@
 import copy
 import multiprocessing
 import random
+import re
 import resource
 import statistics
-import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -147,15 +148,20 @@ def peak_memory(name, settings):
 
 
 def _peak_memory(name, settings):
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    before = _high_water_mark()
     with tempfile.TemporaryDirectory() as folder:
         step = Steps(make_trainer(name, settings, folder))
         for _ in range(min(2, settings.rounds + WARMUP)):
             step()
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _high_water_mark() - before
+
+
+def _high_water_mark():
+    """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what `getrusage` says on Linux, a process inherits from the one that started it
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def compare(settings):

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from trl_mm.bench import dpo
+from trl_mm.bench.dpo_config import DPOBenchmark
+from trl_mm.cli.main import main
+
+
+def benchmark(**changes):
+    tiny = {"size": "tiny", "image_size": ["56x56", "28x56"], "response_tokens": [4, 9], "rounds": 2, "memory": False}
+    return DPOBenchmark(**{**tiny, **changes})
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_peft": True, "gradient_checkpointing": True}], ids=["full", "lora"])
+def test_both_sides_train_on_the_same_rows_from_the_same_weights(changes):
+    result = dpo.compare(benchmark(**changes))
+    ours, theirs = result["sides"]["trl_mm"], result["sides"]["trl"]
+    assert len(ours["losses"]) == len(theirs["losses"]) == 3 and len(set(ours["losses"])) == 3
+    assert result["max_loss_difference"] < 1e-5 and result["max_grad_norm_difference"] < 1e-4
+    low, high = result["ratio_spread"]
+    assert 0 < low <= result["ratio"] <= high
+    assert ours["pairs_per_second"] == 2 / ours["seconds_per_step"]
+    assert result["floor"]["answer_tokens"] == [4, 9]
+
+
+@pytest.mark.parametrize("use_peft", [False, True])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_the_floor_is_what_a_step_really_computes(tmp_path, use_peft, gradient_checkpointing):
+    settings = benchmark(
+        attn_implementation="eager",
+        use_peft=use_peft,
+        gradient_checkpointing=gradient_checkpointing,
+        image_size=["56x56"],
+        response_tokens=[15],
+    )
+    trainer = dpo.make_trainer(dpo.OURS, settings, tmp_path)
+    step = dpo.Steps(trainer)
+    with FlopCounterMode(display=False) as counted:
+        step()
+    # `eager` computes the masked half of the attention too,
+    # and the input of the first layer needs no gradient
+    assert 0.98 <= counted.get_total_flops() / dpo._floor(settings, trainer)["flops"] <= 1.2
+
+
+def test_memory_is_that_of_a_process_of_its_own():
+    assert dpo.peak_memory(dpo.OURS, benchmark(rounds=1)) > 1e6
+
+
+def test_the_command_prints_and_writes_the_figures(tmp_path, capsys):
+    flags = "--size tiny --image_size 28x28 --response_tokens 5 --rounds 1 --memory false --vs none"
+    assert main(["bench", "dpo", *flags.split(), "--json", str(tmp_path / "figures" / "dpo.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "answers 5;" in printed and "trl_mm" in printed and "as fast as" not in printed
+    result = json.loads((tmp_path / "figures" / "dpo.json").read_text())
+    assert result["settings"]["image_size"] == ["28x28"] and "ratio" not in result
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--vs torchtune", "vs"),
+        ("--image_size 672", "`image_size` must be like 672x672, got '672'"),
+        ("--response_tokens 0", "`response_tokens` must be one or two numbers from 1"),
+        ("--size huge --memory false", "`size` must be one of tiny, small, 7b, got 'huge'"),
+        ("--arch gpt --memory false", "`arch` must be one of llava-next, got 'gpt'"),
+        ("--rounds 0", "`rounds` must be at least 1, got 0"),
+    ],
+)
+def test_wrong_settings_are_one_line(flags, error, capsys):
+    try:
+        assert main(["bench", "dpo", *flags.split()]) == 2
+    except SystemExit as stop:  # argparse itself
+        assert stop.code == 2
+    assert error in capsys.readouterr().err
