@@ -5,6 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from datasets import Dataset, Image, List
+from families import FAMILIES, family
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_image, tiny_processor, tiny_row
@@ -31,11 +32,11 @@ def rows(words=(1, 3, 2, 30)):
     ]
 
 
-def length_by_the_processor(row):
+def length_by_the_processor(row, processor=PROCESSOR):
     images = [open_image(image) for image in row["images"]]
-    text = render({**row, "images": images}, PROCESSOR).prompt
-    inputs = PROCESSOR(text=[text], images=[images] if images else None, add_special_tokens=False)
-    return len(inputs["input_ids"][0])
+    text = render({**row, "images": images}, processor).prompt
+    inputs = processor(text=[text], images=[images] if images else None, add_special_tokens=False, return_tensors="pt")
+    return inputs["input_ids"].shape[1]
 
 
 @given(st.lists(st.tuples(st.lists(SIZES, max_size=2), st.integers(1, 9)), min_size=1, max_size=4))
@@ -46,6 +47,15 @@ def test_lengths_are_those_of_the_processor(contents):
     # A list of images that is always empty has no type in Arrow
     stored = dataset([*made, tiny_row()])
     assert prompt_lengths(stored, PROCESSOR).tolist() == [length_by_the_processor(row) for row in [*made, tiny_row()]]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lengths_are_those_of_the_processor_in_every_family(name):
+    processor = family(name)[1]
+    made = rows([1, 3, 2, 5])
+    for row, sizes in zip(made, [[(40, 30)], [(90, 30), (20, 70)], [], [(30, 60)] * 3], strict=True):
+        row["images"] = [tiny_image(seed, size) for seed, size in enumerate(sizes)]
+    assert prompt_lengths(dataset(made), processor).tolist() == [length_by_the_processor(r, processor) for r in made]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
