@@ -82,7 +82,7 @@ def model(name, processor, vision=None, text=None, **settings):
     return made.eval()
 
 
-def llava():
+def llava(name="Llava"):
     processor = transformers.LlavaProcessor(
         transformers.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
         tokenizer(image_token="<image>"),
@@ -93,7 +93,8 @@ def llava():
     )
     vision = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14}
     text = {"model_type": "llama"}
-    return model("Llava", processor, vision, text, image_token_index=processor.image_token_id), processor
+    layers = {"vision_feature_layers": [-1, -2]} if name == "VipLlava" else {}
+    return model(name, processor, vision, text, **layers, image_token_index=processor.image_token_id), processor
 
 
 def llava_next():
@@ -144,7 +145,7 @@ def internvl():
     return model("InternVL", processor, vision, text, image_token_id=processor.image_token_id), processor
 
 
-def idefics3():
+def idefics3(name="Idefics3"):
     grid = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     processor = transformers.Idefics3Processor(
         transformers.Idefics3ImageProcessorPil(size={"longest_edge": 56}, max_image_size={"longest_edge": 28}),
@@ -153,9 +154,9 @@ def idefics3():
         chat_template=template("<image>"),
     )
     made = model(
-        "Idefics3",
+        name,
         processor,
-        {"model_type": "idefics3_vision", "image_size": 28, "patch_size": 7},
+        {"model_type": f"{name.lower()}_vision", "image_size": 28, "patch_size": 7},
         {"model_type": "llama"},
         scale_factor=2,
         image_token_id=processor.image_token_id,
@@ -237,10 +238,12 @@ def family(name):
 
 FAMILIES = {
     "llava": llava,
+    "vipllava": lambda: llava("VipLlava"),
     "llava_next": llava_next,
     "llava_onevision": llava_onevision,
     "internvl": internvl,
     "idefics3": idefics3,
+    "smolvlm": lambda: idefics3("SmolVLM"),  # its own processor needs num2words and differs in videos
     "qwen2_vl": lambda: qwen("Qwen2VL"),
     "qwen2_5_vl": lambda: qwen("Qwen2_5_VL"),
     "qwen3_vl": lambda: qwen("Qwen3VL"),

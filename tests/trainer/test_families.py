@@ -1,6 +1,7 @@
 """`MMDPOTrainer` beside TRL's `DPOTrainer` on further families: losses and gradients of every step."""
 
 import copy
+import functools
 import logging
 import random
 
@@ -13,7 +14,8 @@ from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
-from trl_mm.trainer.prefix_sharing import why_not
+from trl_mm.trainer.image_features import vision_part
+from trl_mm.trainer.prefix_sharing import MODELS
 
 
 SIZES = [(40, 30), (30, 60), (90, 30), (20, 20)]
@@ -45,17 +47,22 @@ class Gradients(TrainerCallback):
         self.steps.append({name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()})
 
 
-def train(trainer_class, config_class, folder, name, rows, batch_size, **settings):
+def train(trainer_class, config_class, folder, name, rows, batch_size, frozen=False, **settings):
     """Losses and gradients of every step, without shuffling or clipping."""
     model, processor = family(name)
-    reference = copy.deepcopy(model)
+    model, reference = copy.deepcopy(model), copy.deepcopy(model)
+    if frozen:
+        for parameter in vision_part(model.base_model).values():
+            parameter.requires_grad = False
+        assert model.get_input_embeddings().weight.requires_grad
     torch.manual_seed(1)
     with torch.no_grad():  # where policy and reference agree, the loss says nothing
-        for parameter in reference.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape)
+        for other, parameter in zip(reference.parameters(), model.parameters(), strict=True):
+            if parameter.requires_grad:
+                other += 0.02 * torch.randn(other.shape)
     gradients = Gradients()
     trainer = trainer_class(
-        copy.deepcopy(model),
+        model,
         ref_model=reference,
         args=config_class(
             output_dir=str(folder),
@@ -107,6 +114,31 @@ def test_losses_and_gradients_are_those_of_trl(name, seed, counts, batch_size, t
     with caplog.at_level(logging.INFO, logger="trl_mm"):
         ours = train(MMDPOTrainer, MMDPOConfig, tmp_path, name, rows, batch_size)
     check_equal(ours, train(DPOTrainer, DPOConfig, tmp_path, name, rows, batch_size))
-    said = [record.message for record in caplog.records if "Prefixes are not shared" in record.message]
-    reason = why_not(family(name)[0])
-    assert len(said) == (reason is not None) and all(reason in message for message in said)
+    assert "Prefixes are not shared" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["gemma3", "idefics3", "qwen2_5_vl"])
+def test_families_that_are_not_supported_train_in_trls_layout(name, tmp_path, caplog, monkeypatch):
+    monkeypatch.delitem(MODELS, name)
+    rows = dataset(0, [1, 2, 0])
+    with caplog.at_level(logging.INFO, logger="trl_mm"):
+        ours = train(MMDPOTrainer, MMDPOConfig, tmp_path, name, rows, 3)
+    check_equal(ours, train(DPOTrainer, DPOConfig, tmp_path, name, rows, 3))
+    assert caplog.text.count(f"Prefixes are not shared: it is not supported for `{name}`") == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_of_a_frozen_vision_part_serve_policy_and_reference(name, tmp_path, monkeypatch):
+    backbone, calls = type(family(name)[0].base_model), []
+    compute = backbone.get_image_features
+
+    @functools.wraps(compute)
+    def counted(self, *args, **kwargs):
+        calls.append(self)
+        return compute(self, *args, **kwargs)
+
+    monkeypatch.setattr(backbone, "get_image_features", counted)
+    rows = dataset(2, [1, 0, 2, 1])
+    ours = train(MMDPOTrainer, MMDPOConfig, tmp_path, name, rows, 2, frozen=True)
+    assert len(calls) == 2  # one for each step
+    check_equal(ours, train(DPOTrainer, DPOConfig, tmp_path, name, rows, 2, frozen=True))

@@ -13,6 +13,10 @@ def test_the_layout_of_packed_pairs():
     assert packed.num_shared == 2
     assert packed.input_ids.tolist() == [[1, 2, 3, 4, 3, 0], [7, 0, 8, 8, 9, 9]]
     assert packed.position_ids.tolist() == [[0, 1, 2, 3, 2, 0], [0, 1, 1, 1, 2, 3]]
+    assert packed.row.tolist() == [[0, 0, 0, 0, 2, 2], [1, 1, 1, 3, 3, 3]]
+    real = packed.branch >= 0
+    assert torch.equal(packed.pack(input_ids)[real], packed.input_ids[real])
+    assert torch.equal(packed.pack(torch.stack([input_ids, -input_ids]))[1], -packed.pack(input_ids))
     assert packed.branch.tolist() == [[0, 0, 1, 1, 2, -1], [0, -1, 1, 2, 2, 2]]
     assert packed.predicted.tolist() == [4, 5, 6, 9, 9, 9, 9]
     assert packed.unpack(packed.predicted).tolist() == [[0, 0, 4, 5], [0, 9, 0, 0], [0, 0, 6, 0], [0, 9, 9, 9]]

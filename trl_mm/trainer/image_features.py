@@ -5,9 +5,13 @@ import functools
 import torch
 
 
+OF_THE_TOWER = ("last_hidden_state", "hidden_states", "attentions")
+
+
 def vision_part(backbone):
     """Parameters (`dict[str, torch.nn.Parameter]`) of all that comes before the language model."""
-    return {name: p for name, p in backbone.named_parameters() if not name.startswith("language_model.")}
+    language = ("language_model.", "text_model.")
+    return {name: p for name, p in backbone.named_parameters() if not name.startswith(language)}
 
 
 def same_vision_part(backbone, other):
@@ -42,7 +46,8 @@ def encode_once(policy, reference=None):
             outputs = compute(pixel_values, *args, **kwargs)
             if not any(parameter.requires_grad for parameter in encoders):
                 # Without the hidden states of the tower, which are as large as the rest of the batch
-                kept.update(pixel_values=pixel_values, features=type(outputs)(pooler_output=outputs.pooler_output))
+                small = {name: value for name, value in outputs.items() if name not in OF_THE_TOWER}
+                kept.update(pixel_values=pixel_values, features=type(outputs)(**small))
             return outputs
 
         return get_image_features

@@ -26,6 +26,7 @@ class PackedPairs:
         input_ids (`torch.LongTensor` of shape `(batch_size, S + T)`): S places for prompts, T for branches.
         position_ids (`torch.LongTensor` of shape `(batch_size, S + T)`): positions, `P - 1` again at the beginning of
             each branch.
+        row (`torch.LongTensor` of shape `(batch_size, S + T)`): row of TRL's layout that a token was taken from.
         branch (`torch.LongTensor` of shape `(batch_size, S + T)`): 0 for the prompt, 1 to K for the answers, -1 for
             padding.
         num_shared (`int`): S, the places before the first branch.
@@ -38,12 +39,17 @@ class PackedPairs:
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
+    row: torch.Tensor
     branch: torch.Tensor
     num_shared: int
     predicting: tuple[torch.Tensor, torch.Tensor]
     predicted: torch.Tensor
     unpacked: tuple[torch.Tensor, torch.Tensor]
     unpacked_shape: tuple[int, int]
+
+    def pack(self, values):
+        """Values of TRL's layout, of shape `(..., K * batch_size, length)`, packed to `(..., batch_size, S + T)`."""
+        return values[..., self.row, self.position_ids]
 
     def unpack(self, values):
         """Values of shape `(num_predicted,)` in TRL's layout, `(K * batch_size, length - 1)`; 0 elsewhere."""
@@ -81,7 +87,8 @@ def pack_pairs(input_ids, labels, num_branches=2, pad_token_id=0):
     number = number.clamp(max=num_branches - 1)
     position = last + place - (ends - answer_lengths).gather(1, number)  # (B, T)
     position = position.where(real, 0)
-    origin = number * batch_size + torch.arange(batch_size, device=device)[:, None]  # (B, T), row of the answer
+    first = torch.arange(batch_size, device=device)[:, None]  # (B, 1)
+    origin = number * batch_size + first  # (B, T), row of the answer
     in_prompt = shared < last
     tokens = torch.cat(
         [
@@ -91,14 +98,15 @@ def pack_pairs(input_ids, labels, num_branches=2, pad_token_id=0):
         dim=1,
     )
     rows, places = real.nonzero(as_tuple=True)
-    origin, position_of_answer = origin[rows, places], position[rows, places]
+    answered, position_of_answer = origin[rows, places], position[rows, places]
     return PackedPairs(
         input_ids=tokens,
         position_ids=torch.cat([shared, position], dim=1),
+        row=torch.cat([first.expand_as(shared), origin], dim=1),
         branch=torch.cat([torch.where(in_prompt, 0, -1), torch.where(real, number + 1, -1)], dim=1),
         num_shared=num_shared,
         predicting=(rows, places + num_shared),
-        predicted=input_ids[origin, position_of_answer + 1],
-        unpacked=(origin, position_of_answer),
+        predicted=input_ids[answered, position_of_answer + 1],
+        unpacked=(answered, position_of_answer),
         unpacked_shape=(len(input_ids), length - 1),
     )

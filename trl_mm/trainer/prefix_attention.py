@@ -59,7 +59,11 @@ def _sdpa(pairs, dtype):
 
 
 def _eager(pairs, dtype):
-    allowed = boolean_mask(pairs.branch)
+    return additive_mask(boolean_mask(pairs.branch), dtype)
+
+
+def additive_mask(allowed, dtype):
+    """Mask (`torch.BoolTensor`) as numbers that are added to the scores."""
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
 
 

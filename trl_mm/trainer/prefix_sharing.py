@@ -10,11 +10,11 @@ import types
 from dataclasses import replace
 
 from .packing import pack_pairs
-from .prefix_attention import MASKS, SHARED_SDPA
+from .prefix_attention import MASKS, SHARED_SDPA, additive_mask, boolean_mask
 
 
-# Plain causal attention and one-dimensional positions; the image is a run of tokens in the prompt
-MODELS = ("llava", "llava_next", "vipllava")
+# What has a value for each token of TRL's layout
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 PER_TOKEN_FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
@@ -26,8 +26,9 @@ def why_not(model):
         return f"it is not supported for `{model.config.model_type}` models (supported: {', '.join(MODELS)})"
     if attention not in MASKS:
         return f"it needs an attention that takes a mask ({', '.join(MASKS)}), and this model uses {attention}"
-    if getattr(text_config, "sliding_window", None) is not None:
-        return f"the model attends to a sliding window of {text_config.sliding_window} tokens"
+    window = getattr(text_config, "sliding_window", None)
+    if window is not None and MODELS[model.config.model_type] is not image_blocks:
+        return f"the model attends to a sliding window of {window} tokens"
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
         return "prompt-learning adapters put tokens of their own in front"
     if hasattr(text_config, "output_router_logits"):
@@ -57,8 +58,8 @@ def share_prefixes(model, num_branches=2):
             if labels is not None:
                 kwargs["labels"] = labels
             return fused_forward(*args, **kwargs)
-        pairs = pack_pairs(kwargs.pop("input_ids"), labels, num_branches, pad_token_id)
-        kwargs["attention_mask"] = MASKS[text_config._attn_implementation](pairs, self.dtype)
+        rows = {name: kwargs.pop(name) for name in PER_TOKEN if name in kwargs}
+        pairs = pack_pairs(rows["input_ids"], labels, num_branches, pad_token_id)
 
         def keep_predicting(backbone, args, outputs):
             outputs.last_hidden_state = outputs.last_hidden_state[pairs.predicting][None]  # (1, num_predicted, H)
@@ -70,7 +71,7 @@ def share_prefixes(model, num_branches=2):
             outputs = fused_forward(
                 *args,
                 input_ids=pairs.input_ids,
-                position_ids=pairs.position_ids,
+                **MODELS[self.config.model_type](self, pairs, {**rows, **kwargs}),
                 shift_labels=pairs.predicted[None],
                 fused_lm_head=True,
                 **kwargs,
@@ -82,3 +83,53 @@ def share_prefixes(model, num_branches=2):
         return replace(outputs, **unpacked, label_mask=labels[:, 1:] != -100)
 
     model.forward = types.MethodType(forward, model)
+
+
+def causal(model, pairs, inputs):
+    """What the language model reads beside tokens: causal attention, one position per token."""
+    mask = MASKS[model.config.get_text_config()._attn_implementation](pairs, model.dtype)
+    return {"attention_mask": mask, "position_ids": pairs.position_ids}
+
+
+def grid_positions(model, pairs, inputs):
+    """Causal attention; an image token has its place in time, height and width as positions, `(3, B, S + T)`."""
+    grids, rows = inputs.get("image_grid_thw"), inputs["input_ids"]
+    if grids is None:
+        return causal(model, pairs, inputs)
+    positions, _ = model.base_model.get_rope_index(
+        rows,
+        inputs["mm_token_type_ids"],
+        image_grid_thw=grids.repeat(len(rows) // len(pairs.row), 1),  # images come once, rows once per answer
+        attention_mask=inputs["attention_mask"],
+    )  # (3, K * B, length)
+    return {**causal(model, pairs, inputs), "position_ids": pairs.pack(positions)}
+
+
+def image_blocks(model, pairs, inputs):
+    """The tokens of an image also attend to one another, and some layers only to a window; one position per token."""
+    config, place = model.config.get_text_config(), pairs.position_ids
+    is_image = pairs.pack(inputs["token_type_ids"]) == 1  # (B, S + T)
+    block = (~is_image).cumsum(1)  # the same number within an image
+    same_image = (block[:, :, None] == block[:, None]) & is_image[:, :, None] & is_image[:, None]
+    allowed = boolean_mask(pairs.branch) | same_image[:, None]
+    near = place[:, :, None] - place[:, None] < config.sliding_window
+    masks = {"full_attention": allowed, "sliding_attention": allowed & near[:, None]}
+    if config._attn_implementation != SHARED_SDPA:
+        masks = {name: additive_mask(mask, model.dtype) for name, mask in masks.items()}
+    return {"attention_mask": masks, "position_ids": pairs.position_ids}
+
+
+# Model type: what its language model reads beside tokens, from packed pairs and inputs in TRL's layout
+MODELS = {
+    "llava": causal,
+    "llava_next": causal,
+    "vipllava": causal,
+    "llava_onevision": causal,
+    "internvl": causal,
+    "idefics3": causal,
+    "smolvlm": causal,
+    "qwen2_vl": grid_positions,
+    "qwen2_5_vl": grid_positions,
+    "qwen3_vl": grid_positions,
+    "gemma3": image_blocks,
+}
