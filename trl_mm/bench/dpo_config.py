@@ -21,7 +21,7 @@ class DPOBenchmark:
         dtype (`str`, *optional*, defaults to `"float32"`): type of the weights.
         attn_implementation (`str`, *optional*, defaults to `"sdpa"`): attention.
         use_peft (`bool`, *optional*, defaults to `False`): whether to train LoRA adapters on the language model (rank
-            128) instead of all weights.
+            128 for a 7B model, in proportion for others) instead of all weights.
         gradient_checkpointing (`bool`, *optional*, defaults to `False`): whether activations are computed again in the
             backward pass.
         precompute_ref_log_probs (`bool`, *optional*, defaults to `False`): whether ours computes the reference before

@@ -70,23 +70,28 @@ def speed_ratio(ours, theirs):
     return statistics.median(ratios), [min(ratios), max(ratios)]
 
 
-def matrix_rate(dtype, device, size=2048, seconds=1.0):
+def matrix_rate(dtype, device, sizes=(1024, 2048, 4096), seconds=0.5):
     """
-    Rate of one large matrix product on this machine, the measure of how fast a step could be.
+    Rate of large matrix products on this machine, the measure of how fast a step could be.
 
     Args:
         dtype (`torch.dtype`): type of the matrices.
         device (`torch.device` or `str`): where they are.
-        size (`int`, *optional*, defaults to `2048`): rows and columns.
-        seconds (`float`, *optional*, defaults to `1.0`): how long to measure.
+        sizes (`Sequence[int]`, *optional*, defaults to `(1024, 2048, 4096)`): rows and columns that are tried.
+        seconds (`float`, *optional*, defaults to `0.5`): how long to measure each.
 
     Returns:
         `float`: floating-point operations per second of the fastest product.
     """
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best, stop = float("inf"), time.perf_counter() + seconds
-    while best == float("inf") or time.perf_counter() < stop:
-        begin = _now()
-        left @ right
-        best = min(best, _now() - begin)
-    return 2 * size**3 / best
+    best = 0.0
+    for size in sizes:
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        stop = time.perf_counter() + seconds
+        while True:
+            begin = _now()
+            left @ right
+            end = _now()
+            best = max(best, 2 * size**3 / (end - begin))
+            if end > stop:
+                break
+    return best
