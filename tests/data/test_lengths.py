@@ -1,61 +1,127 @@
 import io
-from unittest import mock
 
 import numpy as np
 import PIL.Image
 import pytest
 from datasets import Dataset, Image, List
 from families import FAMILIES, family
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_image, tiny_processor, tiny_row
 
 from trl_mm.data import lengths
-from trl_mm.data.chat import render
-from trl_mm.data.images import open_image
-from trl_mm.data.lengths import keep_fitting, prompt_lengths
+from trl_mm.data.collator import PreferenceCollator
+from trl_mm.data.lengths import TokenCounts, count_tokens
 
 
 PROCESSOR = tiny_processor()
 SIZES = st.tuples(st.integers(5, 130), st.integers(5, 130))
+WORDS = st.integers(1, 12)
 
 
 def dataset(rows):
     return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
-def rows(words=(1, 3, 2, 30)):
-    """Rows whose prompts get longer with the number of words."""
-    return [
-        {**tiny_row(index), "prompt": [{"role": "user", "content": "Describe the image. " * count}]}
-        for index, count in enumerate(words)
-    ]
+def row(seed=0, images=(), prompt=1, turns=0, **answers):
+    """A row with so many words in its prompt and answers."""
+    messages = [{"role": "user", "content": "Describe the image. " * prompt}]
+    earlier = [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Is it late?"}]
+    made = {
+        **tiny_row(seed),
+        "images": [tiny_image(seed, size) for size in images],
+        "prompt": messages + earlier * turns,
+    }
+    for name, count in answers.items():
+        made[name] = [{"role": "assistant", "content": " ".join(["sofa"] * count)}]
+    return made
 
 
-def length_by_the_processor(row, processor=PROCESSOR):
-    images = [open_image(image) for image in row["images"]]
-    text = render({**row, "images": images}, processor).prompt
-    inputs = processor(text=[text], images=[images] if images else None, add_special_tokens=False, return_tensors="pt")
-    return inputs["input_ids"].shape[1]
+ROWS = st.builds(
+    row,
+    seed=st.integers(0, 9),
+    images=st.lists(SIZES, max_size=2),
+    prompt=WORDS,
+    turns=st.integers(0, 2),
+    chosen=WORDS,
+    rejected=WORDS,
+)
 
 
-@given(st.lists(st.tuples(st.lists(SIZES, max_size=2), st.integers(1, 9)), min_size=1, max_size=4))
-def test_lengths_are_those_of_the_processor(contents):
-    made = rows([count for _, count in contents])
-    for row, (sizes, _) in zip(made, contents, strict=True):
-        row["images"] = [tiny_image(seed, size) for seed, size in enumerate(sizes)]
-    # A list of images that is always empty has no type in Arrow
-    stored = dataset([*made, tiny_row()])
-    assert prompt_lengths(stored, PROCESSOR).tolist() == [length_by_the_processor(row) for row in [*made, tiny_row()]]
+def counts_of_the_batch(rows, max_length=None):
+    """Tokens of each row, and the share of padding, in the batch that is trained on."""
+    batch = PreferenceCollator(PROCESSOR, max_length)(rows)
+    answers = batch["completion_mask"].sum(1)
+    chosen, rejected = answers.chunk(2)
+    prompt = (batch["attention_mask"].sum(1) - answers)[: len(rows)]
+    image = (batch["input_ids"] == PROCESSOR.image_token_id).sum(1)[: len(rows)]
+    padding = 1 - batch["attention_mask"].float().mean().item()
+    return TokenCounts(*(values.numpy() for values in (prompt, chosen, rejected, image))), padding
+
+
+def columns(counts):
+    return [getattr(counts, name).tolist() for name in ("prompt", "chosen", "rejected", "image")]
+
+
+@settings(max_examples=25)
+@given(st.lists(ROWS, min_size=1, max_size=4), st.integers(0, 40))
+def test_counts_and_padding_are_those_of_the_batch(rows, room):
+    rows.append(row(images=[(40, 30)], chosen=3, rejected=1))  # a list of images that is always empty has no type
+    counts = count_tokens(dataset(rows), PROCESSOR)
+    expected, padding = counts_of_the_batch(rows)
+    assert columns(counts) == columns(expected)
+    assert counts.padding(range(len(rows)), len(rows)) == pytest.approx(padding, abs=1e-6)
+    assert counts.longest.tolist() == (expected.prompt + np.maximum(expected.chosen, expected.rejected)).tolist()
+    # A limit that the longest prompt may not fit
+    limit = int(counts.prompt.max()) + room - 10
+    fitting = [made for made, prompt in zip(rows, counts.prompt, strict=True) if prompt < limit]
+    if fitting:
+        expected, padding = counts_of_the_batch(fitting, limit)
+        assert columns(counts.cut(limit)) == columns(expected)
+        assert counts.cut(limit).padding(range(len(fitting)), len(fitting)) == pytest.approx(padding, abs=1e-6)
+
+
+def test_answers_that_are_not_there_count_nothing():
+    made = row(images=[(40, 30)], chosen=3, rejected=2)
+    (prompt, chosen, _, image) = columns(count_tokens(dataset([made]), PROCESSOR))
+    del made["rejected"]
+    assert columns(count_tokens(dataset([made]), PROCESSOR)) == [prompt, chosen, [0], image]
+    del made["chosen"]
+    assert columns(count_tokens(dataset([made]), PROCESSOR)) == [prompt, [0], [0], image]
+
+
+def test_several_batches_and_processes_count_alike(monkeypatch, tmp_path):
+    monkeypatch.setattr(lengths, "_BATCH", 2)
+    paths = [str(tmp_path / f"{size}.png") for size in (20, 90)]
+    for path, size in zip(paths, (20, 90), strict=True):
+        tiny_image(size=(size, 40)).save(path)
+    rows = [{**row(chosen=1 + index, rejected=2), "images": [paths[index % 2]]} for index in range(5)]
+    opened = []
+    monkeypatch.setattr(
+        lengths, "image_size", lambda image, real=lengths.image_size: opened.append(image) or real(image)
+    )
+    counts = count_tokens(dataset(rows), PROCESSOR)
+    assert columns(counts) == columns(counts_of_the_batch(rows)[0])
+    assert len(opened) == 2  # each file once
+    assert columns(count_tokens(dataset(rows), PROCESSOR, num_proc=2)) == columns(counts)
+
+
+def test_a_file_that_has_changed_is_counted_again(tmp_path):
+    rows = dataset([{**row(chosen=1, rejected=2), "images": [str(tmp_path / "image.png")]}])
+    tiny_image(size=(28, 28)).save(tmp_path / "image.png")
+    before = count_tokens(rows, PROCESSOR).image[0]
+    tiny_image(size=(90, 90)).save(tmp_path / "image.png")
+    assert count_tokens(rows, PROCESSOR).image[0] > before
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_lengths_are_those_of_the_processor_in_every_family(name):
+def test_counts_are_those_of_the_batch_in_every_family(name):
     processor = family(name)[1]
-    made = rows([1, 3, 2, 5])
-    for row, sizes in zip(made, [[(40, 30)], [(90, 30), (20, 70)], [], [(30, 60)] * 3], strict=True):
-        row["images"] = [tiny_image(seed, size) for seed, size in enumerate(sizes)]
-    assert prompt_lengths(dataset(made), processor).tolist() == [length_by_the_processor(r, processor) for r in made]
+    images = [[(40, 30)], [(90, 30), (20, 70)], [], [(30, 60)] * 3]
+    rows = [row(index, sizes, prompt=index + 1, chosen=2, rejected=3) for index, sizes in enumerate(images)]
+    batch = PreferenceCollator(processor)(rows)
+    expected = (batch["attention_mask"].sum(1) - batch["completion_mask"].sum(1))[: len(rows)]
+    assert count_tokens(dataset(rows), processor).prompt.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -64,57 +130,16 @@ def test_an_image_counts_as_it_is_shown(orientation):
     exif[PIL.Image.ExifTags.Base.Orientation] = orientation
     buffer = io.BytesIO()
     tiny_image(size=(70, 30)).save(buffer, "JPEG", exif=exif)
-    row = {**tiny_row(), "images": [{"bytes": buffer.getvalue(), "path": None}]}
-    (length,) = prompt_lengths(dataset([row]), PROCESSOR)
-    assert length == length_by_the_processor(row)
-    upright = prompt_lengths(dataset([tiny_row(size=(70, 30)), tiny_row(size=(30, 70))]), PROCESSOR)
-    assert upright[0] != upright[1] and length == upright[int(orientation in (6, 8))]
+    made = {**row(chosen=1, rejected=1), "images": [{"bytes": buffer.getvalue(), "path": None}]}
+    counts = count_tokens(dataset([made]), PROCESSOR)
+    assert columns(counts) == columns(counts_of_the_batch([made])[0])
+    upright = count_tokens(dataset([tiny_row(size=(70, 30)), tiny_row(size=(30, 70))]), PROCESSOR).image
+    assert upright[0] != upright[1] and counts.image[0] == upright[int(orientation in (6, 8))]
 
 
 def test_no_pixel_is_decoded(monkeypatch):
     buffer = io.BytesIO()
     tiny_image().save(buffer, "JPEG")
-    stored = dataset([{**row, "images": [{"bytes": buffer.getvalue(), "path": None}]} for row in rows()])
+    stored = dataset([{**row(chosen=1, rejected=1), "images": [{"bytes": buffer.getvalue(), "path": None}]}])
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("pixels were decoded"))
-    assert prompt_lengths(stored, PROCESSOR).dtype == np.int64
-
-
-@pytest.fixture
-def stored():
-    return dataset(rows())
-
-
-@pytest.fixture
-def counted(stored):
-    return prompt_lengths(stored, PROCESSOR)
-
-
-def test_rows_that_do_not_fit_are_dropped_and_counted(stored, counted, caplog):
-    assert sorted(counted) == [counted[0], counted[2], counted[1], counted[3]]
-    limit = int(counted[1])  # a prompt of just this length leaves no room for an answer
-    kept = keep_fitting(stored, PROCESSOR, limit, name="eval")
-    assert kept["row_id"][:] == ["0", "2"]
-    found = f"2 of 4 rows of the eval dataset have a prompt of `max_length` ({limit}) tokens or more"
-    assert found in caplog.text and f"the longest {counted[3]} (row 3)" in caplog.text
-    assert "Raise `max_length`" in caplog.text
-
-
-def test_one_token_more_is_enough(stored, counted, caplog):
-    assert keep_fitting(stored, PROCESSOR, int(counted.max()) + 1) is stored
-    assert not caplog.records
-
-
-def test_rows_that_do_not_fit_can_be_refused(stored, counted):
-    with pytest.raises(ValueError, match="1 of 4 rows of the train dataset.*Image tokens are never cut.*overlong"):
-        keep_fitting(stored, PROCESSOR, int(counted.max()), overlong="error")
-    assert keep_fitting(stored, PROCESSOR, int(counted.max()) + 1, overlong="error") is stored
-
-
-def test_a_dataset_of_which_nothing_is_left_is_refused(stored):
-    with pytest.raises(ValueError, match="4 of 4 rows.*raise `max_length`"):
-        keep_fitting(stored, PROCESSOR, 5)
-
-
-def test_without_a_limit_nothing_is_counted(stored):
-    with mock.patch.object(lengths, "prompt_lengths", side_effect=AssertionError("counted")):
-        assert keep_fitting(stored, PROCESSOR, None, overlong="error") is stored
+    assert count_tokens(stored, PROCESSOR).image[0] > 0

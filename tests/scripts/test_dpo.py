@@ -59,7 +59,9 @@ def test_the_aligned_model_is_a_plain_checkpoint(checkpoint, data, tmp_path, cap
     log = run(checkpoint, data / "pairs.jsonl", tmp_path)
     assert [entry["loss"] for entry in log if "loss" in entry][0] == pytest.approx(0.6931, abs=1e-3)
     assert change(checkpoint, tmp_path) > 1e-3
-    assert f"Model in {tmp_path}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Tokens of the 4 rows of the train dataset" in printed and "All fit `max_length` (4096)." in printed
+    assert f"Model in {tmp_path}" in printed
 
 
 def test_pairs_of_the_bdhs_command_are_trained_on(checkpoint, data, tmp_path):

@@ -1,109 +1,135 @@
-"""Tokens that rows take, counted from text and image sizes alone: no stored pixel is decoded."""
+"""Tokens that rows take, counted from text and image sizes alone: no stored pixel is decoded.
 
-import logging
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+Texts are rendered and tokenized as TRL's collator does it in training, so the counts are those of its batches.
+"""
+
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import PIL.Image
-from datasets import Image, List
+import pyarrow as pa
+from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
-from .chat import render, text_ids
+from .image_tokens import ImageTokenCounter
 from .images import image_size
+from .rows import PREFERENCE_COLUMNS
+from .tables import raw_rows
 
 
-logger = logging.getLogger(__name__)
+_BATCH = 256  # rows in memory at once, images as they are stored
 
 
-def prompt_lengths(dataset, processor):
+@dataclass(frozen=True)
+class TokenCounts:
     """
-    Count prompt tokens, image tokens included.
+    Tokens of each row.
+
+    Attributes:
+        prompt (`numpy.ndarray` of shape `(num_rows,)`): tokens of the prompt, image tokens included.
+        chosen (`numpy.ndarray` of shape `(num_rows,)`): tokens of the chosen answer; 0 if the row has none.
+        rejected (`numpy.ndarray` of shape `(num_rows,)`): tokens of the rejected answer; 0 if the row has none.
+        image (`numpy.ndarray` of shape `(num_rows,)`): image tokens.
+    """
+
+    prompt: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    image: np.ndarray
+
+    def __len__(self):
+        return len(self.prompt)
+
+    @property
+    def longest(self):
+        """Tokens of the prompt and the longer answer, of shape `(num_rows,)`."""
+        return self.prompt + np.maximum(self.chosen, self.rejected)
+
+    def cut(self, max_length):
+        """Counts of the rows whose prompt leaves room for an answer, answers cut to `max_length` (`int` or `None`)."""
+        if max_length is None:
+            return self
+        fits = self.prompt < max_length
+        room = max_length - self.prompt[fits]
+        chosen, rejected = (np.minimum(answer[fits], room) for answer in (self.chosen, self.rejected))
+        return TokenCounts(self.prompt[fits], chosen, rejected, self.image[fits])
+
+    @property
+    def total(self):
+        """Tokens of the prompt and both answers, of shape `(num_rows,)`."""
+        return self.prompt + self.chosen + self.rejected
+
+    def padding(self, order, batch_size):
+        """
+        Share of padding in the batches that TRL's collator makes, the mean over the batches of an epoch.
+
+        Args:
+            order (`Sequence[int]`): rows in the order in which they come.
+            batch_size (`int`): rows in a batch.
+
+        Returns:
+            `float`
+        """
+        widths = np.stack([self.prompt + self.chosen, self.prompt + self.rejected], axis=1)[np.asarray(order)]
+        batches = (widths[start : start + batch_size] for start in range(0, len(widths), batch_size))
+        return float(np.mean([1 - batch.sum() / (batch.size * batch.max()) for batch in batches]))
+
+
+def count_tokens(dataset, processor, num_proc=None):
+    """
+    Count the tokens of prompts, answers and images. Nothing is kept on disk, where counts would outlive the image
+    files that they are of.
 
     Args:
-        dataset (`datasets.Dataset`): rows in the row format.
+        dataset (`datasets.Dataset`): rows in the row format; SFT rows and prompts as well.
         processor ([`~transformers.ProcessorMixin`]): processor of the model.
+        num_proc (`int`, *optional*): processes to count with, as in `datasets.Dataset.map`; by default this one.
 
     Returns:
-        `numpy.ndarray` of shape `(num_rows,)`: tokens of each prompt.
+        [`TokenCounts`]: tokens of the rows as they are, whether they fit or not.
     """
-    dataset = dataset.cast_column("images", List(Image(decode=False)))
-    marker = len(text_ids(processor, processor.image_token))
-    count = image_token_counter(processor)
-
-    def length(row):
-        sizes = tuple(image_size(image) for image in row["images"])
-        # The template wants an object per image but never looks at it
-        text = render({"prompt": row["prompt"], "images": sizes}, processor).prompt
-        return len(text_ids(processor, text)) + count(sizes) - marker * len(sizes)
-
-    with ThreadPoolExecutor() as pool:
-        return np.fromiter(pool.map(length, dataset), dtype=np.int64, count=len(dataset))
-
-
-def image_token_counter(processor):
-    """
-    How to count the tokens that the images of a row take, with all that the processor writes around and between them.
-
-    Processors count from sizes alone, but not all of them count right: those of transformers 5.23 forget for Gemma 3
-    what frames an image, and for LLaVA-OneVision that several images in a row get no tiles. A processor is believed
-    for rows of so many images if it is right once; otherwise it is given blank images of each size.
-
-    Args:
-        processor ([`~transformers.ProcessorMixin`]): processor of the model.
-
-    Returns:
-        `Callable`: from the sizes of a row's images (tuple of `(height, width)`, in pixels) to a number of tokens.
-    """
-
-    def stated(sizes):
-        return sum(processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"])
-
-    @cache
-    def processed(sizes):
-        images = [PIL.Image.new("RGB", (width, height)) for height, width in sizes]
-        text = processor.image_token * len(sizes)
-        inputs = processor(text=[text], images=[images], add_special_tokens=False, return_tensors="pt")
-        return inputs["input_ids"].shape[1]
-
-    @cache
-    def counter(num_images):
-        example = ((480, 640),) * num_images
-        return stated if stated(example) == processed(example) else processed
-
-    return lambda sizes: counter(len(sizes))(sizes) if sizes else 0
-
-
-def keep_fitting(dataset, processor, max_length, overlong="drop", name="train"):
-    """
-    Drop or refuse rows whose prompt leaves no room for an answer. Image tokens are never cut.
-
-    Args:
-        dataset (`datasets.Dataset`): rows in the row format.
-        processor ([`~transformers.ProcessorMixin`]): processor of the model.
-        max_length (`int`, *optional*): longest sequence in tokens; `None` keeps every row.
-        overlong (`str`, *optional*, defaults to `"drop"`): `"drop"` or `"error"`.
-        name (`str`, *optional*, defaults to `"train"`): name of the dataset, for messages.
-
-    Returns:
-        `datasets.Dataset`: rows whose prompt has fewer than `max_length` tokens.
-
-    Raises:
-        ValueError: with `overlong="error"` if a row does not fit; with `"drop"` if none does.
-    """
-    if max_length is None:
-        return dataset
-    lengths = prompt_lengths(dataset, processor)
-    too_long = np.flatnonzero(lengths >= max_length)
-    if len(too_long) == 0:
-        return dataset
-    found = (
-        f"{len(too_long)} of {len(dataset)} rows of the {name} dataset have a prompt of `max_length` ({max_length}) "
-        f"tokens or more, the longest {lengths.max()} (row {lengths.argmax()})"
+    rows = dataset.select_columns([name for name in PREFERENCE_COLUMNS if name in dataset.column_names])
+    counts = rows.with_format("arrow").map(
+        partial(_count, features=rows.features, processor=processor, tokens=ImageTokenCounter(processor), sizes={}),
+        batched=True,
+        batch_size=_BATCH,
+        remove_columns=rows.column_names,
+        num_proc=num_proc and min(num_proc, len(rows)),
+        keep_in_memory=True,
+        new_fingerprint="counts",  # otherwise the processor would be hashed for a file that is not written
+        desc="Counting tokens",
     )
-    if overlong == "error" or len(too_long) == len(dataset):
-        raise ValueError(
-            f"{found}. Image tokens are never cut: raise `max_length`, use smaller images, or set `overlong='drop'` "
-            "to train without the rows that do not fit."
-        )
-    logger.warning(f"{found}; they are dropped. Raise `max_length` to keep them.")
-    return dataset.select(np.flatnonzero(lengths < max_length))
+    return TokenCounts(**counts.with_format("numpy")[:])
+
+
+def _count(table, features, processor, tokens, sizes):
+    """Counts of a table of rows, as a table. `sizes` keeps the sizes of image files that several rows show."""
+    rows = raw_rows(table, features)
+    images = [tuple(_size(image, sizes) for image in row["images"]) for row in rows]
+    in_images = np.array([tokens(row) for row in images])  # (B,)
+
+    texts = [text for row, size in zip(rows, images, strict=True) for text in _texts(row, size, processor)]
+    texts = [processor.image_token, *texts]
+    ids = processor.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    marker, *lengths = map(len, ids)
+    prompt, chosen, rejected = np.array(lengths).reshape(-1, 3).T  # (3, B)
+    prompt = prompt + in_images - marker * np.array([len(row) for row in images])
+    return pa.table({"prompt": prompt, "chosen": chosen, "rejected": rejected, "image": in_images})
+
+
+def _size(image, sizes):
+    if image["bytes"] is not None:
+        return image_size(image)
+    if image["path"] not in sizes:
+        sizes[image["path"]] = image_size(image)
+    return sizes[image["path"]]
+
+
+def _texts(row, images, processor):
+    """Prompt, chosen and rejected as text, an answer that the row lacks as `""`."""
+    # The template wants an object per image but never looks at it
+    example = {"prompt": prepare_multimodal_messages(row["prompt"], images=images)}
+    answers = {name: prepare_multimodal_messages(row[name]) for name in ("chosen", "rejected") if row.get(name)}
+    if len(answers) == 1:  # TRL's name for the only answer
+        answers = {"completion": answers["chosen"]}
+    text = apply_chat_template({**example, **answers}, processor)
+    return text["prompt"], text.get("chosen", text.get("completion", "")), text.get("rejected", "")

@@ -89,6 +89,8 @@ def main(argv=None):
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    for report in trainer.fit_report.values():
+        trainer.accelerator.print(report)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     trainer.save_model(training_args.output_dir)
     trainer.save_state()

@@ -50,4 +50,9 @@ class MMDPOConfig(DPOConfig):
         for name, known in {"overlong": ("drop", "error"), "on_bad_image": ("error", "skip")}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if self.train_sampling_strategy == "batch_rebalance":
+            raise ValueError(
+                "`train_sampling_strategy='batch_rebalance'` makes batches of different sizes, and TRL's loss would "
+                "weight their rows differently. Use 'group_by_length'."
+            )
         super().__post_init__()

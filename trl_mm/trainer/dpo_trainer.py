@@ -7,16 +7,19 @@ from pathlib import Path
 import torch
 from accelerate.utils import is_peft_model
 from datasets import IterableDataset
+from torch.utils.data import SequentialSampler
 from transformers import AutoProcessor, ProcessorMixin
 from trl import DPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import get_config_model_id
 
 from ..data.collator import PreferenceCollator
-from ..data.lengths import keep_fitting
+from ..data.fit import FitReport, keep_fitting
+from ..data.lengths import count_tokens
 from ..data.loading import BAD_ROWS, load_preferences, prepare_preferences
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
+from .batches_by_length import LengthGroups
 from .dpo_config import MMDPOConfig
 from .image_features import encode_once, same_vision_part
 from .prefix_sharing import share_prefixes, why_not
@@ -31,6 +34,10 @@ class MMDPOTrainer(DPOTrainer):
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
     by the current policy at each step, or by the initial policy once before training; and that both answers of a pair
     share one computation of their prompt (`prefix_sharing`). The loss is TRL's.
+
+    How rows fit `max_length` stands in `fit_report`, a [`FitReport`] for each dataset, under `"train"`, `"eval"`, or
+    `"eval_NAME"` if there are several. With `train_sampling_strategy="group_by_length"`, rows of similar length,
+    images included, make a batch. The metric `padding` is the share of padding in the batches.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -95,6 +102,7 @@ class MMDPOTrainer(DPOTrainer):
             raise ValueError(f"Only one callback can make pairs, got {[type(g).__name__ for g in generators]}.")
         self.pair_generator = generators[0] if generators else None
         self._pairs_are_made = False
+        self.fit_report = {}
 
         pad_token = args.pad_token or processing_class.tokenizer.pad_token or processing_class.tokenizer.eos_token
         if pad_token not in processing_class.tokenizer.get_vocab():
@@ -159,7 +167,19 @@ class MMDPOTrainer(DPOTrainer):
             bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
             locate=lambda index: (f"{name} dataset", index),
         )
-        return keep_fitting(dataset, processor, args.max_length, getattr(args, "overlong", "drop"), name)
+        return self._fitting(dataset, processor, args, name)
+
+    def _fitting(self, dataset, processor, args, name):
+        """Rows that fit; how they do is put into `fit_report`. Every process counts all rows, so all agree."""
+        report = self.fit_report[name] = FitReport(
+            count_tokens(dataset, processor, args.dataset_num_proc),
+            args.max_length,
+            name,
+            args.per_device_train_batch_size if name == "train" else None,
+            args.gradient_accumulation_steps,
+        )
+        logger.info(report)
+        return keep_fitting(dataset, report, getattr(args, "overlong", "drop"))
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
@@ -184,9 +204,26 @@ class MMDPOTrainer(DPOTrainer):
                     self.args.world_size,
                 )
             self.accelerator.wait_for_everyone()
-            self.train_dataset = load_preferences(folder, check_images=False)
+            pairs = load_preferences(folder, check_images=False)
+            self.train_dataset = self._fitting(pairs, self.processing_class, self.args, "train")
             self._pairs_are_made = True
         return super().get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        # transformers would look for a column of lengths, which image rows do not have
+        return LengthGroups(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            self.fit_report["train"].kept.total.tolist(),
+            self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            epoch=lambda: int(self.state.epoch or 0),
+        )
+
+    def _get_eval_sampler(self, eval_dataset):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_eval_sampler(eval_dataset)
+        return SequentialSampler(eval_dataset)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = self.model if model is None else model
@@ -207,7 +244,10 @@ class MMDPOTrainer(DPOTrainer):
     def _prepare_inputs(self, inputs):
         if "rows" in inputs:
             inputs = self.pair_collator(self._make_pairs(inputs["rows"]))
-        return super()._prepare_inputs(inputs)
+        inputs = super()._prepare_inputs(inputs)
+        padding = self.accelerator.reduce(1 - inputs["attention_mask"].float().mean(), reduction="mean")
+        self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
+        return inputs
 
     def _make_pairs(self, rows):
         if self.pair_generator is None:

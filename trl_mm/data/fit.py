@@ -1,0 +1,154 @@
+"""Whether rows fit `max_length`: what is dropped and what is cut, said before training."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from .lengths import TokenCounts
+
+
+logger = logging.getLogger(__name__)
+
+SHORT = 16  # tokens; of an answer that is cut to less than this, little is left to prefer
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """
+    How the rows of a dataset fit; `str(report)` tells a reader.
+
+    Attributes:
+        counts ([`TokenCounts`]): tokens of all rows.
+        max_length (`int`, *optional*): longest sequence in tokens.
+        name (`str`, *optional*, defaults to `"train"`): name of the dataset.
+        batch_size (`int`, *optional*): rows in a batch; without it nothing is said of padding.
+        gradient_accumulation_steps (`int`, *optional*, defaults to `1`): batches in a step.
+    """
+
+    counts: TokenCounts
+    max_length: int | None = None
+    name: str = "train"
+    batch_size: int | None = None
+    gradient_accumulation_steps: int = 1
+
+    @property
+    def kept(self):
+        """[`TokenCounts`] of the rows that are trained on, answers cut."""
+        return self.counts.cut(self.max_length)
+
+    @property
+    def num_dropped(self):
+        """Rows whose prompt alone fills `max_length`: both answers would be empty."""
+        return len(self.counts) - len(self.kept)
+
+    @property
+    def num_too_long(self):
+        """Rows whose prompt and longer answer exceed `max_length`; the dropped ones are among them."""
+        return 0 if self.max_length is None else int((self.counts.longest > self.max_length).sum())
+
+    @property
+    def cuts(self):
+        """Pairs of tokens left and tokens lost, of shape `(num_cut, 2)`: one for each answer that is cut."""
+        if self.max_length is None:
+            return np.empty((0, 2), dtype=np.int64)
+        fits = self.counts.prompt < self.max_length
+        whole = np.concatenate([self.counts.chosen[fits], self.counts.rejected[fits]])
+        left = np.concatenate([self.kept.chosen, self.kept.rejected])
+        return np.stack([left, whole - left], axis=1)[left < whole]
+
+    @property
+    def num_short(self):
+        """Answers that are cut to fewer than `SHORT` tokens."""
+        return int((self.cuts[:, 0] < SHORT).sum())
+
+    @property
+    def fitting_max_length(self):
+        """The smallest `max_length` that keeps every row whole."""
+        return int(self.counts.longest.max())
+
+    @property
+    def padding(self):
+        """
+        Share of padding to expect in batches, the mean over an epoch: `(float, float)`, in random order and with
+        `train_sampling_strategy="group_by_length"`.
+        """
+        kept, generator = self.kept, torch.Generator().manual_seed(0)
+        order = torch.randperm(len(kept), generator=generator)
+        grouped = get_length_grouped_indices(
+            kept.total.tolist(), self.batch_size * self.gradient_accumulation_steps, generator=generator
+        )
+        return kept.padding(order, self.batch_size), kept.padding(grouped, self.batch_size)
+
+    def __str__(self):
+        counts, limit = self.counts, self.max_length
+        columns = {"prompt": counts.prompt, "  images": counts.image, "chosen": counts.chosen}
+        if counts.rejected.any():
+            columns["rejected"] = counts.rejected
+        columns["prompt and longer answer"] = counts.longest
+        lines = [
+            f"Tokens of the {len(counts):,} rows of the {self.name} dataset",
+            f"{'':24}{'min':>8}{'median':>8}{'95 %':>8}{'max':>8}",
+        ]
+        for title, values in columns.items():
+            numbers = np.quantile(values, [0, 0.5, 0.95, 1], method="higher")
+            lines.append(f"{title:24}" + "".join(f"{number:8}" for number in numbers))
+        if limit is None:
+            lines.append("There is no `max_length`: every row is kept whole.")
+        elif not self.num_too_long:
+            lines.append(f"All fit `max_length` ({limit}).")
+        else:
+            cuts = self.cuts
+            lines.append(
+                f"{self.num_too_long:,} rows exceed `max_length` ({limit}); {self.fitting_max_length} fits all."
+            )
+            lines.append(f"  dropped, as their prompt leaves no token for an answer: {self.num_dropped:,} rows")
+            lines.append(
+                f"  cut: {len(cuts):,} answers, by at most {cuts[:, 1].max(initial=0)} tokens; "
+                f"{self.num_short:,} keep fewer than {SHORT}"
+            )
+        if self.batch_size is not None and len(self.kept) and counts.rejected.any():
+            shuffled, grouped = self.padding
+            lines.append(
+                f"Padding in batches of {self.batch_size}: {shuffled:.1%} in random order, {grouped:.1%} with "
+                '`train_sampling_strategy="group_by_length"`.'
+            )
+        return "\n".join(lines)
+
+
+def keep_fitting(dataset, report, overlong="drop"):
+    """
+    Drop or refuse rows whose prompt leaves no room for an answer. Image tokens are never cut.
+
+    Args:
+        dataset (`datasets.Dataset`): rows in the row format.
+        report ([`FitReport`]): how they fit.
+        overlong (`str`, *optional*, defaults to `"drop"`): `"drop"` or `"error"`.
+
+    Returns:
+        `datasets.Dataset`: rows whose prompt has fewer than `max_length` tokens, those of `report.kept`.
+
+    Raises:
+        ValueError: with `overlong="error"` if a row does not fit; with `"drop"` if none does.
+    """
+    lengths, limit = report.counts.prompt, report.max_length
+    if report.num_dropped:
+        found = (
+            f"{report.num_dropped} of {len(dataset)} rows of the {report.name} dataset have a prompt of `max_length` "
+            f"({limit}) tokens or more, the longest {lengths.max()} (row {lengths.argmax()})"
+        )
+        if overlong == "error" or report.num_dropped == len(dataset):
+            raise ValueError(
+                f"{found}. Image tokens are never cut: raise `max_length`, use smaller images, or set "
+                "`overlong='drop'` to train without the rows that do not fit."
+            )
+        logger.warning(f"{found}; they are dropped. Raise `max_length` to keep them.")
+        dataset = dataset.select(np.flatnonzero(lengths < limit))
+    if report.num_short:
+        logger.warning(
+            f"{report.num_short} answers of the {report.name} dataset are cut to fewer than {SHORT} tokens by "
+            f"`max_length` ({limit}). Raise it to {report.fitting_max_length} to keep all answers whole."
+        )
+    return dataset
