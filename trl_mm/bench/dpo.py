@@ -18,7 +18,7 @@ from peft import LoraConfig
 from transformers.trainer_utils import set_seed
 from trl import DPOConfig, DPOTrainer
 
-from ..data.lengths import prompt_lengths
+from ..data.lengths import count_tokens
 from ..trainer.dpo_config import MMDPOConfig
 from ..trainer.dpo_trainer import MMDPOTrainer
 from .flops import dpo_step_flops
@@ -225,11 +225,9 @@ def _difference(sides, name):
 def _floor(settings, trainer):
     """Operations that one step costs at least, and the tokens of TRL's layout; means over all rounds."""
     rows, processor = trainer.train_dataset, trainer.processing_class
-    prompts = prompt_lengths(rows, processor).tolist()
-    answers = [
-        [len(processor.tokenizer(row[key][0]["content"])["input_ids"]) + 1 for key in ("chosen", "rejected")]
-        for row in rows.select_columns(["chosen", "rejected"])
-    ]
+    counts = count_tokens(rows, processor)
+    prompts = counts.prompt.tolist()
+    answers = np.stack([counts.chosen, counts.rejected], axis=1).tolist()
     model = trainer.model.get_base_model() if settings.use_peft else trainer.model
     tile = model.config.vision_config.image_size
     patch = (tile // model.config.vision_config.patch_size) ** 2
