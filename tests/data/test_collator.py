@@ -73,3 +73,11 @@ def test_a_batch_is_what_the_model_takes():
     assert batch["input_ids"].shape == batch["attention_mask"].shape == batch["completion_mask"].shape
     assert batch["input_ids"].shape[0] == 4  # both chosen, then both rejected
     assert batch["pixel_values"].shape[0] == 2  # the one image, once for chosen and once for rejected
+
+
+@pytest.mark.parametrize("images_once", [False, True])
+def test_reference_log_probabilities_come_as_tensors(images_once):
+    rows = [{**pair(seed), "ref_chosen_logps": -1.5 - seed, "ref_rejected_logps": -2.5} for seed in range(2)]
+    batch = PreferenceCollator(PROCESSOR, images_once=images_once)(rows)
+    torch.testing.assert_close(batch["ref_chosen_logps"], torch.tensor([-1.5, -2.5]), rtol=0, atol=0)
+    assert batch["ref_rejected_logps"].shape == (2,) and batch["ref_rejected_logps"].dtype == torch.float32

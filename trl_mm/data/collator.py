@@ -9,8 +9,8 @@ from .images import open_image
 
 
 COLUMNS = ("images", "prompt", "chosen", "rejected")
-
-
+# Computed before training by `precompute_ref_log_probs`
+REF_LOG_PROBS = ("ref_chosen_logps", "ref_rejected_logps")
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
@@ -20,7 +20,8 @@ class PreferenceCollator(DataCollatorForVisionPreference):
     The only change w.r.t. `DataCollatorForVisionPreference` is that rows keep their images as they are stored until a
     batch needs them, that rows are not modified, and that rows without `rejected` pass through as `{"rows": rows}` for
     the trainer to make pairs from. With `images_once`, pixels are processed and returned once per row, as
-    [`share_prefixes`] expects them, and not once for each answer.
+    [`share_prefixes`] expects them, and not once for each answer. `ref_chosen_logps` and `ref_rejected_logps` of the
+    rows become tensors of shape `(batch_size,)`.
     """
 
     images_once: bool = False
@@ -30,9 +31,14 @@ class PreferenceCollator(DataCollatorForVisionPreference):
             return {"rows": examples}
         rows = [{name: example[name] for name in COLUMNS} for example in examples]
         rows = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
-        if not self.images_once:
-            return super().torch_call(rows)
-        return DataCollatorForVisionPreference(PromptsOnce(self.processor), self.max_length).torch_call(rows)
+        if self.images_once:
+            batch = DataCollatorForVisionPreference(PromptsOnce(self.processor), self.max_length).torch_call(rows)
+        else:
+            batch = super().torch_call(rows)
+        for name in REF_LOG_PROBS:
+            if name in examples[0]:
+                batch[name] = torch.tensor([example[name] for example in examples])  # (B,)
+        return batch
 
 
 class PromptsOnce:

@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
+
+
+_PASSING = ("is_local", "local_files_only", "name_or_path", "padding", "truncation")
 
 
 def weights_digest(model, path=None):
@@ -37,24 +41,53 @@ def weights_digest(model, path=None):
     return hash_module(model)
 
 
-def rows_digest(dataset):
+def rows_digest(dataset, columns=("row_id", "images", "prompt", "chosen"), dated=False):
     """
     Digest of what the rows say and show.
 
     Args:
-        dataset (`datasets.Dataset`): rows with `row_id`, `images` (not decoded), `prompt` and `chosen`.
+        dataset (`datasets.Dataset`): rows with `images` (not decoded) and the other columns.
+        columns (`tuple[str]`, *optional*, defaults to `("row_id", "images", "prompt", "chosen")`): columns to look at.
+        dated (`bool`, *optional*, defaults to `False`): whether the folder of an image file and the time when it was
+            changed count too: safer, but then the files cannot be moved.
 
     Returns:
         `str`: digest. Of image files that are not embedded, it covers name and size.
     """
     digest = hashlib.sha256()
-    for batch in dataset.select_columns(["row_id", "images", "prompt", "chosen"]).iter(256):
-        images = [[_image_digest(image) for image in row] for row in batch.pop("images")]
+    for batch in dataset.select_columns(list(columns)).iter(256):
+        images = [[_image_digest(image, dated) for image in row] for row in batch.pop("images")]
         digest.update(json.dumps([batch, images], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
-def _image_digest(image):
+def _image_digest(image, dated):
     if image["bytes"] is not None:
         return hashlib.sha256(image["bytes"]).hexdigest()
-    return [os.path.basename(image["path"]), os.path.getsize(image["path"])]
+    stat = os.stat(image["path"])
+    if dated:
+        return [os.path.abspath(image["path"]), stat.st_size, stat.st_mtime_ns]
+    return [os.path.basename(image["path"]), stat.st_size]
+
+
+def processor_digests(processor):
+    """
+    Digests of all that turns rows into tokens and pixels: tokenizer, image settings, chat template.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]): the processor.
+
+    Returns:
+        `dict[str, str]`: name of each file that `save_pretrained` writes to digest.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        processor.save_pretrained(folder)
+        digests = {}
+        for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
+            content = file.read_bytes()
+            if file.suffix == ".json":
+                # Where it was loaded from, and how the last batch was padded
+                kept = {name: value for name, value in json.loads(content).items() if name not in _PASSING}
+                content = json.dumps(kept, sort_keys=True).encode()
+            digests[str(file.relative_to(folder))] = hashlib.sha256(content).hexdigest()[:16]
+    return digests

@@ -8,6 +8,7 @@ does not depend on the number of processes. A shard appears under its name only 
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from .images import resolve_image
 from .manifest import open_manifest, read_manifest, replacing, write_manifest
 from .tables import raw_rows, to_table, unified_features
 
+
+logger = logging.getLogger(__name__)
 
 _IDENTITY = b"trl_mm_shard"
 
@@ -87,6 +90,8 @@ def write_shards(
     for shard in range(rank, num_shards, world_size):
         count = _stored_rows(folder, shard, manifest, verify=True)
         if count is None:
+            if _path(folder, shard).exists():
+                logger.warning("%s is not intact and is made again.", _path(folder, shard))
             source, originals = _source_rows(rows, shard * shard_size, min((shard + 1) * shard_size, len(rows)))
             stored = [_embed_images(row, originals) for row in transform(source)]
             _write_shard(folder, shard, manifest, to_table(stored), rank)

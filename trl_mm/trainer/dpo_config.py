@@ -26,6 +26,10 @@ class MMDPOConfig(DPOConfig):
             Whether to compute the prompt and its images once for both answers instead of once for each. Losses are
             the same up to rounding. Models and attention implementations that do not fit train in TRL's layout, which
             is said once at level `info`.
+        ref_log_probs_dir (`str`, *optional*):
+            With `precompute_ref_log_probs`, folder that keeps reference log-probabilities, in one folder for each
+            combination of reference, rows, processor and settings. Defaults to `trl_mm/ref_log_probs` in the cache of
+            Hugging Face (`HF_HOME`).
     """
 
     max_length: int | None = field(
@@ -44,6 +48,9 @@ class MMDPOConfig(DPOConfig):
 
     prefix_sharing: bool = field(
         default=True, metadata={"help": "Whether to compute the prompt and its images once for both answers."}
+    )
+    ref_log_probs_dir: str | None = field(
+        default=None, metadata={"help": "Folder that keeps precomputed reference log-probabilities."}
     )
 
     def __post_init__(self):

@@ -2,18 +2,20 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from accelerate.utils import is_peft_model
 from datasets import IterableDataset
-from torch.utils.data import SequentialSampler
+from huggingface_hub.constants import HF_HOME
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import AutoProcessor, ProcessorMixin
 from trl import DPOTrainer
-from trl.models.utils import unwrap_model_for_generation
+from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 from trl.trainer.utils import get_config_model_id
 
-from ..data.collator import PreferenceCollator
+from ..data.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
 from ..data.fit import FitReport, keep_fitting
 from ..data.lengths import count_tokens
 from ..data.loading import BAD_ROWS, load_preferences, prepare_preferences
@@ -23,17 +25,23 @@ from .batches_by_length import LengthGroups
 from .dpo_config import MMDPOConfig
 from .image_features import encode_once, same_vision_part
 from .prefix_sharing import share_prefixes, why_not
+from .ref_log_probs import cached_log_probs, with_log_probs
+from .reference_key import reference_digest, reference_key
 
 
 logger = logging.getLogger(__name__)
+
+# TRL refuses to compute reference log-probabilities before training if it finds a column `images`
+HIDDEN_IMAGES = "images of trl_mm"
 
 
 class MMDPOTrainer(DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
-    by the current policy at each step, or by the initial policy once before training; and that both answers of a pair
-    share one computation of their prompt (`prefix_sharing`). The loss is TRL's.
+    by the current policy at each step, or by the initial policy once before training; that both answers of a pair
+    share one computation of their prompt (`prefix_sharing`); and that `precompute_ref_log_probs` works with images.
+    The loss is TRL's.
 
     How rows fit `max_length` stands in `fit_report`, a [`FitReport`] for each dataset, under `"train"`, `"eval"`, or
     `"eval_NAME"` if there are several. With `train_sampling_strategy="group_by_length"`, rows of similar length,
@@ -103,6 +111,16 @@ class MMDPOTrainer(DPOTrainer):
         self.pair_generator = generators[0] if generators else None
         self._pairs_are_made = False
         self.fit_report = {}
+        if args.precompute_ref_log_probs and self.pair_generator is not None and self.pair_generator.online:
+            raise ValueError(
+                "Pairs that change with the policy have no reference log-probabilities before training. Set "
+                "`precompute_ref_log_probs=False`, or `online=False` to make the pairs once."
+            )
+        if args.precompute_ref_log_probs and args.max_length is not None and args.truncation_mode == "keep_end":
+            # TRL raises this itself for what it takes for a vision dataset
+            raise ValueError(
+                "`truncation_mode='keep_end'` would cut image tokens. Use 'keep_start', or set `max_length=None`."
+            )
 
         pad_token = args.pad_token or processing_class.tokenizer.pad_token or processing_class.tokenizer.eos_token
         if pad_token not in processing_class.tokenizer.get_vocab():
@@ -113,6 +131,7 @@ class MMDPOTrainer(DPOTrainer):
         self.pair_collator = data_collator or PreferenceCollator(
             processing_class, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
         )
+        self._share_prefixes_once = cache(partial(self._share_prefixes, data_collator, compute_metrics))
         super().__init__(
             model,
             ref_model=ref_model,
@@ -125,10 +144,11 @@ class MMDPOTrainer(DPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        if getattr(args, "prefix_sharing", True):
-            self._share_prefixes(data_collator, compute_metrics)
+        self._share_prefixes_once()
 
     def _share_prefixes(self, data_collator, compute_metrics):
+        if not getattr(self.args, "prefix_sharing", True):
+            return
         reason = why_not(self.model)
         if data_collator is not None:
             reason = "a `data_collator` of your own may return the images once for each answer"
@@ -167,7 +187,8 @@ class MMDPOTrainer(DPOTrainer):
             bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
             locate=lambda index: (f"{name} dataset", index),
         )
-        return self._fitting(dataset, processor, args, name)
+        dataset = self._fitting(dataset, processor, args, name)
+        return dataset.rename_column("images", HIDDEN_IMAGES) if args.precompute_ref_log_probs else dataset
 
     def _fitting(self, dataset, processor, args, name):
         """Rows that fit; how they do is put into `fit_report`. Every process counts all rows, so all agree."""
@@ -181,13 +202,76 @@ class MMDPOTrainer(DPOTrainer):
         logger.info(report)
         return keep_fitting(dataset, report, getattr(args, "overlong", "drop"))
 
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        # Called only with hidden images, or by `evaluate` with a dataset that is new
+        if HIDDEN_IMAGES not in dataset.column_names:
+            dataset = self._checked(dataset, processing_class, args, dataset_name)
+        return dataset.rename_column(HIDDEN_IMAGES, "images")
+
+    def _precompute_ref_logps(self, dataset, name, batch_size):
+        if dataset is self.train_dataset:
+            dataset = self._with_pairs(dataset)
+        if "rejected" not in dataset.column_names or dataset.data.column("rejected").null_count:
+            raise ValueError(
+                f"Rows of the {name} dataset have no `rejected`, so their reference log-probabilities cannot be "
+                "computed before training. Make the pairs with `trl-mm bdhs` and use its output, or set "
+                "`precompute_ref_log_probs=False`."
+            )
+        self._share_prefixes_once()
+        reference = self.accelerator.unwrap_model(self.ref_model or self.model)
+        key = reference_key(
+            dataset,
+            # FSDP has sharded the reference by now; TRL has hashed it before
+            self._precompute_model_hash if self.is_fsdp_enabled else reference_digest(reference),
+            self.processing_class,
+            self.data_collator,
+            max_length=self.args.max_length,
+            ld_alpha=self.ld_alpha,
+            mixed_precision=self.accelerator.mixed_precision,
+        )
+        parent = getattr(self.args, "ref_log_probs_dir", None) or Path(HF_HOME) / "trl_mm" / "ref_log_probs"
+        values = cached_log_probs(
+            dataset,
+            key,
+            parent,
+            partial(self._reference_log_probs, dataset),
+            lengths=self.fit_report[name if name in self.fit_report else f"eval_{name}"].kept.total,
+            batch_size=batch_size,
+            accelerator=self.accelerator,
+            name=name,
+        )
+        return with_log_probs(dataset, values)
+
+    def _reference_log_probs(self, dataset, batches):
+        model = self.ref_model or self.model
+        if self.ref_model is None and self.is_deepspeed_enabled:
+            if self._precompute_engine is None:  # places and gathers what DeepSpeed has not placed yet, as TRL does
+                self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
+            model = self._precompute_engine
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        model.eval()
+        for batch in loader:
+            yield self.compute_ref_log_probs(model, super()._prepare_inputs(batch))
+
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        if "row_id" not in self._signature_columns:  # seeds derive from it
-            self._signature_columns.append("row_id")
+        # Seeds derive from `row_id`
+        for name in (*COLUMNS, *REF_LOG_PROBS, "row_id"):
+            if name not in self._signature_columns:
+                self._signature_columns.append(name)
 
     def get_train_dataloader(self):
         # The one moment before training when the dataset may still be replaced: on_train_begin comes too late
+        self.train_dataset = self._with_pairs(self.train_dataset)
+        return super().get_train_dataloader()
+
+    def _with_pairs(self, dataset):
         if self.pair_generator is not None and not self.pair_generator.online and not self._pairs_are_made:
             if self.is_deepspeed_enabled:
                 raise ValueError(
@@ -198,16 +282,16 @@ class MMDPOTrainer(DPOTrainer):
                 folder = self.pair_generator.make_dataset(
                     model,
                     self.processing_class,
-                    self.train_dataset,
+                    dataset,
                     Path(self.args.output_dir) / "pairs",
                     self.args.process_index,
                     self.args.world_size,
                 )
             self.accelerator.wait_for_everyone()
             pairs = load_preferences(folder, check_images=False)
-            self.train_dataset = self._fitting(pairs, self.processing_class, self.args, "train")
+            dataset = self._fitting(pairs, self.processing_class, self.args, "train")
             self._pairs_are_made = True
-        return super().get_train_dataloader()
+        return dataset
 
     def _get_train_sampler(self, train_dataset=None):
         if self.args.train_sampling_strategy != "group_by_length":
