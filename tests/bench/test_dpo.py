@@ -25,6 +25,16 @@ def test_both_sides_train_on_the_same_rows_from_the_same_weights(changes):
     assert result["floor"]["answer_tokens"] == [4, 9]
 
 
+def test_a_cached_reference_is_compared_with_one_that_runs_in_every_step():
+    result = dpo.compare(benchmark(precompute_ref_log_probs=True, rounds=1))
+    sides, reference = result["sides"], result["reference"]
+    assert list(sides) == ["trl_mm", "uncached", "trl"] and result["max_loss_difference"] < 1e-5
+    assert sides["uncached"]["losses"] == pytest.approx(sides["trl"]["losses"], rel=1e-5)
+    assert reference["seconds_per_pair"] > 0
+    saved = sides["uncached"]["seconds_per_step"] / 2 - sides["trl_mm"]["seconds_per_step"] / 2
+    assert reference["saved_per_pair"] == pytest.approx(saved)
+
+
 @pytest.mark.parametrize("use_peft", [False, True])
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 def test_the_floor_is_what_a_step_really_computes(tmp_path, use_peft, gradient_checkpointing):

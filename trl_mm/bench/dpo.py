@@ -26,7 +26,7 @@ from .models import QUESTION, WORDS, load
 from .rounds import alternate, matrix_rate, speed_ratio
 
 
-OURS, TRL = "trl_mm", "trl"
+OURS, UNCACHED, TRL = "trl_mm", "uncached", "trl"  # `UNCACHED` is ours with a pass of the reference in every step
 WARMUP = 1
 
 
@@ -69,6 +69,16 @@ def random_rows(settings, processor, num_rows, seed=0):
     return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
+class TimedReference(MMDPOTrainer):
+    """The only change w.r.t. [`MMDPOTrainer`] is that the seconds spent on reference log-probabilities are kept."""
+
+    def _precompute_ref_logps(self, dataset, name, batch_size):
+        begin = time.perf_counter()
+        result = super()._precompute_ref_logps(dataset, name, batch_size)
+        self.reference_seconds = time.perf_counter() - begin
+        return result
+
+
 class Steps:
     """
     A trainer that takes one step at a time: next batch, forward and backward, clipping, optimizer.
@@ -97,7 +107,7 @@ class Steps:
 
 
 def make_trainer(name, settings, folder):
-    """Trainer of one side (`OURS` or `TRL`) on the rows and initial weights that both sides get."""
+    """Trainer of one side (`OURS`, `UNCACHED` or `TRL`) on the rows and initial weights that all sides get."""
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     model, processor = load(
@@ -138,8 +148,10 @@ def make_trainer(name, settings, folder):
     }
     if name == TRL:
         return DPOTrainer(model, args=DPOConfig(**shared), **common)
-    args = MMDPOConfig(**shared, check_images=False, precompute_ref_log_probs=cached)
-    return MMDPOTrainer(model, args=args, **common)
+    args = MMDPOConfig(
+        **shared, check_images=False, precompute_ref_log_probs=cached, ref_log_probs_dir=f"{folder}/reference"
+    )
+    return TimedReference(model, args=args, **common)
 
 
 def peak_memory(name, settings):
@@ -177,14 +189,15 @@ def compare(settings):
         `max_loss_difference`, `max_grad_norm_difference` (relative, over all rounds), and for each side
         `pairs_per_second`, `tokens_per_second` (tokens in TRL's layout), `peak_memory` (bytes), `share_of_floor` (the
         seconds that the unavoidable operations would take at the measured rate of a matrix product, over the seconds
-        of the step).
+        of the step). With `precompute_ref_log_probs` also `reference`: seconds per pair that its log-probabilities
+        took before training, seconds per pair that they save in each epoch, and after how many epochs they are earned
+        back (negative if never).
     """
-    names = [OURS] if settings.vs == "none" else [OURS, TRL]
+    names = [OURS, *([UNCACHED] if settings.precompute_ref_log_probs else []), *([TRL] if settings.vs == TRL else [])]
     memory = {name: peak_memory(name, settings) for name in names} if settings.memory else {}
+    result = {}
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
         trainers = {name: make_trainer(name, settings, f"{folder}/{name}") for name in names}
-        result = {"setup_seconds": time.perf_counter() - begin}
         floor = _floor(settings, trainers[OURS])
         rate = matrix_rate(trainers[OURS].model.dtype, trainers[OURS].model.device)
         timed = alternate({name: Steps(trainer) for name, trainer in trainers.items()}, settings.rounds, WARMUP)
@@ -205,6 +218,10 @@ def compare(settings):
         }
         if name in memory:
             sides[name]["peak_memory"] = memory[name]
+    if UNCACHED in names:
+        cost = trainers[OURS].reference_seconds / len(trainers[OURS].train_dataset)
+        saved = 1 / sides[UNCACHED]["pairs_per_second"] - 1 / sides[OURS]["pairs_per_second"]
+        result["reference"] = {"seconds_per_pair": cost, "saved_per_pair": saved, "epochs_to_earn_back": cost / saved}
     if TRL in names:
         ratio, spread = speed_ratio(timed[OURS], timed[TRL])
         result |= {

@@ -59,13 +59,19 @@ def summary(result):
         f"prompt {_span(floor['prompt_tokens'])} tokens, answers {_span(floor['answer_tokens'])}; floor "
         f"{floor['flops'] / 1e12:.2f} TFLOP per step, {floor['seconds']:.2f} s at "
         f"{floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s",
-        f"{'':8}{'s/step':>9}{'pairs/s':>9}{'tokens/s':>10}{'of floor':>10}{'peak GB':>9}",
+        f"{'':9}{'s/step':>9}{'pairs/s':>9}{'tokens/s':>10}{'of floor':>10}{'peak GB':>9}",
     ]
     for name, side in result["sides"].items():
         memory = f"{side['peak_memory'] / 1e9:.2f}" if "peak_memory" in side else "-"
         lines.append(
-            f"{name:8}{side['seconds_per_step']:9.2f}{side['pairs_per_second']:9.3f}{side['tokens_per_second']:10.0f}"
+            f"{name:9}{side['seconds_per_step']:9.2f}{side['pairs_per_second']:9.3f}{side['tokens_per_second']:10.0f}"
             f"{side['share_of_floor']:10.0%}{memory:>9}"
+        )
+    if "reference" in result:
+        reference = result["reference"]
+        lines.append(
+            f"the reference took {reference['seconds_per_pair']:.2f} s per pair before training and saves "
+            f"{reference['saved_per_pair']:.2f} s in each epoch: earned back in {reference['epochs_to_earn_back']:.1f}"
         )
     if "ratio" in result:
         low, high = result["ratio_spread"]
