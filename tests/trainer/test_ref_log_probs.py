@@ -102,7 +102,12 @@ def losses(trained):
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"prefix_sharing": False}, {"ld_alpha": 0.3}, {"max_length": 60, "gradient_checkpointing": False}],
+    [
+        {},
+        {"prefix_sharing": False},
+        {"ld_alpha": 0.3, "train_sampling_strategy": "group_by_length"},
+        {"max_length": 60, "gradient_checkpointing": False},
+    ],
     ids=["shared", "unshared", "ld_alpha", "cut"],
 )
 def test_losses_are_those_of_training_without(checkpoint, tmp_path, lora, settings):
