@@ -99,8 +99,8 @@ def test_three_answers_share_a_prompt_as_well():
     mask = torch.tensor([[0] * 4 + [1] * len(answer) + [0] * (3 - len(answer)) for answer in answers])
     batch = {"input_ids": ids, "attention_mask": (ids != 0).long(), "completion_mask": mask}
     expected, _ = run(model, batch)
-    share_prefixes(model, num_branches=3)
-    outputs, _ = run(model, batch)
+    share_prefixes(model)
+    outputs, _ = run(model, {**batch, "num_branches": 3})
     torch.testing.assert_close(outputs.log_probs, expected.log_probs, atol=1e-4, rtol=1e-4)
 
 

@@ -22,30 +22,61 @@ class PreferenceCollator(DataCollatorForVisionPreference):
     the trainer to make pairs from. With `images_once`, pixels are processed and returned once per row, as
     [`share_prefixes`] expects them, and not once for each answer. `ref_chosen_logps` and `ref_rejected_logps` of the
     rows become tensors of shape `(batch_size,)`.
+
+    With `two_rejected`, rows pass through until they have a `second_rejected`. Their batch then has
+    `3 * batch_size` rows, the second rejected answers last, if images are processed once; else it is
+    `{"pairs": [batch, batch]}`, one for each kind of rejected answer.
     """
 
     images_once: bool = False
+    two_rejected: bool = False
 
     def torch_call(self, examples):
-        if any(example.get("rejected") is None for example in examples):
+        needed = ("rejected", "second_rejected") if self.two_rejected else ("rejected",)
+        if any(example.get(name) is None for example in examples for name in needed):
             return {"rows": examples}
         rows = [{name: example[name] for name in COLUMNS} for example in examples]
         rows = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
-        if self.images_once:
-            batch = DataCollatorForVisionPreference(PromptsOnce(self.processor), self.max_length).torch_call(rows)
-        else:
-            batch = super().torch_call(rows)
+        processor = PromptsOnce(self.processor) if self.images_once else self.processor
+        collator = DataCollatorForVisionPreference(
+            processor, max_length=self.max_length, pad_to_multiple_of=self.pad_to_multiple_of
+        )
+        batch = collator.torch_call([{**row} for row in rows])
+        if self.two_rejected:
+            others = [
+                {**row, "rejected": example["second_rejected"]} for row, example in zip(rows, examples, strict=True)
+            ]
+            other = collator.torch_call(others)
+            return self._joined(batch, other) if self.images_once else {"pairs": [batch, other]}
         for name in REF_LOG_PROBS:
             if name in examples[0]:
                 batch[name] = torch.tensor([example[name] for example in examples])  # (B,)
         return batch
 
+    def _joined(self, batch, other):
+        """Both answers of a batch, and the rejected ones of another with the same prompts: `(3 * batch_size, T)`."""
+        length = max(batch["input_ids"].shape[1], other["input_ids"].shape[1])
+        fill = {"input_ids": self.processor.tokenizer.pad_token_id}
+
+        def padded(values, name):
+            return torch.nn.functional.pad(values, (0, length - values.shape[1]), value=fill.get(name, 0))
+
+        for name in (*PER_TOKEN, "completion_mask"):
+            if name in batch:
+                rejected = other[name][len(other[name]) // 2 :]
+                batch[name] = torch.cat([padded(batch[name], name), padded(rejected, name)])
+        return batch
+
 
 class PromptsOnce:
-    """The processor for TRL's collator, which asks for every prompt and its images twice: pixels come once."""
+    """
+    The processor for TRL's collator, which asks for every prompt and its images twice: pixels come once. The prompts
+    that it was asked for last are not processed again.
+    """
 
     def __init__(self, processor):
         self.processor = processor
+        self.text = self.inputs = None
 
     def __getattr__(self, name):
         return getattr(self.processor, name)
@@ -53,10 +84,12 @@ class PromptsOnce:
     def __call__(self, text, images=None, padding_side=None, **kwargs):
         if padding_side == "right":  # answers
             return self.processor(text=text, padding_side=padding_side, **kwargs)
-        half = len(text) // 2
-        images = None if images is None else images[:half]
-        inputs = self.processor(text=text[:half], images=images, padding_side=padding_side, **kwargs)
-        for name in PER_TOKEN:
-            if name in inputs:
-                inputs[name] = torch.cat([inputs[name]] * 2)
-        return inputs
+        if text != self.text:
+            half = len(text) // 2
+            images = None if images is None else images[:half]
+            inputs = self.processor(text=text[:half], images=images, padding_side=padding_side, **kwargs)
+            for name in PER_TOKEN:
+                if name in inputs:
+                    inputs[name] = torch.cat([inputs[name]] * 2)
+            self.text, self.inputs = text, inputs
+        return self.inputs.copy()

@@ -27,6 +27,7 @@ from .image_features import encode_once, same_vision_part
 from .prefix_sharing import share_prefixes, why_not
 from .ref_log_probs import cached_log_probs, with_log_probs
 from .reference_key import reference_digest, reference_key
+from .two_rejected import averaged_loss
 
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class MMDPOTrainer(DPOTrainer):
         if len(generators) > 1:
             raise ValueError(f"Only one callback can make pairs, got {[type(g).__name__ for g in generators]}.")
         self.pair_generator = generators[0] if generators else None
+        self.rejected_weight = getattr(self.pair_generator, "rejected_weight", None)
         self._pairs_are_made = False
         self.fit_report = {}
         if args.precompute_ref_log_probs and self.pair_generator is not None and self.pair_generator.online:
@@ -131,6 +133,13 @@ class MMDPOTrainer(DPOTrainer):
         self.pair_collator = data_collator or PreferenceCollator(
             processing_class, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
         )
+        if self.rejected_weight is not None:
+            if data_collator is not None or args.ld_alpha is not None or args.precompute_ref_log_probs:
+                raise ValueError(
+                    "`rejected_weight` puts a third answer into each batch, which works without `data_collator`, "
+                    "`ld_alpha` and `precompute_ref_log_probs` only. Leave them out, or `rejected_weight`."
+                )
+            self.pair_collator.two_rejected = True
         self._share_prefixes_once = cache(partial(self._share_prefixes, data_collator, compute_metrics))
         super().__init__(
             model,
@@ -329,9 +338,32 @@ class MMDPOTrainer(DPOTrainer):
         if "rows" in inputs:
             inputs = self.pair_collator(self._make_pairs(inputs["rows"]))
         inputs = super()._prepare_inputs(inputs)
-        padding = self.accelerator.reduce(1 - inputs["attention_mask"].float().mean(), reduction="mean")
+        mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
+        padding = self.accelerator.reduce(1 - mask.float().mean(), reduction="mean")
         self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
         return inputs
+
+    def _compute_loss(self, model, inputs, return_outputs):
+        trl_loss = super()._compute_loss
+        if self.rejected_weight is None:
+            return trl_loss(model, inputs, return_outputs)
+        if return_outputs:
+            raise ValueError("`compute_metrics` sees one rejected answer. Leave it out, or `rejected_weight`.")
+        if "pairs" in inputs:  # prefixes are not shared: the chosen answer is computed once for each
+            weights = (self.rejected_weight, 1 - self.rejected_weight)
+            losses = [trl_loss(model, pair, False) for pair in inputs["pairs"]]
+            return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+        inputs["num_branches"] = 3
+        model_inputs = {name: value for name, value in inputs.items() if name != "completion_mask"}
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+        outputs = model(**model_inputs, labels=labels, fused_lm_head=True, use_cache=False)
+        reference = torch.cat(self.compute_ref_log_probs(self.ref_model or self.model, inputs))
+        self.precompute_ref_logps = True  # TRL's loss then takes the reference's log-probabilities from its inputs
+        try:
+            pair_loss = partial(trl_loss, return_outputs=False)
+            return averaged_loss(pair_loss, outputs, reference, inputs, self.rejected_weight)
+        finally:
+            self.precompute_ref_logps = False
 
     def _make_pairs(self, rows):
         if self.pair_generator is None:

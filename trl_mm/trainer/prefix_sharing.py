@@ -36,15 +36,15 @@ def why_not(model):
     return None
 
 
-def share_prefixes(model, num_branches=2):
+def share_prefixes(model):
     """
     Let a model with TRL's fused LM head compute each prompt once. Images are then expected once per prompt.
 
-    Only calls with `fused_lm_head=True` change; `generate` and the plain forward are as they were.
+    Only calls with `fused_lm_head=True` change; `generate` and the plain forward are as they were. Such calls take
+    `num_branches`, the answers per prompt, 2 by default.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): model that `trl.trainer.utils.add_fused_lm_head` was applied to.
-        num_branches (`int`, *optional*, defaults to `2`): answers per prompt.
     """
     fused_forward = model.forward
     text_config = model.config.get_text_config()
@@ -53,7 +53,7 @@ def share_prefixes(model, num_branches=2):
     pad_token_id = text_config.pad_token_id or 0
 
     @functools.wraps(type(model).forward)
-    def forward(self, *args, fused_lm_head=False, labels=None, **kwargs):
+    def forward(self, *args, fused_lm_head=False, labels=None, num_branches=2, **kwargs):
         if not fused_lm_head:
             if labels is not None:
                 kwargs["labels"] = labels

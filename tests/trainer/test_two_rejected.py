@@ -1,0 +1,102 @@
+"""Eq. 5 beside TRL's own loss on each kind of pair."""
+
+import pytest
+import torch
+from datasets import Dataset, Image, List
+from peft import LoraConfig
+from tiny import tiny_model, tiny_processor, tiny_row
+from transformers import TrainerCallback
+
+from trl_mm import MMDPOConfig, MMDPOTrainer
+
+
+STORED = ["There is a dog.", "A blue sky. Yes.", "No.", "It is late, and there is a sofa."]
+SAMPLED = ["There is a red cat and a blue sofa.", "No.", "There is a green circle.", "Yes."]
+
+
+def said(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def rows(rejected=STORED):
+    made = [tiny_row(n, size=(30 + 20 * n, 40), rejected=said(text)) for n, text in enumerate(rejected)]
+    made[2]["images"] = []
+    return Dataset.from_list(made).cast_column("images", List(Image()))
+
+
+class Fixed(TrainerCallback):
+    """Gives each row the answer in `SAMPLED`."""
+
+    online = True
+    needs = ("images", "prompt", "chosen")
+
+    def __init__(self, rejected_weight):
+        self.rejected_weight = rejected_weight
+
+    def sample(self, model, processor, rows, step):
+        sampled = [said(SAMPLED[int(row["row_id"])]) for row in rows]
+        return [
+            {**row, "rejected": row.get("rejected") or answer, "second_rejected": answer}
+            for row, answer in zip(rows, sampled, strict=True)
+        ], {}
+
+    def make_dataset(self, *args):
+        raise NotImplementedError
+
+
+def curve(folder, dataset, callbacks=(), lora=False, **settings):
+    model = tiny_model(scale=4)
+    args = MMDPOConfig(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": 2,
+            "max_steps": 3,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "report_to": "none",
+            "save_strategy": "no",
+            "bf16": False,
+            "use_cpu": True,
+            **settings,
+        }
+    )
+    trainer = MMDPOTrainer(
+        model,
+        ref_model=None if lora else tiny_model(scale=4),
+        args=args,
+        train_dataset=dataset,
+        processing_class=tiny_processor(),
+        callbacks=list(callbacks),
+        peft_config=LoraConfig(target_modules=["q_proj", "v_proj"]) if lora else None,
+    )
+    trainer.train()
+    names = ("loss", "grad_norm", "rewards/margins", "logps/chosen", "logps/rejected")
+    return torch.tensor([[entry[name] for name in names] for entry in trainer.state.log_history if "loss" in entry])
+
+
+def assert_same(curve, expected):
+    torch.testing.assert_close(curve, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"lora": True}, {"loss_type": "ipo"}, {"use_weighting": True}], ids=["full", "lora", "ipo", "wpo"]
+)
+def test_three_branches_give_the_loss_of_two_pairs(tmp_path, settings):
+    shared = curve(tmp_path, rows(), [Fixed(0.3)], **settings)
+    assert_same(shared, curve(tmp_path, rows(), [Fixed(0.3)], prefix_sharing=False, **settings))
+
+
+@pytest.mark.parametrize(("weight", "rejected"), [(1.0, STORED), (0.0, SAMPLED)])
+def test_with_all_weight_on_one_it_is_trls_loss_on_that_one(tmp_path, weight, rejected):
+    both = curve(tmp_path, rows(), [Fixed(weight)])
+    assert_same(both[:, :2], curve(tmp_path, rows(rejected))[:, :2])
+
+
+def test_a_row_without_a_stored_answer_counts_the_sampled_one(tmp_path):
+    dataset = rows().remove_columns("rejected")
+    assert_same(curve(tmp_path, dataset, [Fixed(0.3)]), curve(tmp_path, rows(SAMPLED)))
+
+
+def test_what_does_not_go_with_it_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`ld_alpha`"):
+        curve(tmp_path, rows(), [Fixed(0.5)], ld_alpha=0.5)
