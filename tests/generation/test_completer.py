@@ -1,0 +1,154 @@
+"""The tests compare with plain transformers: `generate` with one row at a time."""
+
+from unittest import mock
+
+import pytest
+import torch
+from families import family
+from tiny import tiny_model, tiny_processor, tiny_row
+from transformers import GenerationConfig
+
+from trl_mm.generation import Completer, Request, SamplingSettings
+
+
+PROCESSOR = tiny_processor()
+MODEL = tiny_model(scale=8)
+SIZES = [(40, 30), (30, 60), (90, 30), (56, 56), (20, 20)]
+
+
+def completer(**settings):
+    return Completer(PROCESSOR, SamplingSettings(**{"max_new_tokens": 6, "temperature": 0.0, **settings}))
+
+
+def rows(sizes=SIZES, text_only=False):
+    found = [tiny_row(seed, size=size) for seed, size in enumerate(sizes)]
+    return [*found, {**tiny_row(99), "images": []}] if text_only else found
+
+
+def generated(model, processor, prompt, prefix):
+    """What `generate` writes greedily for a row on its own, with the processor's own inputs."""
+    images = [prompt.row["images"]] if prompt.row["images"] else None
+    inputs = processor(text=[prompt.text], images=images, add_special_tokens=False, return_tensors="pt")
+    ids = torch.tensor(processor.tokenizer(prefix, add_special_tokens=False)["input_ids"]).long()[None]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], 1)
+    config = GenerationConfig(
+        max_new_tokens=6,
+        min_new_tokens=1,
+        suppress_tokens=[processor.image_token_id],
+        pad_token_id=0,
+        eos_token_id=processor.tokenizer.eos_token_id,
+    )
+    new = model.generate(**inputs, generation_config=config)[0, inputs["input_ids"].shape[1] :]
+    return processor.tokenizer.decode(new, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", ["llava_next", "llava_next, masked", "llava_onevision", "qwen2_5_vl"])
+def test_batched_greedy_completions_equal_those_of_generate_row_by_row(name):
+    """Inputs as embeddings, with a mask that hides nothing, and as the processor makes them."""
+    model, processor = family(name.split(",")[0])
+    writer = Completer(processor, SamplingSettings(6, temperature=0.0, batch_size=4))
+    prompts = writer.prompts(rows(text_only=True))
+    requests = [Request(prompt, " There is") for prompt in prompts]
+    if "masked" in name:
+        for request in requests:
+            request.visible = torch.ones(request.prompt.num_image_tokens, dtype=torch.bool)
+    expected = [generated(model, processor, prompt, " There is") for prompt in prompts]
+    assert writer.complete(model, requests) == expected
+    assert len(set(expected)) > 1
+
+
+def test_requests_of_one_prompt_share_its_image_features():
+    writer = completer(batch_size=2)
+    prompts = writer.prompts(rows(text_only=True))
+    requests = [Request(prompt, prefix) for prompt in prompts for prefix in ("", " There is", " A dog. There")]
+    with mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as encode:
+        texts = writer.complete(MODEL, requests)
+    assert encode.call_count == len(SIZES)
+    assert texts == [generated(MODEL, PROCESSOR, request.prompt, request.prefix) for request in requests]
+
+
+def test_a_sample_depends_on_its_seed_and_not_on_its_batch():
+    prompts = completer().prompts(rows())
+    requests = [Request(prompt, " There", seed=("a", index)) for index, prompt in enumerate(prompts)]
+    alone = [completer(temperature=1.0).complete(MODEL, [request])[0] for request in requests]
+    together = completer(temperature=1.0).complete(MODEL, requests)
+    other = completer(temperature=1.0).complete(
+        MODEL, [Request(r.prompt, r.prefix, seed=("b", index)) for index, r in enumerate(requests)]
+    )
+    assert together == alone
+    assert together != other
+
+
+def test_samples_follow_the_distribution_of_the_model():
+    """With a seed per request, first tokens are drawn with the model's probabilities at that temperature."""
+    (prompt,) = completer().prompts(rows(SIZES[:1]))
+    inputs = PROCESSOR(
+        text=[prompt.text], images=[prompt.row["images"]], return_tensors="pt", add_special_tokens=False
+    )
+    with torch.no_grad():
+        logits = MODEL(**inputs).logits[0, -1] / 0.5
+    logits[[PROCESSOR.image_token_id, PROCESSOR.tokenizer.eos_token_id]] = -torch.inf
+    probabilities = logits.softmax(-1)
+    top = probabilities.argmax()
+    word = PROCESSOR.tokenizer.decode(top)
+    writer = completer(max_new_tokens=1, temperature=0.5, batch_size=500)
+    texts = writer.complete(MODEL, [Request(prompt, seed=(n,)) for n in range(1000)])
+    share = sum(text == word for text in texts) / len(texts)
+    assert abs(share - probabilities[top]) < 4 * (probabilities[top] * (1 - probabilities[top]) / 1000) ** 0.5
+
+
+def test_image_tokens_are_never_sampled():
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[PROCESSOR.image_token_id] = 100 * model.lm_head.weight[PROCESSOR.image_token_id].sign()
+    prompts = completer().prompts(rows())
+    for text in completer(temperature=1.0).complete(model, [Request(prompt, seed=(1,)) for prompt in prompts]):
+        assert PROCESSOR.image_token not in text
+
+
+def test_rows_stop_on_their_own_and_keep_what_comes_before_the_end():
+    prompts = completer().prompts(rows())
+    full = completer(max_new_tokens=12).complete(MODEL, [Request(prompt) for prompt in prompts])
+    marks = [text[3] for text in full]
+    ended = completer(max_new_tokens=12).complete(
+        MODEL, [Request(prompt) for prompt in prompts], find_end=lambda text: 4 if len(text) > 5 else None
+    )
+    assert ended == [text[:4] for text in full]
+    assert [text[3] for text in ended] == marks
+
+
+def test_generation_leaves_modes_as_they_were_and_uses_the_cache_under_checkpointing():
+    model = tiny_model()
+    model.gradient_checkpointing_enable()
+    model.train()
+    model.model.vision_tower.eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    lengths = []
+    hook = model.model.language_model.layers[0].register_forward_pre_hook(
+        lambda module, args: lengths.append(args[0].shape[1])
+    )
+    completer(max_new_tokens=4).complete(model, [Request(prompt) for prompt in completer().prompts(rows())])
+    hook.remove()
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert max(lengths) > 10 and min(lengths) == 1
+
+
+def test_settings_of_the_model_do_not_change_what_is_sampled():
+    model = tiny_model(scale=8)
+    requests = [Request(prompt, seed=(1,)) for prompt in completer().prompts(rows())]
+    expected = completer(temperature=1.0).complete(model, requests)
+    model.generation_config.update(num_beams=2, repetition_penalty=5.0, temperature=0.1, no_repeat_ngram_size=1)
+    own = model.generation_config
+    assert completer(temperature=1.0).complete(model, requests) == expected
+    assert model.generation_config is own
+
+
+def test_a_processor_without_image_token_is_refused():
+    class TextOnly:
+        tokenizer = PROCESSOR.tokenizer
+
+    with pytest.raises(ValueError, match="no image token.*vision-language"):
+        Completer(TextOnly())

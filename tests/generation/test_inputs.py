@@ -1,0 +1,80 @@
+"""Inputs beside plain transformers: masking instead of dropping, one row at a time."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_model, tiny_processor, tiny_row
+
+from trl_mm.generation import Completer, Request, generating
+from trl_mm.generation.inputs import model_inputs
+
+
+PROCESSOR = tiny_processor()
+MODEL = tiny_model(scale=8)
+SIZES = [(40, 30), (30, 60), (90, 30), (56, 56), (20, 20)]
+
+
+def prompts(sizes=SIZES):
+    return Completer(PROCESSOR).prompts([tiny_row(seed, size=size) for seed, size in enumerate(sizes)])
+
+
+def first_logits(requests, positions):
+    """Logits of the first new token as they are computed with these inputs, of shape `(B, V)`."""
+    prefixes = [PROCESSOR.tokenizer(r.prefix, add_special_tokens=False)["input_ids"] for r in requests]
+    with generating(MODEL):
+        inputs = model_inputs(MODEL, PROCESSOR, requests, prefixes, positions)
+        return MODEL(**inputs).logits[:, -1]
+
+
+def masked_logits(request, positions):
+    """The same by plain transformers: full-length prompt, one row, hidden tokens masked out of attention."""
+    inputs = PROCESSOR(
+        text=[request.prompt.text],
+        images=[request.prompt.row["images"]],
+        add_special_tokens=False,
+        return_tensors="pt",
+    )
+    prefix = PROCESSOR.tokenizer(request.prefix, add_special_tokens=False, return_tensors="pt")["input_ids"].long()
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], prefix], 1)
+    keep = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+    keep[0, : len(request.prompt.ids)][request.prompt.is_image] = request.visible
+    inputs["attention_mask"] = keep.long()
+    full = torch.arange(keep.shape[1])[None]
+    inputs["position_ids"] = full if positions == "original" else (keep.cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return MODEL(**inputs).logits[0, -1]
+
+
+@pytest.mark.parametrize("positions", ["collapsed", "original"])
+@given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=4), st.floats(0, 1), st.integers(0, 99), st.data())
+def test_dropping_hidden_tokens_gives_the_logits_of_masking_them(positions, sizes, threshold, seed, data):
+    generator = torch.Generator().manual_seed(seed)
+    requests = [
+        Request(
+            prompt,
+            data.draw(st.sampled_from(["", " There is", " There is a red circle. There"])),
+            visible=torch.rand(prompt.num_image_tokens, generator=generator) >= threshold,
+        )
+        for prompt in prompts(sizes)
+    ]
+    expected = torch.stack([masked_logits(request, positions) for request in requests])
+    torch.testing.assert_close(first_logits(requests, positions), expected, atol=2e-4, rtol=1e-4)
+
+
+def test_hiding_changes_the_logits_and_so_do_positions():
+    (prompt,) = prompts(SIZES[:1])
+    half = torch.arange(prompt.num_image_tokens) % 2 == 0
+    requests = [Request(prompt, visible=visible) for visible in (half, ~half, torch.ones_like(half))]
+    collapsed, original = (first_logits(requests, positions) for positions in ("collapsed", "original"))
+    assert (collapsed[0] - collapsed[1]).abs().max() > 1e-3
+    assert (collapsed[0] - original[0]).abs().max() > 1e-3
+    torch.testing.assert_close(collapsed[2], original[2])
+
+
+def test_models_that_cannot_hide_image_tokens_are_named():
+    (prompt,) = prompts(SIZES[:1])
+    model = tiny_model()
+    model.config.model_type = "other_vlm"
+    with pytest.raises(ValueError, match="`other_vlm`.*llava_next"):
+        model_inputs(model, PROCESSOR, [Request(prompt, visible=torch.zeros(prompt.num_image_tokens).bool())], [[]])

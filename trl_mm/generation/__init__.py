@@ -1,0 +1,8 @@
+"""Rows to completions: the one place that samples from a model."""
+
+from .completer import Completer
+from .prompts import Prompt, Request
+from .sampling import SamplingSettings, generating
+
+
+__all__ = ["Completer", "Prompt", "Request", "SamplingSettings", "generating"]

@@ -1,0 +1,91 @@
+"""How tokens are chosen and when a completion ends.
+
+Sampling is seeded per request, by inverting the cumulative distribution with one uniform number a step, so that what a
+row is answered does not depend on the other rows of its batch, but for rounding.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    StoppingCriteria,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ..data.seeds import derived_seed
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """
+    How completions are sampled.
+
+    Args:
+        max_new_tokens (`int`, *optional*, defaults to `128`): longest completion, in tokens.
+        temperature (`float`, *optional*, defaults to `1.0`): temperature of the softmax; `0.0` is greedy decoding.
+        top_p (`float`, *optional*, defaults to `1.0`): share of probability mass that is sampled from.
+        batch_size (`int`, *optional*, defaults to `32`): requests that go through the model together.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    top_p: float = 1.0
+    batch_size: int = 32
+
+    def processors(self, seeds):
+        """What chooses the tokens of a batch (`list[LogitsProcessor]`); `seeds` are what its rows derive from."""
+        if self.temperature == 0:
+            return []
+        warpers = [] if self.temperature == 1 else [TemperatureLogitsWarper(self.temperature)]
+        if self.top_p < 1:
+            warpers.append(TopPLogitsWarper(self.top_p))
+        return [*warpers, SeededSampling(seeds, self.max_new_tokens)]
+
+
+class SeededSampling(LogitsProcessor):
+    """Leaves one token per row, drawn with that row's own random numbers: argmax of the result is a sample."""
+
+    def __init__(self, seeds, max_new_tokens):
+        draws = [np.random.Generator(np.random.Philox(derived_seed(*seed))).random(max_new_tokens) for seed in seeds]
+        self.uniform = torch.tensor(np.array(draws))  # (B, max_new_tokens)
+        self.step = 0
+
+    def __call__(self, input_ids, scores):
+        cumulative = scores.double().softmax(-1).cumsum(-1)  # (B, V)
+        target = self.uniform[:, self.step : self.step + 1].to(scores.device) * cumulative[:, -1:]
+        chosen = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[-1] - 1)
+        self.step += 1
+        return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
+
+
+class StopWhere(StoppingCriteria):
+    """Ends each row on its own, as soon as `find_end` finds an end in the row's new text."""
+
+    def __init__(self, find_end, decode):
+        self.find_end, self.decode = find_end, decode
+
+    def __call__(self, input_ids, scores, **kwargs):
+        done = [self.find_end(text) is not None for text in self.decode(input_ids)]
+        return torch.tensor(done, device=input_ids.device)
+
+
+@contextlib.contextmanager
+def generating(model):
+    """No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    # `generate` fills what a call leaves open from here: penalties or beams would not sample from the model
+    holder = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own, holder.generation_config = holder.generation_config, GenerationConfig()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        holder.generation_config = own
+        for module in training:
+            module.training = True
