@@ -22,9 +22,9 @@ def generator(online=True, save_to=None, **settings):
     return BDHSDataGenerator(BDHSConfig(**{**FAST, **settings}), online=online, save_to=save_to)
 
 
-def hand_made(outcomes):
+def hand_made(outcomes, **settings):
     """A generator whose sampler gives rows these outcomes: (attempts, similarity, guided)."""
-    made, asked = generator(similarity_threshold=0.9), []
+    made, asked = generator(similarity_threshold=0.9, **settings), []
 
     def sampler(model, rows, step):
         asked.append((model, rows, step))
@@ -66,6 +66,24 @@ def test_metrics_are_those_of_the_pairs():
     for row, decoded, pair in zip(rows, given, pairs, strict=True):
         assert "bytes" in row["images"][0], "rows are not modified"
         assert decoded["images"][0].size == (40, 30) and pair["images"] == decoded["images"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcomes", "accepted"),
+    [
+        # The gate lets pass what is below 0.9; the last attempt without guidance is kept unchecked
+        ({}, [(1, 0.2, True), (5, 0.2, False), (5, 0.95, False)], 1 / 3),
+        ({"max_attempts": 1}, [(1, 0.2, True), (1, 0.95, True), (1, 0.1, True)], 2 / 3),
+        ({"guided": False}, [(1, 0.2, False), (5, 0.2, False), (5, 0.95, False)], 2 / 3),
+        ({"mode": "noise", "guided": False}, [(1, 0.95, False)] * 3, 0),
+        ({"mode": "povid"}, [(1, 0.2, True), (1, 0.95, True), (1, 1.0, True)], None),
+    ],
+)
+def test_accepted_are_rows_that_passed_the_gate(settings, outcomes, accepted):
+    made, _ = hand_made(outcomes, **settings)
+    _, metrics = made.sample(MODEL, PROCESSOR, [tiny_row(seed) for seed in range(3)], 0)
+    assert metrics.get("bdhs/acceptance_rate") == (None if accepted is None else pytest.approx(accepted))
+    assert metrics["bdhs/unguided_rate"] == pytest.approx(sum(not guided for *_, guided in outcomes) / 3)
 
 
 def test_pairs_of_a_step_are_those_of_the_sampler():

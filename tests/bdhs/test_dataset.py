@@ -108,7 +108,17 @@ def test_two_processes_of_which_one_is_killed_make_the_same_dataset(undisturbed,
     assert contents(tmp_path) == contents(undisturbed[0])
 
 
-@pytest.mark.parametrize(("setting", "value"), [("seed", 1), ("mask_threshold", 0.5), ("positions", "original")])
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("seed", 1),
+        ("mask_threshold", 0.5),
+        ("positions", "original"),
+        ("mode", "noise"),
+        ("guided", False),
+        ("noise_steps", 200),
+    ],
+)
 def test_a_folder_of_other_settings_is_refused(undisturbed, rows, setting, value):
     before = contents(undisturbed[0])
     with pytest.raises(

@@ -9,6 +9,7 @@ from tiny import tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
 from trl_mm.generation import Completer, Request, SamplingSettings
+from trl_mm.generation.completer import image_token_ids
 
 
 PROCESSOR = tiny_processor()
@@ -37,7 +38,7 @@ def generated(model, processor, prompt, prefix):
     config = GenerationConfig(
         max_new_tokens=6,
         min_new_tokens=1,
-        suppress_tokens=[processor.image_token_id],
+        suppress_tokens=image_token_ids(model.config, processor),
         pad_token_id=0,
         eos_token_id=processor.tokenizer.eos_token_id,
     )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 
 import pytest
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
@@ -46,6 +47,18 @@ def test_pairs_are_those_of_the_sampler(checkpoint, rows, tmp_path, capsys):
     manifest = json.loads((tmp_path / "pairs" / "manifest.json").read_text())
     assert manifest["settings"]["model"] == checkpoint and manifest["settings"]["dataset"] == str(rows)
     assert manifest["settings"]["bdhs"]["mask_threshold"] == 0.5 and len(manifest["shards"]) == 2
+
+
+def test_modes_are_flags_with_help(checkpoint, rows, tmp_path, capsys):
+    run(checkpoint, rows, tmp_path, "--mode", "noise", "--noise_steps", "800", "--no_guided")
+    bdhs = json.loads((tmp_path / "manifest.json").read_text())["settings"]["bdhs"]
+    assert (bdhs["mode"], bdhs["noise_steps"], bdhs["guided"]) == ("noise", 800, False)
+    assert set(load_preferences(tmp_path)["bdhs_guided"]) == {False}
+    for item in fields(BDHSConfig):
+        assert item.metadata["help"] and len(item.metadata["help"]) < 90, item.name
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "Steps of noise on the image" in capsys.readouterr().out
 
 
 def test_a_recipe_gives_the_settings_and_flags_override_it(checkpoint, rows, tmp_path):

@@ -105,6 +105,19 @@ def test_equal_seeds_give_equal_losses_with_pairs_made_on_the_way(checkpoint, tm
         assert manifest["complete"] and manifest["settings"]["bdhs"]["mask_threshold"] == 0.99
 
 
+@pytest.mark.parametrize("mode", [{"mode": "noise"}, {"mode": "povid"}, {"guided": False}], ids=str)
+def test_each_mode_trains_a_step_with_pairs_made_on_the_way(checkpoint, tmp_path, mode):
+    trainer = MMDPOTrainer(
+        checkpoint,
+        args=arguments(tmp_path, max_steps=1),
+        train_dataset=dataset(sft_rows(2)),
+        callbacks=[BDHSDataGenerator(BDHSConfig(**FAST, **mode))],
+    )
+    (loss,) = losses(trainer)
+    assert loss > 0
+    assert ("bdhs/acceptance_rate" in trainer.state.log_history[0]) == (mode != {"mode": "povid"})
+
+
 def test_online_pairs_come_from_the_current_policy(checkpoint, tmp_path):
     """The same row is answered differently once the policy has moved: later losses depend on earlier updates."""
     asked = []

@@ -26,8 +26,9 @@ class BDHSDataGenerator(TrainerCallback):
             killed run left is gone on with.
 
     Metrics of each step, next to TRL's: `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows
-    accepted by the similarity gate), `bdhs/similarity` (mean similarity of rejected to chosen), `bdhs/unguided_rate`
-    (share of rows that fell back to the unguided last attempt) and `bdhs/answers_per_second`.
+    accepted by the similarity gate; not with `mode="povid"`, which has none), `bdhs/similarity` (mean similarity of
+    rejected to chosen), `bdhs/unguided_rate` (share of rows that fell back to the unguided last attempt; 1 with
+    `guided=False`) and `bdhs/answers_per_second`.
     """
 
     needs = ("images", "prompt", "chosen")
@@ -61,15 +62,19 @@ class BDHSDataGenerator(TrainerCallback):
         decoded = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
         pairs = self.sampler(processor, str(model.device))(model, decoded, step)
         seconds = time.perf_counter() - start
-        threshold = self.config.similarity_threshold
-        accepted = sum(pair["bdhs_guided"] and pair["bdhs_similarity"] < threshold for pair in pairs)
-        return pairs, {
+        metrics = {
             "bdhs/attempts": sum(pair["bdhs_attempts"] for pair in pairs) / len(pairs),
-            "bdhs/acceptance_rate": accepted / len(pairs),
             "bdhs/similarity": sum(pair["bdhs_similarity"] for pair in pairs) / len(pairs),
             "bdhs/unguided_rate": sum(not pair["bdhs_guided"] for pair in pairs) / len(pairs),
             "bdhs/answers_per_second": len(pairs) / seconds,
         }
+        if self.config.mode != "povid":
+            metrics["bdhs/acceptance_rate"] = sum(self._was_accepted(pair) for pair in pairs) / len(pairs)
+        return pairs, metrics
+
+    def _was_accepted(self, pair):
+        fell_back = self.config.guided and not pair["bdhs_guided"]  # to the last attempt, which is kept unchecked
+        return not fell_back and pair["bdhs_similarity"] < self.config.similarity_threshold
 
     def make_dataset(self, model, processor, dataset, folder, rank, world_size):
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""

@@ -1,6 +1,16 @@
 """Settings of BDHS, in the order in which Algorithm 1 needs them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from .noise import MAX_STEPS
+
+
+MODES = ("attention", "noise", "povid")
+POSITIONS = ("collapsed", "original")
+
+
+def setting(default, help, **metadata):
+    return field(default=default, metadata={"help": help, **metadata})
 
 
 @dataclass
@@ -9,13 +19,29 @@ class BDHSConfig:
     Settings of Bias-Driven Hallucination Sampling (arXiv 2407.02477, Section 4 and Algorithm 1).
 
     Args:
+        mode (`str`, *optional*, defaults to `"attention"`):
+            What keeps the model from seeing the image. `"attention"` hides image tokens. `"noise"` shows all tokens of
+            an image under diffusion noise. `"povid"` is the distortion of POVID, the baseline of the paper: under the
+            noisy image, each token of the rejected answer is the most likely one after the chosen answer's own tokens
+            before it. That is one forward pass, so there are no sentences, no attempts and no gate: only
+            `noise_steps`, `similarity`, `batch_size` and `seed` matter. Only LLaVA models can hide image tokens; the
+            other modes work for any model.
+        guided (`bool`, *optional*, defaults to `True`):
+            Whether sentences of the chosen answer, cut at random, guide the rejected one (eq. 7). `False` has the
+            model write a full answer in every attempt; the settings of sentences and cuts then do not matter.
         mask_threshold (`float`, *optional*, defaults to `0.99`):
-            Share of image tokens hidden from the model; ρ_th in the paper (eq. 6). 0.0 hides nothing, 1.0 everything.
+            With `mode="attention"`, share of image tokens hidden from the model; ρ_th in the paper (eq. 6). 0.0 hides
+            nothing, 1.0 everything.
             LLaVA-1.6 has 1,176 to 2,928 image tokens; a model with few needs a lower value. Tune it by the share of
             answers that must be made again.
+        noise_steps (`int`, *optional*, defaults to `500`):
+            With `mode="noise"` or `"povid"`, steps of diffusion noise on the image, 1 to 1,000; N in the paper. After
+            500 steps 74.6 % of the variance is still the image's (ᾱ_N). A processor that shrinks an image averages
+            noise away: large images need more steps.
         positions (`str`, *optional*, defaults to `"collapsed"`):
-            Positions of what stays visible: `"collapsed"` closes the gaps that hidden tokens leave, as a 2-D attention
-            mask in `generate` does; `"original"` keeps every token where it was. Not said in the paper.
+            With `mode="attention"`, positions of what stays visible: `"collapsed"` closes the gaps that hidden tokens
+            leave, as a 2-D attention mask in `generate` does; `"original"` keeps every token where it was. Not said in
+            the paper.
         max_attempts (`int`, *optional*, defaults to `5`):
             Attempts per row. The last of several is made without guidance and kept unchecked. With 1, the one attempt
             is guided and kept.
@@ -39,25 +65,31 @@ class BDHSConfig:
         max_answer_tokens (`int`, *optional*, defaults to `512`):
             Longest unguided answer, in tokens.
         batch_size (`int`, *optional*, defaults to `64`):
-            Completions that go through the model together.
+            Completions that go through the model together. Lower it where a completion sees all of the image: with
+            `mode="noise"` or `"povid"`, or a low `mask_threshold`.
         seed (`int`, *optional*, defaults to `0`):
-            Masks, cuts and samples derive from it, the row id and the attempt.
+            Masks, noise, cuts and samples derive from it, the row id, the training step and the attempt.
     """
 
-    mask_threshold: float = 0.99
-    positions: str = "collapsed"
-    max_attempts: int = 5
-    similarity_threshold: float = 0.97
-    similarity: str = "sentence-transformers/all-mpnet-base-v2"
-    swap_probability: float = 0.5
-    cut_before_first_word: bool = True
-    language: str = "en"
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_sentence_tokens: int = 64
-    max_answer_tokens: int = 512
-    batch_size: int = 64
-    seed: int = 0
+    mode: str = setting("attention", "What hides the image: attention, noise or povid.", choices=MODES)
+    guided: bool = setting(True, "Whether sentences of the chosen answer guide the rejected one.")
+    mask_threshold: float = setting(0.99, "Share of image tokens to hide, in [0, 1]; mode attention.")
+    noise_steps: int = setting(500, "Steps of noise on the image, 1 to 1000; modes noise and povid.")
+    positions: str = setting("collapsed", "Positions of what stays visible: collapsed or original.", choices=POSITIONS)
+    max_attempts: int = setting(5, "Attempts per row; the last of several is unguided and kept.")
+    similarity_threshold: float = setting(0.97, "Answers less similar to the chosen one than this are accepted.")
+    similarity: str = setting(
+        "sentence-transformers/all-mpnet-base-v2", "Id or path of an embedding model, or lexical, which needs none."
+    )
+    swap_probability: float = setting(0.5, "Probability of swapping a leading yes or no.")
+    cut_before_first_word: bool = setting(True, "Whether a cut may leave nothing of a sentence.")
+    language: str = setting("en", "Language code for the sentence splitter.")
+    temperature: float = setting(1.0, "Sampling temperature; 0 is greedy decoding.")
+    top_p: float = setting(1.0, "Share of probability mass that is sampled from.")
+    max_sentence_tokens: int = setting(64, "Longest completion of a sentence, in tokens.")
+    max_answer_tokens: int = setting(512, "Longest unguided answer, in tokens.")
+    batch_size: int = setting(64, "Completions that go through the model together.")
+    seed: int = setting(0, "Seed of masks, noise, cuts and samples.")
 
     def __post_init__(self):
         for name in ("mask_threshold", "swap_probability", "top_p"):
@@ -69,5 +101,13 @@ class BDHSConfig:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.temperature < 0:
             raise ValueError(f"`temperature` must not be negative, got {self.temperature}.")
-        if self.positions not in ("collapsed", "original"):
-            raise ValueError(f"`positions` must be 'collapsed' or 'original', got {self.positions!r}.")
+        if not 1 <= self.noise_steps <= MAX_STEPS:
+            raise ValueError(f"`noise_steps` must be in [1, {MAX_STEPS}], got {self.noise_steps}.")
+        for name, known in (("mode", MODES), ("positions", POSITIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if self.mode == "povid" and not self.guided:
+            raise ValueError(
+                "`guided=False` contradicts `mode='povid'`, which predicts each token after those of the chosen "
+                "answer. Leave `guided=True`, or set `mode='noise'` for full answers under noise."
+            )

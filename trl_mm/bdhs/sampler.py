@@ -1,11 +1,12 @@
 """Algorithm 1 of arXiv 2407.02477: attempts until the rejected answer differs enough from the chosen one."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
 from .masking import visible_tokens
+from .noise import noisy_image
 from .reference import cut, find_sentence_end, split_sentences, swap_yes_no
 from .similarity import make_similarity
 
@@ -33,6 +34,8 @@ class BDHSSampler:
         processor ([`~transformers.ProcessorMixin`]): processor of the model, with a chat template.
         device (`str`, *optional*): where an embedding model for the similarity runs.
 
+    The model sees little of the image, as `mode` says, and only for this: pairs have the images of their rows.
+
     Returns, when called with a model, rows (`row_id` and PIL `images` needed) and the training
     step, the rows in their order with `rejected` added, and the columns
     `bdhs_attempts` (attempts made), `bdhs_similarity` (of the kept answer to the chosen one) and `bdhs_guided`.
@@ -48,11 +51,15 @@ class BDHSSampler:
     def __call__(self, model, rows, step=0):
         prompts = self.sentences.prompts(rows)
         pending, pairs = list(range(len(rows))), {}
-        for attempt in range(1, self.config.max_attempts + 1):
-            last = attempt == self.config.max_attempts
-            guided = not last or attempt == 1  # Alg. 1, line 5: the last of several attempts ignores the reference
+        num_attempts = 1 if self.config.mode == "povid" else self.config.max_attempts
+        for attempt in range(1, num_attempts + 1):
+            last = attempt == num_attempts
+            # Alg. 1, line 5: the last of several attempts ignores the reference
+            guided = self.config.guided and (not last or attempt == 1)
             write = self.guided_answers if guided else self.unguided_answers
-            answers = write(model, [prompts[index] for index in pending], step, attempt)
+            if self.config.mode == "povid":
+                write = self.predicted_answers
+            answers = write(model, [self._draw(prompts[index], step, attempt) for index in pending])
             # White space is no answer: the chosen one in its place fails the gate, or ends as a pair without signal
             answers = [answer or prompts[index].answer for index, answer in zip(pending, answers, strict=True)]
             similarities = self.similarity(answers, [prompts[index].answer for index in pending])
@@ -64,9 +71,9 @@ class BDHSSampler:
                 break
         return [pairs[index] for index in range(len(rows))]
 
-    def guided_answers(self, model, prompts, *draw):
+    def guided_answers(self, model, draws):
         """Complete all sentences of all rows together: they do not depend on one another (eq. 7)."""
-        rows = [self._pieces(prompt, *draw) for prompt in prompts]
+        rows = [self._pieces(draw) for draw in draws]
         pieces = [piece for row in rows for piece in row]
         completions = self.sentences.complete(
             model, [piece.request for piece in pieces], self._find_end, self.config.positions
@@ -75,14 +82,32 @@ class BDHSSampler:
             piece.rest = completion.rstrip()
         return ["".join(piece.text for piece in row).strip() for row in rows]
 
-    def unguided_answers(self, model, prompts, *draw):
+    def unguided_answers(self, model, draws):
+        """Full answers."""
         # What stands before the answer are earlier turns, if `chosen` has several messages
-        requests = [Request(prompt, prompt.lead.rstrip(), *self._draw(prompt, *draw)) for prompt in prompts]
+        requests = [replace(draw, prefix=draw.prompt.lead.rstrip()) for draw in draws]
         return [text.strip() for text in self.answers.complete(model, requests, positions=self.config.positions)]
 
-    def _pieces(self, prompt, *draw):
-        seed, visible = self._draw(prompt, *draw)  # Alg. 1, line 2: one mask per attempt
-        rng = random.Random(derived_seed("cut", *seed))
+    def predicted_answers(self, model, draws):
+        """POVID's distortion: what the model expects in each place of the chosen answer."""
+        return [text.strip() for text in self.answers.predict(model, draws)]
+
+    def _draw(self, prompt, step, attempt):
+        """What one attempt shows of a row to all that is written in it (Alg. 1, line 2): one mask, or one noise."""
+        seed = (self.config.seed, step, prompt.row["row_id"], attempt)
+        if self.config.mode != "attention":
+            images = [
+                noisy_image(image, self.config.noise_steps, (*seed, number))
+                for number, image in enumerate(prompt.row["images"])
+            ]
+            return Request(prompt.showing(images), seed=seed)
+        threshold = self.config.mask_threshold
+        visible = visible_tokens(prompt.num_image_tokens, threshold, seed) if threshold > 0 else None
+        return Request(prompt, seed=seed, visible=visible)
+
+    def _pieces(self, draw):
+        prompt = draw.prompt
+        rng = random.Random(derived_seed("cut", *draw.seed))
         sentences = split_sentences(prompt.answer, self.config.language)
         pieces, start = [], 0
         for number, sentence in enumerate(sentences):
@@ -92,13 +117,9 @@ class BDHSSampler:
             space = sentence[: len(sentence) - len(sentence.lstrip())]
             before = earlier[len(earlier.rstrip()) :] + space
             prefix = (prompt.lead + earlier + space + first_part).rstrip()
-            pieces.append(Piece(before, first_part, Request(prompt, prefix, (*seed, number), visible)))
+            pieces.append(Piece(before, first_part, replace(draw, prefix=prefix, seed=(*draw.seed, number))))
             start += len(sentence)
         return pieces
-
-    def _draw(self, prompt, step, attempt):
-        seed = (self.config.seed, step, prompt.row["row_id"], attempt)
-        return seed, visible_tokens(prompt.num_image_tokens, self.config.mask_threshold, seed)
 
     def _find_end(self, text):
         return find_sentence_end(text, self.config.language)

@@ -1,5 +1,7 @@
 """Answers, continuations and predictions of a vision-language model."""
 
+from os.path import commonprefix
+
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
@@ -67,6 +69,24 @@ class Completer:
         with generating(model):
             return self._in_batches(complete, requests)
 
+    def predict(self, model, requests):
+        """
+        Predict each token of the rows' own answers from the answer's tokens before it (teacher forcing, argmax).
+
+        Special tokens are left out of the choice, so that an end token in the middle neither ends nor shortens what is
+        read: a prediction has as many tokens as the answer.
+
+        Args:
+            model ([`~transformers.PreTrainedModel`]): the model, unwrapped.
+            requests (`list` of [`Request`]): prompts of rows with an answer, and what is visible of their images.
+
+        Returns:
+            `list[str]`: the predicted tokens as text, in the order of the requests.
+        """
+        banned = sorted({*image_token_ids(model.config, self.processor), *self.tokenizer.all_special_ids})
+        with generating(model):
+            return self._in_batches(lambda batch: self._predict(model, batch, banned), requests)
+
     def _in_batches(self, answer, requests):
         """Texts of `answer(batch)` in the order of the requests, for batches of requests of similar length."""
         texts = [""] * len(requests)
@@ -101,6 +121,25 @@ class Completer:
         )
         texts = new_texts(sequences)
         return [text[: find_end(text)] for text in texts] if find_end else texts
+
+    def _predict(self, model, batch, banned):
+        given, answers, contexts = [], [], []
+        for prompt in (request.prompt for request in batch):
+            ids = text_ids(self.processor, prompt.lead + prompt.answer)
+            # Earlier turns, if `chosen` has several messages, are no part of the answer
+            start = len(commonprefix([ids, text_ids(self.processor, prompt.lead.rstrip())]))
+            given.append(ids)
+            answers.append(len(ids) - start)
+            contexts.append(self._context(prompt, ids[:start]))
+        inputs = model_inputs(model, self.processor, batch, given)
+        # The logits in front of the longest answer's tokens; the last ones predict what follows it
+        logits = model(**inputs, use_cache=False, logits_to_keep=max(answers) + 1).logits[:, :-1]  # (B, longest, V)
+        logits[..., banned] = -torch.inf
+        predicted = logits.argmax(-1).tolist()
+        return [
+            self._text(context, ids[len(ids) - count :])
+            for context, ids, count in zip(contexts, predicted, answers, strict=True)
+        ]
 
     def _generation_config(self, model):
         eos = model.generation_config.eos_token_id

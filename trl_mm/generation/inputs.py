@@ -41,7 +41,7 @@ def model_inputs(model, processor, requests, continued, positions="collapsed"):
     else:
         raise ValueError(
             f"Image tokens of a `{model.config.model_type}` model cannot be hidden one by one; this works for "
-            f"{', '.join(MODELS_THAT_CAN_HIDE)}."
+            f"{', '.join(MODELS_THAT_CAN_HIDE)}. For BDHS set `mode='noise'`, which works for any model."
         )
     return {name: value.to(model.device) for name, value in inputs.items()}
 
