@@ -160,3 +160,30 @@ def test_awkward_answers_give_an_answer_without_special_tokens(answer):
 def test_text_only_rows_need_no_image():
     (pair,) = sampler()(MODEL, [{**tiny_row(), "images": []}])
     assert rejected([pair])[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"chosen": []}, "Row 1: `chosen` must be a string or a list of messages, but it is"),
+        (
+            {"chosen": [{"role": "user", "content": "Is it late?"}]},
+            "Row 1: `chosen` ends with a message of the role user",
+        ),
+        (
+            {"chosen": [{"role": "assistant", "content": "It is <image>."}]},
+            "Row 1: `chosen` holds an image.*remove it",
+        ),
+        ({"chosen": None}, "Row 1: `chosen` must be"),
+        ({"chosen": ...}, "Row 1: column `chosen` is missing"),
+        ({"row_id": ...}, "Row 1 has no `row_id`.*`load_preferences` adds it"),
+        (
+            {"chosen": [{"role": "assistant", "tool_calls": [{"name": "look"}]}]},
+            "Row 1: .* has no text.*Remove the row",
+        ),
+    ],
+)
+def test_rows_that_no_pair_can_be_made_from_are_named(change, problem):
+    row = {**tiny_row(1), **change}
+    with pytest.raises(ValueError, match=problem):
+        sampler()(MODEL, [tiny_row(0), {name: value for name, value in row.items() if value is not ...}])

@@ -1,9 +1,11 @@
 """The text and the ids of generation beside those that TRL's collator trains on."""
 
+import re
 from copy import copy
 
 import pytest
 import torch
+from families import family
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TEMPLATE, TEXTS, tiny_image, tiny_processor, tiny_row
@@ -91,6 +93,12 @@ def test_a_template_that_changes_the_answer_is_refused(change):
     assert template != TEMPLATE
     with pytest.raises(ValueError, match="changes the answer 'There is a red circle.*Use a chat template that keeps"):
         render(tiny_row(), with_template(template))
+
+
+def test_an_answer_that_spells_the_image_token_is_refused():
+    for processor, token in ((PROCESSOR, "<image>"), (family("qwen2_vl")[1], "<|image_pad|>")):
+        with pytest.raises(ValueError, match=f"'It is .* in `chosen` holds {re.escape(token)}, .*Remove it"):
+            render({**tiny_row(7), "chosen": tiny_row(answer=f"It is {token}.")["chosen"]}, processor)
 
 
 @given(st.lists(SIZES, max_size=2), st.sampled_from(["", " Is it late?", "\nThe sky is blue!"]))

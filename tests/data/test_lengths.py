@@ -143,3 +143,13 @@ def test_no_pixel_is_decoded(monkeypatch):
     stored = dataset([{**row(chosen=1, rejected=1), "images": [{"bytes": buffer.getvalue(), "path": None}]}])
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("pixels were decoded"))
     assert count_tokens(stored, PROCESSOR).image[0] > 0
+
+
+@pytest.mark.parametrize("name", ["chosen", "rejected"])
+def test_an_answer_that_spells_the_image_token_is_refused_before_training(name):
+    rows = [
+        row(chosen=3, rejected=2),
+        {**row(chosen=3, rejected=2), name: tiny_row(answer="An <image> of it.")["chosen"]},
+    ]
+    with pytest.raises(ValueError, match=f"'An <image> of it.' in `{name}` holds <image>, which .* Remove it"):
+        count_tokens(dataset(rows), PROCESSOR)

@@ -171,8 +171,21 @@ def test_no_placeholder_is_fine_because_trl_puts_the_images_first():
 
 @pytest.mark.parametrize("answer", ["It is <image>.", [IMAGE, text("It is.")]])
 def test_image_in_an_answer_is_refused(answer):
-    with pytest.raises(ValueError, match="`rejected` holds an image or <image>"):
+    with pytest.raises(ValueError, match="`rejected` holds an image or <image>.*remove it from the answer"):
         check_row(normalize_row(row(rejected=assistant(answer)), "here"), "here")
+
+
+@pytest.mark.parametrize("name", ["chosen", "rejected"])
+@pytest.mark.parametrize("messages", [user("What?"), [*assistant("A."), *user("What?")]])
+def test_answers_end_with_a_message_of_the_assistant(name, messages):
+    with pytest.raises(ValueError, match=f"here: `{name}` ends with a message of the role user.*belong in `prompt`"):
+        check_row(normalize_row(row(**{name: messages}), "here"), "here")
+
+
+def test_the_last_turn_of_an_answer_is_not_empty():
+    check_row(row(chosen=[*assistant("A."), *user("Why?"), *assistant("So.")]), "here")
+    with pytest.raises(ValueError, match="`chosen` is empty"):
+        check_row(row(chosen=[*assistant("A."), *user("Why?"), *assistant("")]), "here")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """The tests compare with plain transformers: `generate` with one row at a time."""
 
+from copy import copy
 from unittest import mock
 
 import pytest
 import torch
-from families import family
+from families import FAMILIES, family
 from tiny import tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
@@ -153,3 +154,16 @@ def test_a_processor_without_image_token_is_refused():
 
     with pytest.raises(ValueError, match="no image token.*vision-language"):
         Completer(TextOnly())
+
+
+def test_a_tokenizer_that_does_not_know_the_image_token_is_refused():
+    processor = copy(family("llava")[1])
+    processor.image_token = "<picture>"  # the processor of LLaVA then takes the first piece of it for the image token
+    processor.image_token_id = processor.tokenizer("<picture>")["input_ids"][0]
+    with pytest.raises(ValueError, match="no image token that its tokenizer knows.*vision-language"):
+        Completer(processor)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_processors_of_all_families_have_an_image_token(name):
+    Completer(family(name)[1])

@@ -72,6 +72,17 @@ def test_hiding_changes_the_logits_and_so_do_positions():
     torch.testing.assert_close(collapsed[2], original[2])
 
 
+def test_a_prompt_that_shows_other_images_is_encoded_anew():
+    first, second = prompts(SIZES[:1] * 2)
+    show = {"processor": PROCESSOR, "continued": [[]]}
+    with generating(MODEL):
+        before = model_inputs(MODEL, requests=[Request(first)], **show)["inputs_embeds"]
+        shown = model_inputs(MODEL, requests=[Request(first.showing(second.row["images"]))], **show)["inputs_embeds"]
+        expected = model_inputs(MODEL, requests=[Request(second)], **show)["inputs_embeds"]
+    assert torch.equal(shown, expected) and not torch.equal(shown, before)
+    assert first.row["images"] != second.row["images"], "the row itself is left alone"
+
+
 def test_models_that_cannot_hide_image_tokens_are_named():
     (prompt,) = prompts(SIZES[:1])
     model = tiny_model()

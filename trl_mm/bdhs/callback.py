@@ -8,7 +8,7 @@ from ..data.fingerprints import weights_digest
 from ..data.images import open_image
 from .config import BDHSConfig
 from .dataset import make_pairs
-from .sampler import BDHSSampler
+from .sampler import NEEDS, BDHSSampler
 
 
 class BDHSDataGenerator(TrainerCallback):
@@ -31,7 +31,7 @@ class BDHSDataGenerator(TrainerCallback):
     `guided=False`) and `bdhs/answers_per_second`.
     """
 
-    needs = ("images", "prompt", "chosen")
+    needs = NEEDS
 
     def __init__(self, config=None, *, online=True, save_to=None):
         self.config = config or BDHSConfig()

@@ -3,12 +3,16 @@
 import random
 from dataclasses import dataclass, replace
 
+from ..data.rows import check_row
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
 from .masking import visible_tokens
 from .noise import noisy_image
 from .reference import cut, find_sentence_end, split_sentences, swap_yes_no
 from .similarity import make_similarity
+
+
+NEEDS = ("images", "prompt", "chosen")
 
 
 @dataclass
@@ -39,6 +43,7 @@ class BDHSSampler:
     Returns, when called with a model, rows (`row_id` and PIL `images` needed) and the training
     step, the rows in their order with `rejected` added, and the columns
     `bdhs_attempts` (attempts made), `bdhs_similarity` (of the kept answer to the chosen one) and `bdhs_guided`.
+    Raises a `ValueError` that names the row if one has no `row_id`, no answer of the assistant, or an image in it.
     """
 
     def __init__(self, config, processor, device=None):
@@ -49,7 +54,7 @@ class BDHSSampler:
         self.answers = Completer(processor, SamplingSettings(config.max_answer_tokens, **settings))
 
     def __call__(self, model, rows, step=0):
-        prompts = self.sentences.prompts(rows)
+        prompts = self._prompts(rows)
         pending, pairs = list(range(len(rows))), {}
         num_attempts = 1 if self.config.mode == "povid" else self.config.max_attempts
         for attempt in range(1, num_attempts + 1):
@@ -91,6 +96,23 @@ class BDHSSampler:
     def predicted_answers(self, model, draws):
         """POVID's distortion: what the model expects in each place of the chosen answer."""
         return [text.strip() for text in self.answers.predict(model, draws)]
+
+    def _prompts(self, rows):
+        for number, row in enumerate(rows):
+            if "row_id" not in row:
+                raise ValueError(
+                    f"Row {number} has no `row_id`, which its masks and samples derive from. `load_preferences` adds "
+                    "it; otherwise give each row an id of its own."
+                )
+            check_row(row, f"Row {row['row_id']}", NEEDS)
+        prompts = self.sentences.prompts(rows)
+        for prompt in prompts:
+            if not prompt.answer.strip():  # tool calls
+                raise ValueError(
+                    f"Row {prompt.row['row_id']}: the answer in `chosen` has no text, so no rejected one can be made "
+                    "from it. Remove the row."
+                )
+        return prompts
 
     def _draw(self, prompt, step, attempt):
         """What one attempt shows of a row to all that is written in it (Alg. 1, line 2): one mask, or one noise."""

@@ -50,8 +50,8 @@ def embedding_similarity(name, device=None):
         model = SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"The embedding model of `similarity={name!r}` cannot be loaded: {error} Pass the path of a downloaded "
-            "sentence-transformers model, or set `similarity='lexical'`, which needs no model."
+            f"The embedding model of `similarity={name!r}` cannot be loaded: {str(error).rstrip('. ')}. Pass the path "
+            "of a downloaded sentence-transformers model, or set `similarity='lexical'`, which needs no model."
         ) from error
 
     def similarity(left, right):

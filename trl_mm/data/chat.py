@@ -45,11 +45,14 @@ def render(row, processor):
         [`RenderedRow`]
 
     Raises:
-        ValueError: the chat template changes the answer, so that it cannot be found in what the template renders.
+        ValueError: the chat template changes the answer, so that it cannot be found in what the template renders; or
+            the answer holds the token that stands for an image.
     """
     prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
     if not row.get("chosen"):
         return RenderedRow(apply_chat_template({"prompt": prompt}, processor)["prompt"])
+
+    check_answers(row, processor)
 
     def rendered(chosen):
         return apply_chat_template({"prompt": prompt, "completion": prepare_multimodal_messages(chosen)}, processor)
@@ -65,6 +68,26 @@ def render(row, processor):
         f"The chat template changes the answer {text!r} into {example['completion']!r}, so it cannot be continued. "
         "Use a chat template that keeps the content of assistant messages."
     )
+
+
+def check_answers(row, processor):
+    """
+    Refuse answers that spell the token that stands for an image: the model would look for an image that is not there.
+
+    Args:
+        row (`dict`): row in the row format; it may lack answers.
+        processor ([`~transformers.ProcessorMixin`]): processor of the model.
+
+    Raises:
+        ValueError: an answer holds the token.
+    """
+    for name in (name for name in ("chosen", "rejected") if row.get(name)):
+        text = "".join(map(message_text, row[name]))
+        if processor.image_token in text:
+            raise ValueError(
+                f"The answer {text!r:.200} in `{name}` holds {processor.image_token}, which this model reads as an "
+                "image. Remove it from the text."
+            )
 
 
 def text_ids(processor, text):

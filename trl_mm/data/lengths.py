@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
+from .chat import check_answers
 from .image_tokens import ImageTokenCounter
 from .images import image_size
 from .rows import PREFERENCE_COLUMNS
@@ -86,6 +87,9 @@ def count_tokens(dataset, processor, num_proc=None):
 
     Returns:
         [`TokenCounts`]: tokens of the rows as they are, whether they fit or not.
+
+    Raises:
+        ValueError: an answer holds the token that stands for an image.
     """
     rows = dataset.select_columns([name for name in PREFERENCE_COLUMNS if name in dataset.column_names])
     counts = rows.with_format("arrow").map(
@@ -104,6 +108,8 @@ def count_tokens(dataset, processor, num_proc=None):
 def _count(table, features, processor, tokens, sizes):
     """Counts of a table of rows, as a table. `sizes` keeps the sizes of image files that several rows show."""
     rows = raw_rows(table, features)
+    for row in rows:
+        check_answers(row, processor)
     images = [tuple(_size(image, sizes) for image in row["images"]) for row in rows]
     in_images = np.array([tokens(row) for row in images])  # (B,)
 

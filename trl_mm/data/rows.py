@@ -104,7 +104,8 @@ def check_row(row: dict[str, Any], where: str, needs: Sequence[str] = PREFERENCE
     Raises:
         `ValueError`:
             If a column is missing or misnamed, a prompt or answer is empty or no list of messages, an answer holds an
-            image, or the number of image placeholders is neither 0 nor the number of images.
+            image or does not end with a message of the assistant, or the number of image placeholders is neither 0 nor
+            the number of images.
     """
     for name in needs:
         if name not in row:
@@ -133,8 +134,17 @@ def check_row(row: dict[str, Any], where: str, needs: Sequence[str] = PREFERENCE
                     f"images ({num_images}). Give one image per placeholder, or none: the images then come first."
                 )
         elif _count_placeholders(row[name]):
-            raise ValueError(f"{where}: `{name}` holds an image or {IMAGE_MARKER}. Images belong in the prompt.")
-        is_empty = not any(message_text(message).strip() or message.get("tool_calls") for message in row[name])
+            raise ValueError(
+                f"{where}: `{name}` holds an image or {IMAGE_MARKER}. Images belong in the prompt: move it there, or "
+                "remove it from the answer."
+            )
+        elif row[name][-1]["role"] != "assistant":
+            raise ValueError(
+                f"{where}: `{name}` ends with a message of the role {row[name][-1]['role']}, not assistant, so there "
+                "is no answer to train on. Turns before the answer belong in `prompt`."
+            )
+        said = row[name] if name == "prompt" else row[name][-1:]
+        is_empty = not any(message_text(message).strip() or message.get("tool_calls") for message in said)
         if is_empty and not (name == "prompt" and num_images):
             raise ValueError(f"{where}: `{name}` is empty. Remove the row, or fill in the text.")
 

@@ -27,10 +27,12 @@ class Completer:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.settings = settings or SamplingSettings()
-        if getattr(processor, "image_token_id", None) is None:
+        token = getattr(processor, "image_token_id", None)
+        if token is None or text_ids(processor, processor.image_token) != [token]:
             raise ValueError(
-                f"`processor` ({type(processor).__name__}) has no image token, so answers about images cannot be "
-                "sampled with it. Pass the processor of a vision-language model (`AutoProcessor.from_pretrained`)."
+                f"`processor` ({type(processor).__name__}) has no image token that its tokenizer knows, so answers "
+                "about images cannot be sampled with it. Pass the processor that belongs to a vision-language model "
+                "(`AutoProcessor.from_pretrained`)."
             )
 
     def prompts(self, rows):
