@@ -5,9 +5,9 @@ import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
 from tiny import tiny_model, tiny_processor, tiny_row
-from transformers import TrainerCallback
 
-from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
+from trl_mm.bdhs.sampler import as_pair
 
 
 STORED = ["There is a dog.", "A blue sky. Yes.", "No.", "It is late, and there is a sofa."]
@@ -24,24 +24,16 @@ def rows(rejected=STORED):
     return Dataset.from_list(made).cast_column("images", List(Image()))
 
 
-class Fixed(TrainerCallback):
+class Fixed(BDHSDataGenerator):
     """Gives each row the answer in `SAMPLED`."""
 
-    online = True
-    needs = ("images", "prompt", "chosen")
-
     def __init__(self, rejected_weight):
-        self.rejected_weight = rejected_weight
+        super().__init__(BDHSConfig(similarity="lexical"), rejected_weight=rejected_weight)
 
-    def sample(self, model, processor, rows, step):
-        sampled = [said(SAMPLED[int(row["row_id"])]) for row in rows]
-        return [
-            {**row, "rejected": row.get("rejected") or answer, "second_rejected": answer}
-            for row, answer in zip(rows, sampled, strict=True)
-        ], {}
-
-    def make_dataset(self, *args):
-        raise NotImplementedError
+    def sampler(self, processor, device=None):
+        return lambda model, rows, step: [
+            as_pair(row, SAMPLED[int(row["row_id"])], attempts=1, similarity=0.5, guided=True) for row in rows
+        ]
 
 
 def curve(folder, dataset, callbacks=(), lora=False, **settings):
@@ -100,3 +92,15 @@ def test_a_row_without_a_stored_answer_counts_the_sampled_one(tmp_path):
 def test_what_does_not_go_with_it_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`ld_alpha`"):
         curve(tmp_path, rows(), [Fixed(0.5)], ld_alpha=0.5)
+
+
+def test_the_real_sampler_adds_its_answer_to_the_stored_one(tmp_path):
+    config = BDHSConfig(similarity="lexical", mask_threshold=0.5, max_sentence_tokens=4, max_answer_tokens=8)
+    made = curve(tmp_path, rows(), [BDHSDataGenerator(config, rejected_weight=0.5)])
+    assert made.shape == (3, 5) and made.isfinite().all()
+
+
+@pytest.mark.parametrize(("settings", "error"), [({"rejected_weight": 1.5}, "1.5"), ({"online": False}, "online")])
+def test_wrong_weights_are_refused(settings, error):
+    with pytest.raises(ValueError, match=error):
+        BDHSDataGenerator(**{"rejected_weight": 0.5, **settings})

@@ -24,6 +24,10 @@ class BDHSDataGenerator(TrainerCallback):
         save_to (`str`, *optional*):
             With `online=False`, folder of the pairs. Defaults to `pairs` in the output directory. A folder that a
             killed run left is gone on with.
+        rejected_weight (`float`, *optional*):
+            With `online=True`, what becomes of a `rejected` that a row has already. By default it is not looked at.
+            With a weight, the loss averages both: γ·L(chosen, stored) + (1 - γ)·L(chosen, sampled), γ being the weight
+            (eq. 5; 0.5 in the paper). A row without one counts its sampled answer alone.
 
     Metrics of each step, next to TRL's: `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows
     accepted by the similarity gate; not with `mode="povid"`, which has none), `bdhs/similarity` (mean similarity of
@@ -33,10 +37,15 @@ class BDHSDataGenerator(TrainerCallback):
 
     needs = NEEDS
 
-    def __init__(self, config=None, *, online=True, save_to=None):
+    def __init__(self, config=None, *, online=True, save_to=None, rejected_weight=None):
+        if rejected_weight is not None and not 0 <= rejected_weight <= 1:
+            raise ValueError(f"`rejected_weight` must be in [0, 1], got {rejected_weight}.")
+        if rejected_weight is not None and not online:
+            raise ValueError("`rejected_weight` needs `online=True`: pairs on disk have one rejected answer each.")
         self.config = config or BDHSConfig()
         self.online = online
         self.save_to = save_to
+        self.rejected_weight = rejected_weight
         self._sampler = None
 
     def sampler(self, processor, device=None):
@@ -70,6 +79,8 @@ class BDHSDataGenerator(TrainerCallback):
         }
         if self.config.mode != "povid":
             metrics["bdhs/acceptance_rate"] = sum(self._was_accepted(pair) for pair in pairs) / len(pairs)
+        if self.rejected_weight is not None:
+            pairs = [with_both(row, pair) for row, pair in zip(rows, pairs, strict=True)]
         return pairs, metrics
 
     def _was_accepted(self, pair):
@@ -83,3 +94,8 @@ class BDHSDataGenerator(TrainerCallback):
         sampler = self.sampler(processor, str(model.device))
         make_pairs(model, sampler, dataset, folder, source, rank=rank, world_size=world_size)
         return folder
+
+
+def with_both(row, pair):
+    """The pair with the row's own `rejected`, if it has one, and the sampled one as `second_rejected`."""
+    return {**pair, "rejected": row.get("rejected") or pair["rejected"], "second_rejected": pair["rejected"]}

@@ -11,10 +11,13 @@ class PairGenerator(Protocol):
     Attributes:
         online (`bool`): whether pairs are made from the current policy at each step, or once before training.
         needs (`tuple[str]`): columns that the rows must have.
+        rejected_weight (`float` or `None`): weight of the `rejected` that a row has beside the one that is made, which
+            is then `second_rejected`; `None` if pairs have one rejected answer.
     """
 
     online: bool
     needs: tuple[str, ...]
+    rejected_weight: float | None
 
     def sample(self, model, processor, rows, step):
         """Make pairs from rows (`list[dict]`, PIL images); returns the pairs and metrics (`dict[str, float]`)."""

@@ -19,6 +19,8 @@ class DPOArguments:
         bdhs (`dict`, *optional*): settings of [`BDHSConfig`]; rows are then SFT rows and pairs are made on the way.
         bdhs_online (`bool`, *optional*, defaults to `True`): with `bdhs`, pairs from the current policy at each step;
             otherwise once before training.
+        bdhs_rejected_weight (`float`, *optional*): with `bdhs`, weight of the `rejected` that a row has already beside
+            the one that is made (γ of eq. 5, 0.5 in the paper); without it, it is not looked at.
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
     """
 
@@ -31,6 +33,9 @@ class DPOArguments:
     )
     bdhs_online: bool = field(
         default=True, metadata={"help": "With `bdhs`: pairs from the current policy at each step, or once before."}
+    )
+    bdhs_rejected_weight: float | None = field(
+        default=None, metadata={"help": "With `bdhs`: weight of the `rejected` that a row has already (eq. 5)."}
     )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
@@ -57,7 +62,13 @@ def main(argv=None):
     from ..data.loading import BAD_ROWS, load_preferences
     from ..trainer.dpo_trainer import MMDPOTrainer
 
-    callbacks = [BDHSDataGenerator(bdhs_config(args.bdhs), online=args.bdhs_online)] if args.bdhs is not None else []
+    callbacks = []
+    if args.bdhs is not None:
+        callbacks.append(
+            BDHSDataGenerator(
+                bdhs_config(args.bdhs), online=args.bdhs_online, rejected_weight=args.bdhs_rejected_weight
+            )
+        )
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,

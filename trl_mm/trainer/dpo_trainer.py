@@ -110,7 +110,7 @@ class MMDPOTrainer(DPOTrainer):
         if len(generators) > 1:
             raise ValueError(f"Only one callback can make pairs, got {[type(g).__name__ for g in generators]}.")
         self.pair_generator = generators[0] if generators else None
-        self.rejected_weight = getattr(self.pair_generator, "rejected_weight", None)
+        self.rejected_weight = self.pair_generator.rejected_weight if self.pair_generator else None
         self._pairs_are_made = False
         self.fit_report = {}
         if args.precompute_ref_log_probs and self.pair_generator is not None and self.pair_generator.online:
