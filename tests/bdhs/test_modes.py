@@ -106,11 +106,20 @@ def test_guided_sentences_under_noise_are_continued_by_generate_on_the_noisy_ima
 def test_each_attempt_draws_a_new_noise_and_encodes_each_row_once():
     made = sampler(mode="noise", max_attempts=3)
     made.similarity = lambda answers, chosen: [1.0] * len(answers)
-    with mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as encode:
+    shown = []
+
+    def noise(image, num_steps, seed):
+        shown.append(noisy_image(image, num_steps, seed))
+        return shown[-1]
+
+    with (
+        mock.patch("trl_mm.bdhs.sampler.noisy_image", noise),
+        mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as encode,
+    ):
         made(MODEL, rows())
-    pixels = [call.kwargs["pixel_values"] for call in encode.call_args_list]
-    assert len(pixels) == 3 * len(SIZES)  # five sentences share three images
-    assert not any(torch.equal(a, b) for n, a in enumerate(pixels) for b in pixels[:n] if a.shape == b.shape)
+    assert len({image.tobytes() for image in shown}) == len(shown) == 3 * len(SIZES)
+    # Five sentences share three images; the last attempt has one request a row, and `generate` encodes its images
+    assert encode.call_count == 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("settings", [{"mode": "noise"}, {"mode": "noise", "guided": False}, {"mode": "povid"}])

@@ -74,7 +74,7 @@ def test_hiding_changes_the_logits_and_so_do_positions():
 
 def test_a_prompt_that_shows_other_images_is_encoded_anew():
     first, second = prompts(SIZES[:1] * 2)
-    show = {"processor": PROCESSOR, "continued": [[]]}
+    show = {"processor": PROCESSOR, "continued": [[]], "keep_features": True}
     with generating(MODEL):
         before = model_inputs(MODEL, requests=[Request(first)], **show)["inputs_embeds"]
         shown = model_inputs(MODEL, requests=[Request(first.showing(second.row["images"]))], **show)["inputs_embeds"]

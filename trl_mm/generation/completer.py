@@ -64,9 +64,10 @@ class Completer:
             ValueError: the model cannot hide image tokens but a request asks for it.
         """
         config = self._generation_config(model)
+        several = len({id(request.prompt) for request in requests}) < len(requests)  # of some prompt
 
         def complete(batch):
-            return self._complete(model, batch, config, find_end, positions)
+            return self._complete(model, batch, config, find_end, positions, keep_features=several)
 
         with generating(model):
             return self._in_batches(complete, requests)
@@ -104,10 +105,10 @@ class Completer:
         visible = request.prompt.num_image_tokens if request.visible is None else int(request.visible.sum())
         return len(request.prompt.ids) - request.prompt.num_image_tokens + visible + len(request.prefix) // 4
 
-    def _complete(self, model, batch, config, find_end, positions):
+    def _complete(self, model, batch, config, find_end, positions, keep_features):
         prefixes = [text_ids(self.processor, request.prefix) for request in batch]
         contexts = [self._context(request.prompt, prefix) for request, prefix in zip(batch, prefixes, strict=True)]
-        inputs = model_inputs(model, self.processor, batch, prefixes, positions)
+        inputs = model_inputs(model, self.processor, batch, prefixes, positions, keep_features)
         start = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
 
         def new_texts(sequences):

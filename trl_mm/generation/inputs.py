@@ -12,12 +12,9 @@ import torch
 MODELS_THAT_CAN_HIDE = ("llava", "llava_next", "vipllava")
 
 
-def model_inputs(model, processor, requests, continued, positions="collapsed"):
+def model_inputs(model, processor, requests, continued, positions="collapsed", keep_features=False):
     """
     Inputs of a batch, padded on the left.
-
-    Requests of the same prompt object share one computation of its image features if the model can hide image tokens,
-    whether any are hidden or not.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model, unwrapped.
@@ -26,6 +23,8 @@ def model_inputs(model, processor, requests, continued, positions="collapsed"):
         continued (`list[list[int]]`): token ids that follow each prompt.
         positions (`str`, *optional*, defaults to `"collapsed"`): what hidden tokens do to the positions of the others:
             `"collapsed"` closes the gap, `"original"` keeps it.
+        keep_features (`bool`, *optional*, defaults to `False`): whether image features are kept with their prompts,
+            for other requests of the same prompt object. Models that cannot hide image tokens encode them anew.
 
     Returns:
         `dict[str, torch.Tensor]`: `inputs_embeds` of shape `(B, T, H)` or `input_ids` of shape `(B, T)`, and what the
@@ -34,9 +33,10 @@ def model_inputs(model, processor, requests, continued, positions="collapsed"):
     Raises:
         ValueError: the model cannot hide image tokens but a request asks for it.
     """
-    if model.config.model_type in MODELS_THAT_CAN_HIDE:
+    hides = any(request.visible is not None for request in requests)
+    if (hides or keep_features) and model.config.model_type in MODELS_THAT_CAN_HIDE:
         inputs = as_embeddings(model, processor, requests, continued, positions)
-    elif all(request.visible is None for request in requests):
+    elif not hides:
         inputs = as_processed(processor, requests, continued)
     else:
         raise ValueError(
