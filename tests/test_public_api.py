@@ -14,6 +14,7 @@ NAMES = [
     "MMDPOConfig",
     "MMDPOTrainer",
     "load_preferences",
+    "push_preferences",
 ]
 
 

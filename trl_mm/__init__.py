@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .bdhs.callback import BDHSDataGenerator
     from .bdhs.config import BDHSConfig
     from .bdhs.sampler import BDHSSampler
+    from .data.hub import push_preferences
     from .data.loading import load_preferences
     from .trainer.dpo_config import MMDPOConfig
     from .trainer.dpo_trainer import MMDPOTrainer
@@ -24,6 +25,7 @@ __all__ = [
     "MMDPOConfig",
     "MMDPOTrainer",
     "load_preferences",
+    "push_preferences",
 ]
 
 _MODULES = {
@@ -33,6 +35,7 @@ _MODULES = {
     "MMDPOConfig": ".trainer.dpo_config",
     "MMDPOTrainer": ".trainer.dpo_trainer",
     "load_preferences": ".data.loading",
+    "push_preferences": ".data.hub",
 }
 
 

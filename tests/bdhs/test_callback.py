@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from tiny import tiny_model, tiny_processor, tiny_row
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
 from trl_mm.bdhs.sampler import as_pair
@@ -177,3 +177,28 @@ def half(answers, chosen):
 
 def other(answers, chosen):
     return torch.zeros(len(answers)).tolist()
+
+
+def test_pairs_made_before_training_are_pushed_once(tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(
+        "trl_mm.bdhs.callback.push_preferences", lambda *args, **options: pushed.append((args, options))
+    )
+    push = {"repo_id": "me/pairs", "private": True}
+
+    def begin(callback, **state):
+        callback.on_train_begin(None, TrainerState(**state), TrainerControl())
+
+    made = BDHSDataGenerator(BDHSConfig(**FAST), online=False, push_to_hub=push)
+    begin(made)
+    for state in ({"is_world_process_zero": False}, {"global_step": 3}, {}, {}):
+        if not pushed:
+            folder = made_dataset(made, tmp_path)
+        begin(made, **state)
+    assert pushed == [((folder,), push)]
+
+
+@pytest.mark.parametrize("options", [{"push_to_hub": {"repo_id": "a/b"}}, {"online": False, "push_to_hub": {}}])
+def test_a_push_that_cannot_be_is_refused(options):
+    with pytest.raises(ValueError, match="`push_to_hub` needs `online=False` and a `repo_id`"):
+        BDHSDataGenerator(BDHSConfig(**FAST), **options)

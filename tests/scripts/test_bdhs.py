@@ -119,3 +119,43 @@ def test_a_flag_that_is_not_known_or_no_number_is_refused(checkpoint, rows, tmp_
 def test_a_setting_out_of_range_is_refused(checkpoint, rows, tmp_path):
     with pytest.raises(ValueError, match=r"`mask_threshold` must be in \[0, 1\], got 2.0"):
         run(checkpoint, rows, tmp_path / "pairs", "--mask_threshold", "2")
+
+
+def test_pairs_are_pushed_with_the_command_that_made_them(checkpoint, rows, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("trl_mm.data.hub.check_repo", lambda **options: calls.append(options))
+    monkeypatch.setattr("trl_mm.data.hub.push_preferences", lambda *args, **options: calls.append((args, options)))
+    flags = ["--push_to_hub", "--repo_id", "me/two words", "--private", "--license", "mit"]
+    run(checkpoint, rows, tmp_path / "pairs", *flags)
+    push = {"repo_id": "me/two words", "private": True, "overwrite": False}
+    assert calls == [push, ((str(tmp_path / "pairs"),), {**push, "license": "mit"})]
+    command = json.loads((tmp_path / "pairs" / "manifest.json").read_text())["command"]
+    assert command.startswith(f"trl-mm bdhs --model_name_or_path {checkpoint} --dataset_name {rows} ")
+    assert command.endswith("--push_to_hub --repo_id 'me/two words' --private --license mit")
+
+    run(checkpoint, rows, tmp_path / "pairs", "--push_to_hub", "--repo_id", "me/pairs", "--overwrite")
+    assert calls[-1][1] == {"repo_id": "me/pairs", "private": None, "overwrite": True, "license": "unknown"}
+    assert json.loads((tmp_path / "pairs" / "manifest.json").read_text())["command"] == command
+
+
+def test_a_push_that_will_be_refused_is_refused_before_the_model_runs(checkpoint, rows, tmp_path, monkeypatch):
+    def refuse(**options):
+        raise PermissionError("no")
+
+    monkeypatch.setattr("trl_mm.data.hub.check_repo", refuse)
+    with pytest.raises(PermissionError):
+        run(checkpoint, rows, tmp_path / "pairs", "--push_to_hub", "--repo_id", "me/pairs")
+    assert not (tmp_path / "pairs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--push_to_hub"], "`push_to_hub` needs `repo_id`"),
+        (["--repo_id", "me/pairs"], "would do nothing. Pass `push_to_hub`"),
+        (["--overwrite"], "would do nothing. Pass `push_to_hub`"),
+    ],
+)
+def test_half_a_push_is_refused(checkpoint, rows, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        run(checkpoint, rows, tmp_path / "pairs", *flags)

@@ -5,6 +5,7 @@ import time
 from transformers import TrainerCallback
 
 from ..data.fingerprints import weights_digest
+from ..data.hub import push_preferences
 from ..data.images import open_image
 from .config import BDHSConfig
 from .dataset import make_pairs
@@ -28,6 +29,9 @@ class BDHSDataGenerator(TrainerCallback):
             With `online=True`, what becomes of a `rejected` that a row has already. By default it is not looked at.
             With a weight, the loss averages both: γ·L(chosen, stored) + (1 - γ)·L(chosen, sampled), γ being the weight
             (eq. 5; 0.5 in the paper). A row without one counts its sampled answer alone.
+        push_to_hub (`dict`, *optional*):
+            With `online=False`, arguments of [`push_preferences`], such as `{"repo_id": "me/pairs", "private": True}`:
+            the pairs are pushed before the first step. Training that is resumed does not push again.
 
     Metrics of each step, next to TRL's: `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows
     accepted by the similarity gate; not with `mode="povid"`, which has none), `bdhs/similarity` (mean similarity of
@@ -37,16 +41,22 @@ class BDHSDataGenerator(TrainerCallback):
 
     needs = NEEDS
 
-    def __init__(self, config=None, *, online=True, save_to=None, rejected_weight=None):
+    def __init__(self, config=None, *, online=True, save_to=None, rejected_weight=None, push_to_hub=None):
         if rejected_weight is not None and not 0 <= rejected_weight <= 1:
             raise ValueError(f"`rejected_weight` must be in [0, 1], got {rejected_weight}.")
         if rejected_weight is not None and not online:
             raise ValueError("`rejected_weight` needs `online=True`: pairs on disk have one rejected answer each.")
+        if push_to_hub is not None and (online or "repo_id" not in push_to_hub):
+            raise ValueError(
+                f"`push_to_hub` needs `online=False` and a `repo_id`, got {push_to_hub} with `online={online}`."
+            )
         self.config = config or BDHSConfig()
         self.online = online
         self.save_to = save_to
         self.rejected_weight = rejected_weight
+        self.push_to_hub = push_to_hub
         self._sampler = None
+        self._folder = None
 
     def sampler(self, processor, device=None):
         """The sampler, made when it is first needed."""
@@ -93,7 +103,14 @@ class BDHSDataGenerator(TrainerCallback):
         source = {"model": model.config.name_or_path, "weights": weights_digest(model)}
         sampler = self.sampler(processor, str(model.device))
         make_pairs(model, sampler, dataset, folder, source, rank=rank, world_size=world_size)
+        self._folder = folder
         return folder
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # All processes have made their pairs by now, which one of them could not know in `make_dataset`
+        folder, self._folder = self._folder, None
+        if self.push_to_hub and folder and state.is_world_process_zero and state.global_step == 0:
+            push_preferences(folder, **self.push_to_hub)
 
 
 def with_both(row, pair):

@@ -10,7 +10,7 @@ from ..data.images import open_image
 from ..data.shards import write_shards
 
 
-def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=0, world_size=1):
+def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=0, world_size=1, command=None):
     """
     Write the preference rows of a dataset to parquet shards.
 
@@ -23,6 +23,7 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
         shard_size (`int`, *optional*, defaults to `256`): source rows per shard.
         rank (`int`, *optional*, defaults to `0`): this process.
         world_size (`int`, *optional*, defaults to `1`): number of processes.
+        command (`str`, *optional*): command that makes the pairs, for the manifest.
 
     Returns:
         `dict` or `None`: the manifest once all shards of all processes are there.
@@ -61,6 +62,7 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
             rank=rank,
             world_size=world_size,
             on_shard=on_shard,
+            command=command,
         )
     finally:
         bar.close()

@@ -25,8 +25,8 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
         `dict[str, Any]`:
-            `settings`, `num_source_rows`, `shard_size`, `versions` of the packages, `complete`, and once complete
-            `num_rows` and `shards` (file name to number of rows).
+            `settings`, `num_source_rows`, `shard_size`, `versions` of the packages, `command` if known, `complete`,
+            and once complete `num_rows` and `shards` (file name to number of rows).
 
     Raises:
         `FileNotFoundError`:
@@ -46,7 +46,9 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     return manifest
 
 
-def open_manifest(folder: Path, settings: dict[str, Any], num_rows: int, shard_size: int, rank: int) -> dict[str, Any]:
+def open_manifest(
+    folder: Path, settings: dict[str, Any], num_rows: int, shard_size: int, rank: int, command: str | None = None
+) -> dict[str, Any]:
     """
     Read the manifest of a folder, or begin one.
 
@@ -61,6 +63,8 @@ def open_manifest(folder: Path, settings: dict[str, Any], num_rows: int, shard_s
             Number of source rows per shard.
         rank (`int`):
             This process.
+        command (`str`, *optional*):
+            Command that makes the shards. The manifest keeps the first; another is no other setting.
 
     Returns:
         `dict[str, Any]`:
@@ -80,6 +84,7 @@ def open_manifest(folder: Path, settings: dict[str, Any], num_rows: int, shard_s
         "num_source_rows": num_rows,
         "shard_size": shard_size,
         "versions": {name: _version(name) for name in ("trl-mm", "trl", "transformers", "datasets", "torch")},
+        **({} if command is None else {"command": command}),
         "complete": False,
     }
     # Looked for before the manifest: another process may write the manifest, and then shards, at this moment.
@@ -89,7 +94,7 @@ def open_manifest(folder: Path, settings: dict[str, Any], num_rows: int, shard_s
             raise ValueError(f"{folder} holds parquet files of another origin. Use another folder, or delete them.")
         write_manifest(folder, wanted, rank)
     found = read_manifest(folder)
-    old, new = _flat(found), _flat(wanted)
+    old, new = flat_settings(found), flat_settings(wanted)
     differing = [
         f"`{key}` is {old.get(key, 'not set')} there and {new.get(key, 'not set')} here"
         for key in sorted(old.keys() | new.keys())
@@ -102,6 +107,15 @@ def open_manifest(folder: Path, settings: dict[str, Any], num_rows: int, shard_s
     if found.get("versions") != wanted["versions"]:
         logger.warning("%s was begun with %s, this is %s.", folder, found.get("versions"), wanted["versions"])
     return found
+
+
+def flat_settings(manifest: dict[str, Any]) -> dict[str, str]:
+    """Settings by name, those of a group as `group.name`, so that a message names just what differs."""
+    flat = {key: manifest[key] for key in ("num_source_rows", "shard_size")}
+    for key, value in manifest["settings"].items():
+        is_group = isinstance(value, dict) and value
+        flat.update({f"{key}.{name}": item for name, item in value.items()} if is_group else {key: value})
+    return {key: json.dumps(value, sort_keys=True) for key, value in flat.items()}
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any], rank: int) -> None:
@@ -131,15 +145,6 @@ def replacing(path: Path, rank: int) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _flat(manifest: dict[str, Any]) -> dict[str, str]:
-    """Settings by name, those of a group as `group.name`, so that a message names just what differs."""
-    flat = {key: manifest[key] for key in ("num_source_rows", "shard_size")}
-    for key, value in manifest["settings"].items():
-        is_group = isinstance(value, dict) and value
-        flat.update({f"{key}.{name}": item for name, item in value.items()} if is_group else {key: value})
-    return {key: json.dumps(value, sort_keys=True) for key, value in flat.items()}
 
 
 def _version(name: str) -> str | None:

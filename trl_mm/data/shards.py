@@ -40,6 +40,7 @@ def write_shards(
     rank: int = 0,
     world_size: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
+    command: str | None = None,
 ) -> dict[str, Any] | None:
     """
     Write `transform(rows)` to a folder, leaving out what an earlier run has finished.
@@ -64,6 +65,8 @@ def write_shards(
         on_shard (`Callable`, *optional*):
             Called as `on_shard(shard, num_rows)` for every shard of this process that is finished, in this run or
             before.
+        command (`str`, *optional*):
+            Command that makes the shards, for the manifest.
 
     Returns:
         `dict[str, Any]` or `None`:
@@ -85,7 +88,7 @@ def write_shards(
         # A run with more processes may have left some that no process of this run has the rank of.
         if int(leftover.suffixes[-2].removeprefix(".rank")) % world_size == rank:
             leftover.unlink()
-    manifest = open_manifest(folder, settings, len(rows), shard_size, rank)
+    manifest = open_manifest(folder, settings, len(rows), shard_size, rank, command)
     num_shards = _num_shards(manifest)
     for shard in range(rank, num_shards, world_size):
         count = _stored_rows(folder, shard, manifest, verify=True)

@@ -1,5 +1,7 @@
 """`trl-mm bdhs`: preference pairs from SFT rows, by Bias-Driven Hallucination Sampling."""
 
+import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,12 @@ class BDHSArguments(ModelArguments):
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
         max_rows (`int`, *optional*): use only the first rows.
         shard_size (`int`, *optional*, defaults to `256`): source rows per shard; what a kill costs at most.
+        push_to_hub (`bool`, *optional*, defaults to `False`): whether to push the pairs to the Hub, with a card.
+        repo_id (`str`, *optional*): with `push_to_hub`, dataset on the Hub, as `owner/name`.
+        private (`bool`, *optional*, defaults to `False`): whether only its owner may see it.
+        overwrite (`bool`, *optional*, defaults to `False`): whether to replace the rows and the card of a dataset that
+            exists on the Hub, also after an interrupted push.
+        license (`str`, *optional*, defaults to `"unknown"`): identifier of the licence, for the card.
     """
 
     dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the SFT rows."})
@@ -33,6 +41,17 @@ class BDHSArguments(ModelArguments):
     )
     max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
     shard_size: int = field(default=256, metadata={"help": "Source rows per shard."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Whether to push the pairs to the Hub, with a card."})
+    repo_id: str | None = field(default=None, metadata={"help": "Dataset on the Hub, as owner/name."})
+    private: bool = field(default=False, metadata={"help": "Whether only its owner may see it."})
+    overwrite: bool = field(default=False, metadata={"help": "Whether to replace a dataset that exists on the Hub."})
+    license: str = field(default="unknown", metadata={"help": "Identifier of the licence, for the card."})
+
+    def __post_init__(self):
+        if self.push_to_hub and self.repo_id is None:
+            raise ValueError("`push_to_hub` needs `repo_id`. Pass the name of the dataset on the Hub, as owner/name.")
+        if not self.push_to_hub and (self.repo_id is not None or self.private or self.overwrite):
+            raise ValueError("`repo_id`, `private` and `overwrite` would do nothing. Pass `push_to_hub` with them.")
 
 
 def make_parser():
@@ -53,9 +72,13 @@ def main(argv=None):
     from ..bdhs.dataset import make_pairs
     from ..bdhs.sampler import BDHSSampler
     from ..data.fingerprints import weights_digest
+    from ..data.hub import check_repo, push_preferences
     from ..data.loading import BAD_ROWS, load_preferences
 
     state = PartialState()
+    push = {"repo_id": args.repo_id, "private": args.private or None, "overwrite": args.overwrite}
+    if args.push_to_hub and state.is_main_process:
+        check_repo(**push)  # a refused token shows before the model runs, not after
     dataset = load_preferences(
         args.dataset_name,
         split=args.dataset_split,
@@ -84,10 +107,13 @@ def main(argv=None):
         shard_size=args.shard_size,
         rank=state.process_index,
         world_size=state.num_processes,
+        command=shlex.join(["trl-mm", "bdhs", *(sys.argv[1:] if argv is None else argv)]),
     )
     state.wait_for_everyone()
     if state.is_main_process:
         print(f"Pairs in {args.output_dir}")
+        if args.push_to_hub:
+            print(f"Pairs at {push_preferences(args.output_dir, **push, license=args.license)}")
 
 
 if __name__ == "__main__":

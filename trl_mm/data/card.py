@@ -1,0 +1,153 @@
+"""
+The card of a preference dataset: what it holds and how that was made. Settings and data are hostile input, so the
+template passes every value through [`inert`]; the front matter is written by `huggingface_hub`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Image, List, Value
+from huggingface_hub import DatasetCard, DatasetCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from .manifest import flat_settings
+
+
+_BDHS = ("bdhs_attempts", "bdhs_guided", "bdhs_similarity")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def make_card(
+    dataset: Dataset,
+    repo_id: str,
+    manifest: dict[str, Any] | None = None,
+    *,
+    license: str = "unknown",
+    command: str | None = None,
+) -> DatasetCard:
+    """
+    Describe a preference dataset.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Preference rows.
+        repo_id (`str`):
+            Repository on the Hub, as `owner/name`.
+        manifest (`dict[str, Any]`, *optional*):
+            Manifest of the shards that the rows come from.
+        license (`str`, *optional*, defaults to `"unknown"`):
+            Identifier of a licence, as the Hub knows it.
+        command (`str`, *optional*):
+            Command that made the rows. Defaults to that of the manifest.
+
+    Returns:
+        `huggingface_hub.DatasetCard`:
+            The card, without a description of the files.
+    """
+    manifest = manifest or {}
+    model = manifest.get("settings", {}).get("model")
+    attempts = _attempts(dataset)
+    command = command or manifest.get("command")
+    data = DatasetCardData(
+        license=license,
+        base_model=model if _is_hub_id(model) else None,
+        task_categories=["image-text-to-text"],
+        tags=["preference", "dpo", "vision", "trl", "trl-mm", *(["bdhs"] if attempts else [])],
+        size_categories=_size_category(len(dataset)),
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
+    )
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        finalize=inert,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("card.md.j2").render(
+        name=repo_id.split("/")[-1],
+        num_rows=f"{len(dataset):,}",
+        model=model,
+        loading=_code(f'from datasets import load_dataset\n\nload_dataset("{repo_id}", split="train")', "python"),
+        columns=[
+            {"name": name, "type": _type_name(feature), "meaning": _MEANINGS.get(name, "")}
+            for name, feature in dataset.features.items()
+        ],
+        attempts=attempts,
+        command=command and _code(command, "bash"),
+        settings=flat_settings(manifest) if manifest else {},
+        versions=manifest.get("versions", {}),
+        license=license,
+    )
+    return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def inert(value: Any) -> Markup:
+    """One line of Markdown that shows `value` as it is: no part of it is read as Markdown or HTML."""
+    if isinstance(value, Markup):
+        return value
+    text = " ".join(str(value).encode(errors="replace").decode().split())
+    # Character references, since backslashes do not help in the cells of a table. `_` within a word is no markup.
+    return Markup(re.sub(r"[^\w .,;()/%=+'-]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text))
+
+
+def _code(text: str, language: str) -> Markup:
+    text = text.encode(errors="replace").decode()
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
+    return Markup(f"{fence}{language}\n{text}\n{fence}")
+
+
+def _attempts(dataset: Dataset) -> list[dict[str, Any]]:
+    """What became of the rows at each attempt of BDHS; empty for rows of another origin."""
+    if not {*_BDHS} <= {*dataset.column_names}:
+        return []
+    columns = dataset.with_format(None).select_columns(list(_BDHS))[:]
+    rows = [row for row in zip(*(columns[name] for name in _BDHS), strict=True) if None not in row]
+    table = []
+    for attempt in range(1, max((attempts for attempts, *_ in rows), default=0) + 1):
+        reached = sum(attempts >= attempt for attempts, *_ in rows)
+        settled = [(guided, similarity) for attempts, guided, similarity in rows if attempts == attempt]
+        table.append(
+            {
+                "attempt": attempt,
+                "reached": reached,
+                "settled": len(settled),
+                "share": f"{len(settled) / reached:.1%}",
+                "guided": sum(guided for guided, _ in settled),
+                "similarity": f"{sum(similarity for _, similarity in settled) / len(settled):.3f}" if settled else "",
+            }
+        )
+    return table
+
+
+def _is_hub_id(model: Any) -> bool:
+    return isinstance(model, str) and bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
+
+
+def _size_category(num_rows: int) -> str:
+    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+    return next((name for limit, name in limits.items() if num_rows < limit), "1M<n<10M")
+
+
+def _type_name(feature: Any) -> str:
+    if isinstance(feature, Value):
+        return feature.dtype
+    if isinstance(feature, List):
+        return f"list of {_type_name(feature.feature)}"
+    if isinstance(feature, dict):
+        return f"({', '.join(f'{name}: {_type_name(part)}' for name, part in feature.items())})"
+    return "image" if isinstance(feature, Image) else type(feature).__name__
+
+
+_MEANINGS = {
+    "images": "images of the prompt, as the bytes of their files",
+    "prompt": "messages up to the answer",
+    "chosen": "the answer to prefer, as messages",
+    "rejected": "the answer to avoid, as messages",
+    "row_id": "position or name of the row in its source",
+    "source": "where the row comes from",
+    "bdhs_attempts": "attempts made",
+    "bdhs_similarity": "similarity of the rejected answer to the chosen one",
+    "bdhs_guided": "whether sentences of the chosen answer guided the rejected one",
+}
