@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import is_peft_model
-from datasets import IterableDataset
 from huggingface_hub.constants import HF_HOME
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import AutoProcessor, ProcessorMixin
@@ -16,12 +15,11 @@ from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
 from trl.trainer.utils import get_config_model_id
 
 from ..data.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
-from ..data.fit import FitReport, keep_fitting
-from ..data.lengths import count_tokens
-from ..data.loading import BAD_ROWS, load_preferences, prepare_preferences
+from ..data.loading import load_preferences
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
+from .checked_rows import checked_rows, fitting_rows
 from .dpo_config import MMDPOConfig
 from .image_features import encode_once, same_vision_part
 from .prefix_sharing import share_prefixes, why_not
@@ -178,38 +176,13 @@ class MMDPOTrainer(DPOTrainer):
             encode_once(model.base_model, None if reference is None else reference.base_model)
 
     def _checked(self, dataset, processor, args, name):
-        """Rows in the row format, those that cannot be trained on refused, skipped or dropped."""
+        needs = self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS
+        dataset = checked_rows(dataset, processor, args, needs, self.fit_report, name)
+        if not args.precompute_ref_log_probs or dataset is None:
+            return dataset
         if isinstance(dataset, Mapping):
-            return {key: self._checked(part, processor, args, f"{name}_{key}") for key, part in dataset.items()}
-        if isinstance(dataset, IterableDataset):
-            raise ValueError(
-                f"The {name} dataset is a stream, whose rows cannot be checked before training. Load it without "
-                "`streaming=True`; images stay on disk until they are needed."
-            )
-        if dataset is None:
-            return None
-        dataset = prepare_preferences(
-            dataset,
-            needs=self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS,
-            check_images=getattr(args, "check_images", True),
-            on_bad_image=getattr(args, "on_bad_image", "error"),
-            bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
-            locate=lambda index: (f"{name} dataset", index),
-        )
-        dataset = self._fitting(dataset, processor, args, name)
-        return dataset.rename_column("images", HIDDEN_IMAGES) if args.precompute_ref_log_probs else dataset
-
-    def _fitting(self, dataset, processor, args, name):
-        """Rows that fit; how they do is put into `fit_report`. Every process counts all rows, so all agree."""
-        report = self.fit_report[name] = FitReport(
-            count_tokens(dataset, processor, args.dataset_num_proc),
-            args.max_length,
-            name,
-            args.per_device_train_batch_size if name == "train" else None,
-            args.gradient_accumulation_steps,
-        )
-        logger.info(report)
-        return keep_fitting(dataset, report, getattr(args, "overlong", "drop"))
+            return {key: part.rename_column("images", HIDDEN_IMAGES) for key, part in dataset.items()}
+        return dataset.rename_column("images", HIDDEN_IMAGES)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         # Called only with hidden images, or by `evaluate` with a dataset that is new
@@ -298,7 +271,7 @@ class MMDPOTrainer(DPOTrainer):
                 )
             self.accelerator.wait_for_everyone()
             pairs = load_preferences(folder, check_images=False)
-            dataset = self._fitting(pairs, self.processing_class, self.args, "train")
+            dataset = fitting_rows(pairs, self.processing_class, self.args, self.fit_report, "train")
             self._pairs_are_made = True
         return dataset
 

@@ -1,0 +1,71 @@
+"""What is done to a dataset before a trainer gets it: every row is one that can be trained on."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from datasets import IterableDataset
+
+from ..data.fit import FitReport, keep_fitting
+from ..data.lengths import count_tokens
+from ..data.loading import BAD_ROWS, prepare_preferences
+
+
+logger = logging.getLogger(__name__)
+
+MANY_ROWS = 10_000  # that are counted by several processes
+
+
+def checked_rows(dataset, processor, args, needs, reports, name):
+    """
+    Rows in the row format that fit; those that cannot be trained on are refused, skipped or dropped.
+
+    Args:
+        dataset (`datasets.Dataset`, `dict` of them, or `None`): rows.
+        processor ([`~transformers.ProcessorMixin`]): processor of the model.
+        args ([`MMDPOConfig`] or [`~trl.DPOConfig`]): what becomes of bad rows.
+        needs (`tuple[str]`): columns that rows must have.
+        reports (`dict`): takes the [`FitReport`] of each dataset.
+        name (`str`): name of the dataset, for messages.
+
+    Raises:
+        ValueError: a row is bad, or the dataset is a stream.
+    """
+    if isinstance(dataset, Mapping):
+        return {
+            key: checked_rows(part, processor, args, needs, reports, f"{name}_{key}") for key, part in dataset.items()
+        }
+    if isinstance(dataset, IterableDataset):
+        raise ValueError(
+            f"The {name} dataset is a stream, whose rows cannot be checked before training. Load it without "
+            "`streaming=True`; images stay on disk until they are needed."
+        )
+    if dataset is None:
+        return None
+    dataset = prepare_preferences(
+        dataset,
+        needs=needs,
+        check_images=getattr(args, "check_images", True),
+        on_bad_image=getattr(args, "on_bad_image", "error"),
+        bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
+        locate=lambda index: (f"{name} dataset", index),
+    )
+    return fitting_rows(dataset, processor, args, reports, name)
+
+
+def fitting_rows(dataset, processor, args, reports, name):
+    """Rows that fit; how they do is put into `reports`. Every process counts all rows, so all agree."""
+    num_proc = args.dataset_num_proc
+    if num_proc is None and len(dataset) > MANY_ROWS:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_proc = max(1, cores // args.world_size)
+    report = reports[name] = FitReport(
+        count_tokens(dataset, processor, num_proc),
+        args.max_length,
+        name,
+        args.per_device_train_batch_size if name == "train" else None,
+        args.gradient_accumulation_steps,
+    )
+    logger.info(report)
+    return keep_fitting(dataset, report, getattr(args, "overlong", "drop"))
