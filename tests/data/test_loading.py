@@ -315,10 +315,29 @@ def test_list_of_bad_rows_goes_where_it_is_asked_for(folder, tmp_path_factory):
         load_preferences(folder)
 
 
-def test_path_outside_is_never_skipped(folder):
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_bad_images_are_kept(folder, suffix):
+    (folder / "images" / "bad.png").write_bytes(truncated())
+    rows = [string_row(index) for index in (0, "gone", "bad")]
+    if suffix == "jsonl":
+        write_jsonl(folder / "a.jsonl", rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    dataset = load_preferences(folder, on_bad_image="keep")
+    assert_rows(dataset.select([0]), [0])
+    stored = [row["images"][0] for row in dataset.cast_column("images", List(Image(decode=False)))]
+    assert stored[1] == {"bytes": b"", "path": "images/gone.png"}
+    assert stored[2] == {"bytes": None, "path": str(folder / "images" / "bad.png")}
+    assert not (folder / "bad_rows.jsonl").exists()
+    with pytest.raises(ValueError, match="`on_bad_image='keep'` needs `streaming=False`"):
+        load_preferences(folder, on_bad_image="keep", streaming=True)
+
+
+@pytest.mark.parametrize("on_bad_image", ["skip", "keep"])
+def test_path_outside_is_never_skipped(folder, on_bad_image):
     write_jsonl(folder / "a.jsonl", [string_row(0), string_row(0, images=["/etc/passwd"])])
     with pytest.raises(ValueError, match="row 1: .*leaves the image folder"):
-        load_preferences(folder, on_bad_image="skip")
+        load_preferences(folder, on_bad_image=on_bad_image)
 
 
 def test_no_rows_left_is_an_error(folder):
@@ -387,7 +406,7 @@ def test_names_with_brackets_are_no_patterns(folder):
 
 def test_wrong_arguments_are_refused(folder):
     write_jsonl(folder / "a.jsonl", [string_row(0)])
-    with pytest.raises(ValueError, match="`on_bad_image` must be 'error' or 'skip', got 'ignore'"):
+    with pytest.raises(ValueError, match="`on_bad_image` must be 'error', 'skip' or 'keep', got 'ignore'"):
         load_preferences(folder, on_bad_image="ignore")
     with pytest.raises(ValueError, match="`trust_remote_code` is not supported"):
         load_preferences("a/b", trust_remote_code=True)

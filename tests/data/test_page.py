@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import os
 import re
 import weakref
@@ -51,6 +53,29 @@ def full_page(word="word "):
     return page
 
 
+def browser_page(word="word ", count=3):
+    """A page with filters over `count` items, with `word` in each field; every third item lacks its values."""
+    page = Page(word + "A")
+    page.bars(word + "B", [(word + "C", 3), ("empty", 0)], word + "D", word + "E")
+    page.browser(
+        [
+            GalleryItem(
+                [DRAWING, word + "F"],
+                f"item {index}.",
+                [(word + "G", word + "H", [(0, 1, "bad")]), ("answer", f"Even İt, {word}\n so." * (index % 2), [])],
+                prompt=word + "I",
+                values={word + "J": word + str(index % 2), word + "K": index / 10} if index % 3 else {},
+            )
+            for index in range(count)
+        ],
+        {word + "J": "choice", word + "K": "range"},
+        caption=word + "L",
+        good=word + "M",
+        bad=word + "N",
+    )
+    return page
+
+
 def written(page, folder):
     return page.write(folder / "page.html").read_text(encoding="utf-8")
 
@@ -61,6 +86,120 @@ def test_nothing_from_data_becomes_markup(tmp_path):
     assert [name for name, _ in hostile.attributes] == [name for name, _ in harmless.attributes]
     assert not {"script", "iframe", "link", "object", "embed", "form", "base"} & set(hostile.tags)
     assert not any(name.startswith("on") or name == "style" for name, _ in hostile.attributes)
+
+
+def test_nothing_from_data_reaches_the_script(tmp_path):
+    html = [written(browser_page(word), tmp_path) for word in ("word ", HOSTILE)]
+    harmless, hostile = map(Reader, html)
+    assert hostile.tags == harmless.tags
+    assert [name for name, _ in hostile.attributes] == [name for name, _ in harmless.attributes]
+    assert harmless.tags.count("script") == 1
+    assert not any(name.startswith("on") or name in ("style", "href") for name, _ in hostile.attributes)
+    (script,) = {re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1] for page in html}
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert all(f"script-src 'sha256-{digest}';" in page and "unsafe" not in page for page in html)
+
+
+def test_all_text_of_a_browser_arrives_as_it_was(tmp_path):
+    reader = Reader(written(browser_page(HOSTILE), tmp_path))
+    text = "".join(reader.texts)
+    for letter in "ABCDEFGHIJKLMN":
+        assert HOSTILE + letter in text, letter
+    assert [value for name, value in reader.attributes if name == "data-0"] == [HOSTILE + "1", HOSTILE + "0"]
+
+
+def test_filters_in_a_browser(tmp_path):
+    found = evaluate(
+        browser_page(HOSTILE, count=12).write(tmp_path / "page.html"),
+        """
+        const document = page.document, bar = document.querySelector(".filters");
+        const [search, choice, least, most] = bar.querySelectorAll("input, select");
+        const shown = () => {
+          const cards = [...document.querySelectorAll(".card")];
+          const visible = cards.map((card, index) => card.offsetHeight > 0 ? index : -1).filter((n) => n >= 0);
+          return [bar.querySelector("output").textContent, visible];
+        };
+        const set = (input, value) => {
+          input.value = value;
+          input.dispatchEvent(new page.Event("input", {bubbles: true}));
+          return shown();
+        };
+        const requests = () => page.performance.getEntriesByType("resource").map((entry) => entry.name);
+        return {
+          all: shown(),
+          placeholders: [least.placeholder, most.placeholder],
+          choices: [...choice.options].map((option) => option.value),
+          choice: set(choice, choice.options[2].value),
+          both: set(least, "0.5"),
+          range: set(choice, "") && set(most, "0.8"),
+          typed: set(least, "") && set(most, "") && set(search, "  EVEN i̇t,"),
+          markup: set(search, "<svg onload=hacked=1>"),
+          across: set(search, "item 1."),
+          none: set(search, "nowhere"),
+          reset: (bar.querySelector("button").click(), shown()),
+          hacked: "hacked" in page,
+          requests: requests().filter((name) => !name.startsWith("data:")),
+        };
+        """,
+    )
+    assert found["all"] == ["12 of 12", list(range(12))]
+    assert found["placeholders"] == ["0.1", "1.1"]
+    assert found["choices"] == ["", HOSTILE + "0", HOSTILE + "1"]
+    assert found["choice"] == ["4 of 12", [1, 5, 7, 11]]
+    assert found["both"] == ["3 of 12", [5, 7, 11]]
+    assert found["range"] == ["3 of 12", [5, 7, 8]]
+    assert found["typed"] == ["6 of 12", [1, 3, 5, 7, 9, 11]]
+    assert found["markup"][0] == "12 of 12"
+    assert found["across"] == ["1 of 12", [1]]
+    assert found["none"] == ["0 of 12", []]
+    assert found["reset"] == found["all"]
+    assert not found["hacked"]
+    assert found["requests"] == []
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_word_is_too_long_for_the_window(tmp_path, width):
+    page = browser_page("W" * 500 + "\u202e שלום 👩‍👩‍👧 红色的猫 ")
+    page.table(["a"], [["W" * 500]])
+    path = page.write(tmp_path / "page.html")
+    wide = evaluate(
+        path,
+        f"""
+        document.querySelector("iframe").width = {width};
+        const all = [...page.document.querySelectorAll(".card *")];
+        const rights = all.map((element) => element.getBoundingClientRect().right);
+        return [page.document.documentElement.scrollWidth, Math.max(...rights)];
+        """,
+    )
+    assert max(wide) <= width
+
+
+def test_filters_of_an_unknown_kind():
+    with pytest.raises(ValueError, match=r"`filters\['a'\]` must be 'choice' or 'range', got 'text'"):
+        Page("t").browser([], {"a": "text"})
+
+
+def test_a_browser_without_items(tmp_path):
+    page = Page("t")
+    page.browser([], {"a": "choice", "b": "range"})
+    page.bars("none", [])
+    assert '<option value="">all</option>' in written(page, tmp_path)
+
+
+def test_thumbnails_of_an_item_share_its_bytes():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    page = Page("t")
+    page.browser([GalleryItem([noise] * 3)], {}, max_bytes=9000)
+    sizes = [len(picture["uri"]) for picture in page._parts[0]["cards"][0]["pictures"]]
+    assert len(sizes) == 3 and sum(sizes) < 9000 * 4 / 3 + 100
+
+
+def test_bars(tmp_path):
+    page = Page("t")
+    page.bars("title", [("a", 1), ("b", 3)])
+    html = written(page, tmp_path)
+    assert re.findall(r'<rect width="(.*?)"', html) == ["33.3", "100.0"]
+    assert '<td class="number">3</td><td class="number">75.0%</td>' in html
 
 
 def test_all_text_arrives_as_it_was(tmp_path):
@@ -216,7 +355,7 @@ def test_photographs_are_jpeg_and_drawings_png():
     before = noise.copy()
     page = Page("t")
     page.gallery([GalleryItem(noise), GalleryItem(DRAWING)])
-    photograph, drawing = (card["image"]["uri"] for card in page._parts[0]["cards"])
+    photograph, drawing = (card["pictures"][0]["uri"] for card in page._parts[0]["cards"])
     assert photograph.startswith("data:image/jpeg")
     assert drawing.startswith("data:image/png")
     assert noise == before

@@ -34,7 +34,8 @@ def run(command: str, module: str, argv: list[str]) -> None:
     """
     script = import_module(module)
     parser = script.make_parser()
-    parser.prog, parser.usage = f"trl-mm {command}", f"trl-mm {command} --config recipe.yaml [flags]"
+    parser.prog = f"trl-mm {command}"
+    parser.usage = parser.usage or f"trl-mm {command} --config recipe.yaml [flags]"
     options, arguments = _launch_parser().parse_known_args(argv)
     recipe = {}
     if options.config is not None:

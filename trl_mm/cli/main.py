@@ -76,6 +76,7 @@ COMMANDS = {
     "dpo": ("trl_mm.scripts.dpo", "train on preference pairs from disk, or made during training with BDHS"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
+    "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
     "bench dpo": ("trl_mm.scripts.bench_dpo", "compare a DPO step with TRL's on this machine"),
 }
 

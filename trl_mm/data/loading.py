@@ -62,7 +62,8 @@ def load_preferences(
             Columns that every row must have.
         on_bad_image (`str`, *optional*, defaults to `"error"`):
             What becomes of a row with a missing or undecodable image: `"error"` raises; `"skip"` leaves it out, counts
-            it in a warning and lists it in `bad_rows_file`.
+            it in a warning and lists it in `bad_rows_file`; `"keep"` keeps it, for those who only look at the data:
+            the image is an error when it is decoded. Not with `streaming`.
         bad_rows_file (`str` or `Path`, *optional*):
             JSON lines with the keys `row`, `file` and `reason`. Defaults to `bad_rows.jsonl` beside the data if that
             can be written, for a dataset of the Hub to none.
@@ -85,6 +86,8 @@ def load_preferences(
         `ValueError`:
             If a file or a row is bad. The message names file, row (counted from 0) and cure.
     """
+    if streaming and on_bad_image == "keep":
+        raise ValueError("`on_bad_image='keep'` needs `streaming=False`: a stream decodes its images.")
     source = open_source(name_or_path, split, streaming, load_dataset_kwargs)
     image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
     if streaming:

@@ -1,29 +1,29 @@
 """
 The one HTML page of the project: text, tables, plots and a gallery in one file that opens from disk, without network.
-Model answers and data sets are hostile input, so the template escapes every value, the page has no script, and its
-Content-Security-Policy allows nothing but images from inside the file and the page's own style sheet.
+Model answers and data sets are hostile input, so the template escapes every value, and the Content-Security-Policy of
+the page allows nothing but images from inside the file, the page's own style sheet and, if a part can be filtered, the
+script that does it, which no data goes into.
 """
 
 import base64
 import hashlib
-import io
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .line_plot import line_plot
+from .thumbnails import thumbnail
 
 
 Mark = tuple[int, int, Literal["bad", "good"]]
+Picture = Image.Image | str
 
-THUMBNAIL_PIXELS = 256
-DRAWING_COLORS = 4096  # more than a drawing has, even with soft edges
 NUMBER = re.compile(r"[\s(\[]*[-+−]?[.\d][\s\d.,%±+\-−–e×()\[\]]*")
 
 
@@ -33,17 +33,24 @@ class GalleryItem:
     One card of the gallery.
 
     Args:
-        image (`PIL.Image.Image`, *optional*):
-            What was asked about. `None` for a text-only row.
+        image (`PIL.Image.Image`, `str` or `list` of these, *optional*):
+            What was asked about: an image, several, or what to say in place of one that cannot be shown. `None` for a
+            text-only row.
         title (`str`, *optional*, defaults to `""`):
             Heading of the card.
         answers (`list[tuple[str, str, list[Mark]]]`, *optional*, defaults to `[]`):
             Label, text, and marks of the text. A mark is `(start, end, "bad" | "good")`, in characters.
+        prompt (`str`, *optional*, defaults to `""`):
+            Text above the answers.
+        values (`dict[str, float | str | None]`, *optional*, defaults to `{}`):
+            What the filters of [`Page.browser`] go by.
     """
 
-    image: Image.Image | None = None
+    image: Picture | Sequence[Picture] | None = None
     title: str = ""
     answers: list[tuple[str, str, list[Mark]]] = field(default_factory=list)
+    prompt: str = ""
+    values: dict[str, float | str | None] = field(default_factory=dict)
 
 
 class Page:
@@ -160,17 +167,69 @@ class Page:
         Raises:
             `ValueError`: if marks overlap, leave their text, or have another class than "bad" or "good".
         """
-        cards = [
-            {
-                "image": _thumbnail(item.image) if item.image is not None else None,
-                "title": item.title,
-                "answers": [(label, _segments(text, marks)) for label, text, marks in item.answers],
-            }
-            for item in items
-        ]
+        cards = [_card(item) for item in items]
         self._parts.append(
             {"kind": "gallery", "cards": cards, "caption": caption, "meanings": {"good": good, "bad": bad}}
         )
+
+    def browser(
+        self,
+        items: Iterable[GalleryItem],
+        filters: Mapping[str, Literal["choice", "range"]],
+        caption: str = "",
+        good: str = "only in chosen",
+        bad: str = "only in rejected",
+        pixels: int = 192,
+        max_bytes: int | None = None,
+    ) -> None:
+        """
+        Adds a gallery for many items, one below the other, that can be filtered and searched for text.
+
+        Args:
+            items (`Iterable[GalleryItem]`):
+                The items; may be a generator, as in [`Page.gallery`].
+            filters (`Mapping[str, "choice" | "range"]`):
+                From the name of one of the items' `values` to how it is filtered: by one of the values there are, or,
+                numbers only, by the least and the greatest to show. Items without the value are hidden then.
+            caption, good, bad:
+                As in [`Page.gallery`].
+            pixels (`int`, *optional*, defaults to `192`):
+                Longest side of a thumbnail.
+            max_bytes (`int`, *optional*):
+                Most bytes of the thumbnails of one item, before base64.
+
+        Raises:
+            `ValueError`: as in [`Page.gallery`], and if a filter is of another kind.
+        """
+        for name, kind in filters.items():
+            if kind not in ("choice", "range"):
+                raise ValueError(f"`filters[{name!r}]` must be 'choice' or 'range', got {kind!r}.")
+        cards = [_card(item, filters, pixels, max_bytes) for item in items]
+        columns = [[card["filtered"][index] for card in cards] for index in range(len(filters))]
+        known = [sorted({value for value in column if value is not None}) for column in columns]
+        self._parts.append(
+            {"kind": "browser", "cards": cards, "caption": caption, "meanings": {"good": good, "bad": bad}}
+            | {"filters": [(name, filters[name], found) for name, found in zip(filters, known, strict=True)]}
+        )
+
+    def bars(self, title: str, counts: Iterable[tuple[str, int]], label: str = "", unit: str = "rows") -> None:
+        """
+        Adds a bar chart of counts, each with its share of their sum.
+
+        Args:
+            title (`str`):
+                What the chart shows.
+            counts (`Iterable[tuple[str, int]]`):
+                Names and counts of the bars.
+            label (`str`, *optional*, defaults to `""`):
+                What the names are.
+            unit (`str`, *optional*, defaults to `"rows"`):
+                What is counted.
+        """
+        counts = list(counts)
+        longest, total = max([1, *(count for _, count in counts)]), max(1, sum(count for _, count in counts))
+        bars = [(name, count, f"{count / total:.1%}", round(100 * count / longest, 1)) for name, count in counts]
+        self._parts.append({"kind": "bars", "title": title, "bars": bars, "label": label, "unit": unit})
 
     def write(self, path: str | Path) -> Path:
         """
@@ -205,6 +264,23 @@ class Page:
         return path
 
 
+def _card(
+    item: GalleryItem, filters: Iterable[str] = (), pixels: int = 256, max_bytes: int | None = None
+) -> dict[str, Any]:
+    pictures = [] if item.image is None else [item.image] if isinstance(item.image, Picture) else list(item.image)
+    share = max_bytes and max_bytes // max(1, len(pictures))
+    return {
+        "pictures": [
+            {"missing": picture} if isinstance(picture, str) else thumbnail(picture, pixels, share)
+            for picture in pictures
+        ],
+        "title": item.title,
+        "prompt": item.prompt,
+        "filtered": [item.values.get(name) for name in filters],
+        "answers": [(label, _segments(text, marks)) for label, text, marks in item.answers],
+    }
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "–"
@@ -224,16 +300,3 @@ def _segments(text: str, marks: Iterable[Mark]) -> list[tuple[str, str]]:
         segments += [(text[position:start], ""), (text[start:end], kind)]
         position = end
     return [segment for segment in [*segments, (text[position:], "")] if segment[0]]
-
-
-def _thumbnail(image: Image.Image) -> dict:
-    """Size in pixels and data URI of a small copy: PNG for drawings, which stay sharp, JPEG for photographs."""
-    small = ImageOps.exif_transpose(image)  # a copy
-    transparent = small.has_transparency_data
-    small = small.convert("RGBA" if transparent else "RGB")
-    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    kind = "png" if transparent or small.getcolors(DRAWING_COLORS) else "jpeg"
-    file = io.BytesIO()
-    small.save(file, format=kind)
-    uri = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"uri": uri, "width": small.width, "height": small.height}

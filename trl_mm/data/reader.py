@@ -26,7 +26,8 @@ class RowReader:
         needs (`Sequence[str]`):
             Columns that a row must have.
         on_bad_image (`str`):
-            `"error"` or `"skip"`: what the caller does with an `ImageError`.
+            `"error"` or `"skip"`: what the caller does with an `ImageError`. With `"keep"` there is none: a missing
+            file becomes an image of no bytes, and nothing is decoded.
         locate (`Callable`):
             From the index of a row to its file (or `""`) and its position there, for messages.
     """
@@ -38,8 +39,8 @@ class RowReader:
     locate: Callable[[int], tuple[str, int]]
 
     def __post_init__(self):
-        if self.on_bad_image not in ("error", "skip"):
-            raise ValueError(f"`on_bad_image` must be 'error' or 'skip', got {self.on_bad_image!r}.")
+        if self.on_bad_image not in ("error", "skip", "keep"):
+            raise ValueError(f"`on_bad_image` must be 'error', 'skip' or 'keep', got {self.on_bad_image!r}.")
 
     def read(self, row: Row, index: int, decoded: set[str] | None = None) -> Row:
         """
@@ -86,9 +87,14 @@ class RowReader:
         return row
 
     def _store(self, image: Any, decoded: set[str] | None) -> StoredImage:
-        stored = resolve_image(image, self.image_folder)
+        try:
+            stored = resolve_image(image, self.image_folder)
+        except ImageError:
+            if self.on_bad_image != "keep":
+                raise
+            return {"bytes": b"", "path": str(image["path"] if isinstance(image, dict) else image)}
         file = stored["path"] if stored["bytes"] is None else None
-        if decoded is not None and file not in decoded:
+        if decoded is not None and file not in decoded and self.on_bad_image != "keep":
             open_image(stored)
             if file is not None:
                 decoded.add(file)

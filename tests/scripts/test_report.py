@@ -1,0 +1,77 @@
+import json
+
+import pytest
+from PIL import Image
+
+from trl_mm.cli.main import main as cli
+from trl_mm.scripts.report import main, make_parser
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A folder with one preference row."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    row = {"images": ["a.png"], "prompt": "What is this?", "chosen": "A red dog.", "rejected": "A green dog."}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    return tmp_path
+
+
+def test_writes_beside_the_pairs(pairs, capsys):
+    assert cli(["report", str(pairs)]) == 0
+    html = (pairs / "report.html").read_text()
+    assert "What is this?" in html and '<mark class="bad"' in html
+    assert "1 rows, 1 of them below" in capsys.readouterr().out
+    assert {path.name for path in pairs.iterdir()} == {"a.png", "train.jsonl", "report.html"}
+
+
+def test_writes_into_the_working_directory(pairs, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    main([str(pairs / "train.jsonl")])
+    with open("report.html") as file:
+        assert "Preference pairs: train.jsonl" in file.read()
+
+
+def test_missing_images_are_counted(pairs, capsys):
+    (pairs / "a.png").unlink()
+    assert cli(["report", str(pairs)]) == 0
+    assert "Images that cannot be read: 1 in 1 rows" in capsys.readouterr().out
+    assert "No such file: a.png" in (pairs / "report.html").read_text()
+    assert not (pairs / "bad_rows.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["P"], ["--path", "P"], ["--html", "h", "P"], ["P", "--html", "h"], ["--max_rows", "2", "P", "--html", "h"]],
+)
+def test_path_with_and_without_its_flag(flags):
+    (args,) = make_parser().parse_args_and_config(flags)
+    assert args.path == "P"
+    assert args.html == ("h" if "h" in flags else "report.html")
+
+
+@pytest.mark.parametrize("flags", [["P"], ["--path", "P"], []])
+def test_a_path_overrides_the_recipe(flags, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("path: recipe\n")
+    (args,) = make_parser().parse_args_and_config(["--config", str(tmp_path / "recipe.yaml"), *flags])
+    assert args.path == ("P" if flags else "recipe")
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ([], "`path` is missing"),
+        (["{}", "--max_rows", "0"], "`max_rows` must be at least 1, got 0"),
+        (["{}", "--image_size", "9000"], r"`image_size` must be in \[16, 1024\] pixels, got 9000"),
+        (["{}", "--html", "{}"], "`html` must be a file"),
+        (["{}/sft.jsonl"], "is no local file"),
+    ],
+)
+def test_errors_name_the_argument(pairs, flags, error):
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        main([flag.format(pairs) for flag in flags])
+
+
+def test_help_names_the_argument(capsys):
+    with pytest.raises(SystemExit):
+        cli(["report", "--help"])
+    assert capsys.readouterr().out.startswith("usage: trl-mm report PATH")

@@ -1,0 +1,82 @@
+"""`trl-mm report`: preference pairs to look through, on one HTML page."""
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class ReportArguments:
+    """
+    Arguments of `trl-mm report`.
+
+    Args:
+        path (`str`, *optional*): folder, JSONL, JSON or parquet file, or Hub id of the pairs. Needed; it may also
+            stand without `--path`.
+        html (`str`, *optional*): the page; defaults to `report.html` in the folder of the pairs, or in the working
+            directory if they are no folder that can be written to.
+        max_rows (`int`, *optional*, defaults to `1000`): most rows on the page, evenly spread over the dataset.
+        image_size (`int`, *optional*, defaults to `192`): longest side of a thumbnail in pixels. A row takes about 10
+            kB at most for its images, and its texts.
+        dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
+        image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+    """
+
+    path: str | None = field(default=None, metadata={"help": "Folder, file or Hub id of the pairs."})
+    html: str | None = field(default=None, metadata={"help": "The page; defaults to report.html beside the pairs."})
+    max_rows: int = field(default=1000, metadata={"help": "Most rows on the page, evenly spread over the dataset."})
+    image_size: int = field(default=192, metadata={"help": "Longest side of a thumbnail in pixels."})
+    dataset_split: str = field(default="train", metadata={"help": "Split to read."})
+    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+
+    def __post_init__(self):
+        if self.path is None:
+            raise ValueError("`path` is missing: `trl-mm report PATH`, with the folder, file or Hub id of the pairs.")
+        if self.max_rows < 1:
+            raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
+        if not 16 <= self.image_size <= 1024:
+            raise ValueError(f"`image_size` must be in [16, 1024] pixels, got {self.image_size}.")
+        if self.html is None:
+            writable = os.path.isdir(self.path) and os.access(self.path, os.W_OK)
+            self.html = str(Path(self.path if writable else "", "report.html"))
+        if os.path.isdir(self.html):
+            raise ValueError(f"`html` must be a file, but `{self.html}` is a folder. Add a name to it.")
+
+
+class PositionalPath(argparse.Action):
+    """`PATH` in place of `--path PATH`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if values is not None:
+            namespace.path = values
+
+
+def make_parser():
+    from trl import TrlParser
+
+    parser = TrlParser((ReportArguments,), prog="trl-mm report", usage="trl-mm report PATH [--html FILE] [flags]")
+    # No `dest`: a recipe's `path` as its default would win over the flag `--path`.
+    parser.add_argument(
+        argparse.SUPPRESS, metavar="PATH", nargs="?", action=PositionalPath, help="The same as --path."
+    )
+    return parser
+
+
+def main(argv=None):
+    (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    from ..data.loading import load_preferences
+    from ..data.pair_report import pair_page
+
+    dataset = load_preferences(
+        args.path, split=args.dataset_split, image_folder=args.image_folder, on_bad_image="keep"
+    )
+    name = os.path.basename(os.path.abspath(args.path)) if os.path.exists(args.path) else args.path
+    page, unreadable = pair_page(name, dataset, args.max_rows, args.image_size)
+    path = page.write(args.html)
+    print(f"{page.subtitle}.\n{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
