@@ -21,6 +21,7 @@ from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows, fitting_rows
 from .dpo_config import MMDPOConfig
+from .dummy_image import DummyImage
 from .image_features import encode_once, same_vision_part
 from .prefix_sharing import share_prefixes, why_not
 from .ref_log_probs import cached_log_probs, with_log_probs
@@ -138,7 +139,7 @@ class MMDPOTrainer(DPOTrainer):
                     "`ld_alpha` and `precompute_ref_log_probs` only. Leave them out, or `rejected_weight`."
                 )
             self.pair_collator.two_rejected = True
-        self._share_prefixes_once = cache(partial(self._share_prefixes, data_collator, compute_metrics))
+        self._prepare_models_once = cache(partial(self._prepare_models, data_collator, compute_metrics))
         super().__init__(
             model,
             ref_model=ref_model,
@@ -151,7 +152,19 @@ class MMDPOTrainer(DPOTrainer):
             callbacks=callbacks,
             **kwargs,
         )
-        self._share_prefixes_once()
+        self._prepare_models_once()
+
+    def _models(self):
+        """Policy and, if there is one, reference, without what PEFT and accelerate put around them."""
+        policy = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        return [policy] if self.ref_model is None else [policy, self.accelerator.unwrap_model(self.ref_model)]
+
+    def _prepare_models(self, data_collator, compute_metrics):
+        self._share_prefixes(data_collator, compute_metrics)
+        self._dummy_image = None
+        if self.accelerator.num_processes > 1 and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            sharded = self.is_fsdp_enabled or self.args.deepspeed_plugin.zero_stage == 3
+            self._dummy_image = DummyImage(self._models(), self.processing_class, sharded)
 
     def _share_prefixes(self, data_collator, compute_metrics):
         if not getattr(self.args, "prefix_sharing", True):
@@ -165,15 +178,12 @@ class MMDPOTrainer(DPOTrainer):
             logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
             return
         self.pair_collator.images_once = True
-        model = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        reference = None if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
-        share_prefixes(model)
-        if reference is not None:
-            share_prefixes(reference)
-        if not self.precompute_ref_logps and (
-            reference is None or same_vision_part(model.base_model, reference.base_model)
-        ):
-            encode_once(model.base_model, None if reference is None else reference.base_model)
+        models = self._models()
+        for model in models:
+            share_prefixes(model)
+        backbones = [model.base_model for model in models]
+        if not self.precompute_ref_logps and (len(models) == 1 or same_vision_part(*backbones)):
+            encode_once(*backbones)
 
     def _checked(self, dataset, processor, args, name):
         needs = self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS
@@ -199,7 +209,7 @@ class MMDPOTrainer(DPOTrainer):
                 "computed before training. Make the pairs with `trl-mm bdhs` and use its output, or set "
                 "`precompute_ref_log_probs=False`."
             )
-        self._share_prefixes_once()
+        self._prepare_models_once()
         reference = self.accelerator.unwrap_model(self.ref_model or self.model)
         key = reference_key(
             dataset,
@@ -239,7 +249,7 @@ class MMDPOTrainer(DPOTrainer):
         )
         model.eval()
         for batch in loader:
-            yield self.compute_ref_log_probs(model, super()._prepare_inputs(batch))
+            yield self.compute_ref_log_probs(model, self._prepare_batch(batch))
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
@@ -310,7 +320,7 @@ class MMDPOTrainer(DPOTrainer):
     def _prepare_inputs(self, inputs):
         if "rows" in inputs:
             inputs = self.pair_collator(self._make_pairs(inputs["rows"]))
-        inputs = super()._prepare_inputs(inputs)
+        inputs = self._prepare_batch(inputs)
         mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
         padding = self.accelerator.reduce(1 - mask.float().mean(), reduction="mean")
         self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
@@ -337,6 +347,11 @@ class MMDPOTrainer(DPOTrainer):
             return averaged_loss(pair_loss, outputs, reference, inputs, self.rejected_weight)
         finally:
             self.precompute_ref_logps = False
+
+    def _prepare_batch(self, batch):
+        if self._dummy_image is not None:
+            batch = self._dummy_image.added_to(batch)
+        return super()._prepare_inputs(batch)
 
     def _make_pairs(self, rows):
         if self.pair_generator is None:

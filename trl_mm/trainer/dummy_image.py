@@ -1,0 +1,109 @@
+"""Every process encodes an image in every step: one of weight zero where its batch has none.
+
+ZeRO-3 and FSDP keep a part of each weight on every process and put it together when its module is entered, so a
+process whose rows are all text would leave the others waiting in the vision part. DeepSpeed's other stages average
+the gradients that each process happens to have, which must be of the same weights everywhere. DDP needs none of this:
+TRL lets it look for weights without a gradient.
+"""
+
+import functools
+import inspect
+import logging
+import types
+
+import torch
+from PIL import Image
+
+from .image_features import vision_part
+
+
+logger = logging.getLogger(__name__)
+
+SIDE = 64  # pixels: processors scale it to the smallest size they know, and some refuse less than a patch
+
+
+class DummyImage:
+    """
+    A small black image for batches without images.
+
+    Args:
+        models (`list` of [`~transformers.PreTrainedModel`]): policy and, if there is one, reference.
+        processor ([`~transformers.ProcessorMixin`]): their processor.
+        sharded (`bool`): whether weights are spread over processes, so that every forward needs an image; else only
+            those of training a vision part do.
+    """
+
+    def __init__(self, models, processor, sharded):
+        self.policy, self.sharded, self.image = models[0], sharded, None
+        backbone = self.policy.base_model
+        if _language_model(backbone) is None or not hasattr(backbone, "get_image_features"):
+            logger.warning(
+                f"Batches without images may stop several processes of a `{self.policy.config.model_type}` model for "
+                "ever. Leave out rows without images."
+            )
+            return
+        image = processor.image_processor(images=[Image.new("RGB", (SIDE, SIDE))], return_tensors="pt")
+        known = inspect.signature(backbone.get_image_features).parameters
+        self.image = {name: value for name, value in image.items() if name in known}
+        for model in models:
+            take_dummy_image(model)
+
+    def added_to(self, batch):
+        """The batch, with `dummy_image` if it has to have one; so has each of `pairs`."""
+        if "pairs" in batch:
+            return {**batch, "pairs": [self.added_to(pair) for pair in batch["pairs"]]}
+        if self.image is None or "pixel_values" in batch or not self._is_needed():
+            return batch
+        # New tensors for each batch: by them `encode_once` knows it
+        return {**batch, "dummy_image": {name: value.detach() for name, value in self.image.items()}}
+
+    def _is_needed(self):
+        if self.sharded:
+            return True
+        part = vision_part(self.policy.base_model).values()
+        return self.policy.training and any(parameter.requires_grad for parameter in part)
+
+
+def take_dummy_image(model):
+    """
+    Let the forward of a model take `dummy_image`, and encode it at the place where it encodes images.
+
+    Outputs stay as they are, and what encodes gets gradients of zero.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): vision-language model.
+    """
+    inner_forward = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, dummy_image=None, **kwargs):
+        if dummy_image is None:
+            return inner_forward(*args, **kwargs)
+
+        def add_nothing(module, args, kwargs):
+            features = self.base_model.get_image_features(**dummy_image, return_dict=True)
+            # What the language model reads. Other outputs come from weights that no image gives a gradient
+            read = [features.pooler_output, getattr(features, "deepstack_features", None)]
+            nothing = sum((tensor * 0).sum() for tensor in _tensors(read))
+            embeds = kwargs["inputs_embeds"]
+            return args, {**kwargs, "inputs_embeds": embeds + nothing.to(embeds.device, embeds.dtype)}
+
+        # Before ZeRO-3's own hook, which expects every process to enter modules in the same order
+        language_model = _language_model(self.base_model)
+        hook = language_model.register_forward_pre_hook(add_nothing, prepend=True, with_kwargs=True)
+        try:
+            return inner_forward(*args, **kwargs)
+        finally:
+            hook.remove()
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _language_model(backbone):
+    return getattr(backbone, "language_model", None) or getattr(backbone, "text_model", None)
+
+
+def _tensors(value):
+    if torch.is_tensor(value):
+        return [value]
+    return [tensor for part in value or () for tensor in _tensors(part)]
