@@ -1,0 +1,131 @@
+"""Two processes train as one does: DDP, ZeRO-2 and ZeRO-3 on CPUs, through the recipes for `accelerate launch`.
+
+What is unusual in it: a start costs 20 seconds, so each strategy starts once and trains several cases in a row.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from distributed.train import train
+from safetensors.torch import load_file
+from tiny import tiny_model, tiny_processor
+from transformers import LlavaNextForConditionalGeneration
+
+
+pytestmark = pytest.mark.distributed
+
+deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 150  # for all cases of a start, imports apart; then it ends with a traceback of where it hangs
+# Steps of two rows: images on one process, on the other one, on neither, on both
+MIXED = [1, 0, 0, 1, 0, 0, 1, 2]
+LANGUAGE_MODEL = r".*language_model.*(q|v)_proj"
+CASES = {
+    "full": {"num_images": MIXED},
+    "lora": {"num_images": MIXED, "lora": LANGUAGE_MODEL},  # a frozen vision part encodes once for the reference too
+    "images": {"num_images": [1, 2, 1, 1], "gradient_checkpointing": False},
+    "trls layout": {"num_images": MIXED, "prefix_sharing": False},
+    "lora everywhere": {"num_images": MIXED, "lora": ["q_proj", "v_proj"]},
+    "no checkpointing": {"num_images": MIXED, "gradient_checkpointing": False},
+    "accumulation": {"num_images": MIXED, "gradient_accumulation_steps": 2},
+    "reference before training": {"num_images": MIXED, "precompute_ref_log_probs": True},
+    "lora with reference before training": {
+        "num_images": MIXED,
+        "lora": LANGUAGE_MODEL,
+        "precompute_ref_log_probs": True,
+    },
+}
+FEW = ("full", "lora", "images")
+MORE = tuple(name for name in CASES if name not in FEW)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+def in_folder(cases, checkpoint, folder):
+    """Cases as arguments of `train`, each with a folder of its own."""
+    made = {}
+    for name, case in cases.items():
+        made[name] = {"checkpoint": checkpoint, "folder": str(folder / name), **case}
+        if case.get("precompute_ref_log_probs"):
+            made[name]["ref_log_probs_dir"] = str(folder / name / "reference")
+    return made
+
+
+def launch(strategy, cases, checkpoint, folder):
+    """Train all cases in two processes, which end when they hang; `dict` of what each case logged."""
+    (folder / "cases.json").write_text(json.dumps(in_folder(cases, checkpoint, folder)))
+    flags = ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no"]
+    flags += ["--num_processes", "2", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *flags]
+    process = subprocess.Popen(
+        [*command, str(Path(__file__).with_name("train.py")), str(folder), str(SECONDS)],
+        cwd=REPOSITORY,
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "DS_ACCELERATOR": "cpu",
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=SECONDS + 60)
+    except BaseException:
+        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
+        raise
+    assert process.returncode == 0, output[-20_000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+def weights(folder, lora):
+    """What `train` has saved. Under ZeRO-3 transformers 5.23 writes other names, which it can read, into the file."""
+    if lora:
+        return load_file(folder / "adapter_model.safetensors")
+    return LlavaNextForConditionalGeneration.from_pretrained(folder).state_dict()
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoint, tmp_path_factory):
+    """Function that trains cases in this process, once for all strategies: their folder, and what each one logged."""
+
+    @functools.cache
+    def train_alone(names):
+        folder = tmp_path_factory.mktemp("alone")
+        cases = in_folder({name: CASES[name] for name in names}, checkpoint, folder)
+        return folder, {name: train(**case) for name, case in cases.items()}
+
+    return train_alone
+
+
+@pytest.mark.parametrize("names", [FEW, pytest.param(MORE, marks=pytest.mark.slow)], ids=["few", "more"])
+@pytest.mark.parametrize(
+    "strategy", ["ddp", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
+)
+def test_two_processes_train_as_one(strategy, names, checkpoint, alone, tmp_path):
+    results = launch(strategy, {name: CASES[name] for name in names}, checkpoint, tmp_path)
+    folder, expected = alone(names)
+    for name in names:
+        for key, values in expected[name].items():
+            assert results[name][key] == pytest.approx(values, rel=1e-5, abs=1e-5), (name, key)
+        lora = "lora" in CASES[name]
+        got, wanted = weights(tmp_path / name, lora), weights(folder / name, lora)
+        before = {} if lora else weights(checkpoint, lora)
+        assert max((value - before.get(key, 0)).abs().max() for key, value in wanted.items()) > 1e-3, name
+        assert got.keys() == wanted.keys()
+        for key, value in wanted.items():
+            torch.testing.assert_close(got[key], value, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,103 @@
+"""Trains a tiny LLaVA-NeXT as each case of a JSON file says, one after another: what `accelerate launch` starts.
+
+`accelerate launch … tests/distributed/train.py folder seconds` reads `folder/cases.json`, writes `folder/results.json`
+and the weights of each case, and ends itself after `seconds` with a traceback of where it hangs.
+"""
+
+import faulthandler
+import json
+import os
+import sys
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from datasets import Dataset, Image, List
+from peft import LoraConfig
+from tiny import tiny_row
+from transformers import AutoModelForImageTextToText
+
+from trl_mm import MMDPOConfig, MMDPOTrainer
+
+
+BATCH_SIZE = 2  # rows of all processes together
+NUM_PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
+DEEPSPEED = "ACCELERATE_USE_DEEPSPEED" in os.environ
+LOGGED = ("loss", "grad_norm", "rewards/margins", "logps/chosen")
+
+
+def dataset(num_images):
+    """Rows with as many images each as `num_images` says."""
+    rows = []
+    for number, count in enumerate(num_images):
+        row = tiny_row(number, "There is a red circle. " * (1 + number % 3), size=(30 + 10 * number, 40))
+        rejected = [{"role": "assistant", "content": "There is a dog." * (1 + (number + 1) % 3)}]
+        rows.append({**row, "images": row["images"] * count, "rejected": rejected})
+    return Dataset.from_list(rows).cast_column("images", List(Image()))
+
+
+def train(checkpoint, folder, num_images, lora=None, **settings):
+    """
+    Train for one epoch and evaluate on the same rows.
+
+    Args:
+        checkpoint (`str`): folder of model and processor.
+        folder (`str`): where the trained weights go.
+        num_images (`list[int]`): number of images of each row.
+        lora (`str` or `list[str]`, *optional*): modules that get an adapter; `None` trains all weights.
+        settings: settings of [`MMDPOConfig`].
+
+    Returns:
+        `dict[str, list[float]]`: what is logged at each step, and the evaluation's loss.
+    """
+    batch_size = BATCH_SIZE // NUM_PROCESSES
+    args = MMDPOConfig(
+        **{
+            "output_dir": folder,
+            "per_device_train_batch_size": batch_size,
+            "per_device_eval_batch_size": batch_size,
+            "num_train_epochs": 1,
+            "train_sampling_strategy": "sequential",
+            "optim": "sgd",  # AdamW makes a step of what is only rounding
+            "learning_rate": 1e-2,
+            "logging_steps": 1,
+            "report_to": "none",
+            "save_strategy": "no",
+            "bf16": False,
+            # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
+            "use_cpu": not DEEPSPEED,
+            "ddp_backend": "gloo" if NUM_PROCESSES > 1 else None,
+            **settings,
+        }
+    )
+    # Not by its name: how ZeRO-3 loads it would move the random numbers that adapters start from
+    model = checkpoint if lora is None else AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
+    trainer = MMDPOTrainer(
+        model,
+        args=args,
+        train_dataset=dataset(num_images),
+        eval_dataset=dataset(num_images),
+        peft_config=None if lora is None else LoraConfig(target_modules=lora, lora_alpha=64),
+    )
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    found = {name: [step[name] for step in steps] for name in LOGGED}
+    found["eval_loss"] = [trainer.evaluate()["eval_loss"]]
+    trainer.save_model(folder)
+    return found
+
+
+if __name__ == "__main__":
+    folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    if DEEPSPEED:
+        import deepspeed
+
+        # Else it compiles an operation for inference first, and needs a compiler
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    results = {}
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        results[name] = train(**case)
+        AcceleratorState._reset_state()  # DeepSpeed's configuration belongs to one trainer
+    if PartialState().is_main_process:
+        (folder / "results.json").write_text(json.dumps(results))
