@@ -1,6 +1,8 @@
 """Losses and gradients beside TRL's layout, over random lengths, images and batches."""
 
+import inspect
 import logging
+import re
 
 import pytest
 import torch
@@ -8,10 +10,11 @@ import transformers.integrations.flex_attention
 from datasets import Dataset, Image, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from tiny import tiny_model, tiny_processor, tiny_row
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import CLIPVisionModel
+from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 from trl.trainer.utils import add_fused_lm_head
 
@@ -138,7 +141,7 @@ def checkpoint(tmp_path_factory):
     return str(folder)
 
 
-def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None, **settings):
+def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None, processing_class=None, **settings):
     rows = [pair(n, " ".join(WORDS[: n + 1]), " ".join(WORDS[-n - 2 :]), (30 + 20 * n, 40), n % 3) for n in range(6)]
     args = MMDPOConfig(
         **{
@@ -156,7 +159,14 @@ def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None,
         }
     )
     dataset = Dataset.from_list(rows).cast_column("images", List(Image()))
-    return MMDPOTrainer(checkpoint, args=args, train_dataset=dataset, data_collator=collator, peft_config=peft_config)
+    return MMDPOTrainer(
+        checkpoint,
+        args=args,
+        train_dataset=dataset,
+        data_collator=collator,
+        processing_class=processing_class,
+        peft_config=peft_config,
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,6 +190,52 @@ def test_training_is_that_of_trls_layout(checkpoint, tmp_path, changes):
         curves.append([[entry[name] for name in names] for entry in made.state.log_history if "loss" in entry])
     assert len(curves[0]) == 4
     torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), atol=1e-4, rtol=1e-3)
+
+
+def test_every_loss_of_trl_is_that_of_its_layout(checkpoint, tmp_path):
+    names = sorted(set(re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))))
+    assert len(names) > 10
+    losses = []
+    for prefix_sharing in (True, False):
+        made = trainer(checkpoint, tmp_path, prefix_sharing, label_smoothing=0.1, per_device_train_batch_size=3)
+        for parameter in made.model.parameters():  # away from the reference, where several losses are alike
+            parameter.data *= 1.05
+        batch = made._prepare_inputs(next(iter(made.get_eval_dataloader(made.train_dataset))))
+        for name in names:
+            made.loss_types, made.loss_weights = [name], [1.0]
+            losses.append(made.compute_loss(made.model, batch).item())
+    shared, plain = torch.tensor(losses).view(2, -1)
+    assert len(set(plain.tolist())) > 10
+    torch.testing.assert_close(shared, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_copy_of_the_adapter_as_reference(checkpoint, tmp_path):
+    curves = []
+    for prefix_sharing in (True, False):
+        model = get_peft_model(tiny_model(scale=4), LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+        for name, parameter in model.named_parameters():
+            if "lora" in name:
+                parameter.data.copy_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
+        made = trainer(model, tmp_path, prefix_sharing, processing_class=PROCESSOR)
+        assert "ref" in made.model.peft_config
+        made.train()
+        curves.append([[entry[key] for key in ("loss", "grad_norm")] for entry in made.state.log_history[:4]])
+    assert curves[0][0][0] == pytest.approx(0.6931, abs=1e-4)
+    torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), atol=1e-4, rtol=1e-3)
+
+
+def test_bfloat16_is_as_near_to_float32_as_trls_layout_is():
+    rows = [pair(0, "There is a red", "dog and a dog"), pair(1, "a", "blue! and a", images=2, question="Is it?")]
+    ours = PreferenceCollator(PROCESSOR, images_once=True)(rows)
+    theirs = DataCollatorForVisionPreference(PROCESSOR)([{**row} for row in rows])
+    exact = forward(model_with_head(), theirs).log_probs
+    errors = []
+    for batch, share in ((ours, True), (theirs, False)):
+        model = model_with_head().bfloat16()
+        if share:
+            share_prefixes(model)
+        errors.append((forward(model, batch).log_probs.float() - exact).abs().max().item())
+    assert errors[0] <= 2 * errors[1] + 1e-3, errors
 
 
 def test_what_does_not_fit_falls_back_and_says_why(checkpoint, tmp_path, caplog):
