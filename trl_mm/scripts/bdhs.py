@@ -20,6 +20,8 @@ class BDHSArguments(ModelArguments):
         output_dir (`str`): folder of the pairs. A folder that a killed run left is gone on with.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
+            conversations with `from` and `value`.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
         max_rows (`int`, *optional*): use only the first rows.
@@ -36,6 +38,9 @@ class BDHSArguments(ModelArguments):
     output_dir: str = field(metadata={"help": "Folder of the pairs."})
     dataset_split: str = field(default="train", metadata={"help": "Split to read."})
     image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    converter: str | None = field(
+        default=None, metadata={"help": "What rows in another format are written like: llava_instruct."}
+    )
     on_bad_image: str = field(
         default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
     )
@@ -71,6 +76,7 @@ def main(argv=None):
 
     from ..bdhs.dataset import make_pairs
     from ..bdhs.sampler import BDHSSampler
+    from ..data.converters import find_converter
     from ..data.fingerprints import weights_digest
     from ..data.hub import check_repo, push_preferences
     from ..data.loading import BAD_ROWS, load_preferences
@@ -81,6 +87,7 @@ def main(argv=None):
         check_repo(**push)  # a refused token shows before the model runs, not after
     dataset = load_preferences(
         args.dataset_name,
+        converter=find_converter(args.converter),
         split=args.dataset_split,
         image_folder=args.image_folder,
         needs=("images", "prompt", "chosen"),

@@ -16,6 +16,8 @@ class DPOArguments:
         dataset_train_split (`str`, *optional*, defaults to `"train"`): split to train on.
         dataset_test_split (`str`, *optional*): split to evaluate on, if any.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
+            conversations with `from` and `value`.
         bdhs (`dict`, *optional*): settings of [`BDHSConfig`]; rows are then SFT rows and pairs are made on the way.
         bdhs_online (`bool`, *optional*, defaults to `True`): with `bdhs`, pairs from the current policy at each step;
             otherwise once before training.
@@ -28,6 +30,9 @@ class DPOArguments:
     dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
     dataset_test_split: str | None = field(default=None, metadata={"help": "Split to evaluate on, if any."})
     image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    converter: str | None = field(
+        default=None, metadata={"help": "What rows in another format are written like: llava_instruct."}
+    )
     bdhs: dict | str | None = field(
         default=None, metadata={"help": "Settings of BDHS, as a mapping; rows are then SFT rows."}
     )
@@ -59,6 +64,7 @@ def main(argv=None):
     from trl import get_peft_config, get_quantization_config
 
     from ..bdhs.callback import BDHSDataGenerator
+    from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..trainer.dpo_trainer import MMDPOTrainer
 
@@ -79,6 +85,7 @@ def main(argv=None):
     def load(split):
         return load_preferences(
             args.dataset_name,
+            converter=find_converter(args.converter),
             split=split,
             image_folder=args.image_folder,
             needs=callbacks[0].needs if callbacks else ("images", "prompt", "chosen", "rejected"),
