@@ -77,6 +77,7 @@ COMMANDS = {
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
+    "bench bdhs": ("trl_mm.scripts.bench_bdhs", "compare BDHS with the direct way to write it on this machine"),
     "bench dpo": ("trl_mm.scripts.bench_dpo", "compare a DPO step with TRL's on this machine"),
 }
 

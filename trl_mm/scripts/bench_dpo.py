@@ -8,9 +8,9 @@ from ..bench.dpo_config import DPOBenchmark
 
 
 @dataclass(kw_only=True)
-class BenchDPOArguments:
+class BenchArguments:
     """
-    Arguments of `trl-mm bench dpo` besides those of [`DPOBenchmark`].
+    Arguments of `trl-mm bench ...` besides what is measured.
 
     Args:
         json (`str`, *optional*): file for the figures.
@@ -22,7 +22,7 @@ class BenchDPOArguments:
 def make_parser():
     from trl import TrlParser
 
-    return TrlParser((BenchDPOArguments, DPOBenchmark), prog="trl-mm bench dpo")
+    return TrlParser((BenchArguments, DPOBenchmark), prog="trl-mm bench dpo")
 
 
 def main(argv=None):
@@ -34,9 +34,14 @@ def main(argv=None):
 
     result = {**compare(settings), "settings": asdict(settings), **environment(torch)}
     print(summary(result))
-    if args.json is not None:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_figures(result, args.json)
+
+
+def write_figures(result, path):
+    """Write figures as JSON to a file, if there is a path."""
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def environment(torch):
