@@ -101,3 +101,7 @@ if __name__ == "__main__":
         AcceleratorState._reset_state()  # DeepSpeed's configuration belongs to one trainer
     if PartialState().is_main_process:
         (folder / "results.json").write_text(json.dumps(results))
+    PartialState().wait_for_everyone()
+    sys.stdout.flush()
+    # A process that the interpreter takes down while gloo's threads still run may abort after all has gone well
+    os._exit(0)
