@@ -1,17 +1,14 @@
 """DPO on image-text pairs: from disk, or made by a sampler during or before training."""
 
 import logging
-from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 
 import torch
 from accelerate.utils import is_peft_model
-from huggingface_hub.constants import HF_HOME
-from torch.utils.data import DataLoader, SequentialSampler
-from transformers import AutoProcessor, ProcessorMixin
+from torch.utils.data import SequentialSampler
 from trl import DPOTrainer
-from trl.models.utils import prepare_deepspeed, unwrap_model_for_generation
+from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import get_config_model_id
 
 from ..data.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
@@ -23,16 +20,13 @@ from .checked_rows import checked_rows, fitting_rows
 from .dpo_config import MMDPOConfig
 from .dummy_image import DummyImage
 from .image_features import encode_once, same_vision_part
+from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prefix_sharing import share_prefixes, why_not
-from .ref_log_probs import cached_log_probs, with_log_probs
-from .reference_key import reference_digest, reference_key
 from .two_rejected import averaged_loss
+from .vision_processor import vision_processor
 
 
 logger = logging.getLogger(__name__)
-
-# TRL refuses to compute reference log-probabilities before training if it finds a column `images`
-HIDDEN_IMAGES = "images of trl_mm"
 
 
 class MMDPOTrainer(DPOTrainer):
@@ -90,21 +84,7 @@ class MMDPOTrainer(DPOTrainer):
         model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
             args = MMDPOConfig(f"{model_id.split('/')[-1]}-DPO")
-        if processing_class is None:
-            revision = (args.model_init_kwargs or {}).get("revision")
-            processing_class = AutoProcessor.from_pretrained(
-                model_id, revision=revision, trust_remote_code=args.trust_remote_code
-            )
-            if not isinstance(processing_class, ProcessorMixin):
-                raise ValueError(
-                    f"`model` ({model_id}) has no image processor, so it is no vision-language model. Pass one such "
-                    "as llava-hf/llava-v1.6-vicuna-7b-hf; text-only models train with `trl.DPOTrainer`."
-                )
-        if not isinstance(processing_class, ProcessorMixin):
-            raise TypeError(
-                f"`processing_class` must be the processor of a vision-language model, got "
-                f"{type(processing_class).__name__}. Text-only models train with `trl.DPOTrainer`."
-            )
+        processing_class = vision_processor(model_id, args, processing_class)
         generators = [callback for callback in callbacks or [] if isinstance(callback, PairGenerator)]
         if len(generators) > 1:
             raise ValueError(f"Only one callback can make pairs, got {[type(g).__name__ for g in generators]}.")
@@ -112,23 +92,7 @@ class MMDPOTrainer(DPOTrainer):
         self.rejected_weight = self.pair_generator.rejected_weight if self.pair_generator else None
         self._pairs_are_made = False
         self.fit_report = {}
-        if args.precompute_ref_log_probs and self.pair_generator is not None and self.pair_generator.online:
-            raise ValueError(
-                "Pairs that change with the policy have no reference log-probabilities before training. Set "
-                "`precompute_ref_log_probs=False`, or `online=False` to make the pairs once."
-            )
-        if args.precompute_ref_log_probs and args.max_length is not None and args.truncation_mode == "keep_end":
-            # TRL raises this itself for what it takes for a vision dataset
-            raise ValueError(
-                "`truncation_mode='keep_end'` would cut image tokens. Use 'keep_start', or set `max_length=None`."
-            )
-
-        pad_token = args.pad_token or processing_class.tokenizer.pad_token or processing_class.tokenizer.eos_token
-        if pad_token not in processing_class.tokenizer.get_vocab():
-            raise ValueError(
-                f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is."
-            )
-        processing_class.tokenizer.pad_token = pad_token
+        check_precomputing(args, self.pair_generator)
         self.pair_collator = data_collator or PreferenceCollator(
             processing_class, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
         )
@@ -188,11 +152,7 @@ class MMDPOTrainer(DPOTrainer):
     def _checked(self, dataset, processor, args, name):
         needs = self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS
         dataset = checked_rows(dataset, processor, args, needs, self.fit_report, name)
-        if not args.precompute_ref_log_probs or dataset is None:
-            return dataset
-        if isinstance(dataset, Mapping):
-            return {key: part.rename_column("images", HIDDEN_IMAGES) for key, part in dataset.items()}
-        return dataset.rename_column("images", HIDDEN_IMAGES)
+        return hide_images(dataset) if args.precompute_ref_log_probs else dataset
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         # Called only with hidden images, or by `evaluate` with a dataset that is new
@@ -203,53 +163,8 @@ class MMDPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset, name, batch_size):
         if dataset is self.train_dataset:
             dataset = self._with_pairs(dataset)
-        if "rejected" not in dataset.column_names or dataset.data.column("rejected").null_count:
-            raise ValueError(
-                f"Rows of the {name} dataset have no `rejected`, so their reference log-probabilities cannot be "
-                "computed before training. Make the pairs with `trl-mm bdhs` and use its output, or set "
-                "`precompute_ref_log_probs=False`."
-            )
         self._prepare_models_once()
-        reference = self.accelerator.unwrap_model(self.ref_model or self.model)
-        key = reference_key(
-            dataset,
-            # FSDP has sharded the reference by now; TRL has hashed it before
-            self._precompute_model_hash if self.is_fsdp_enabled else reference_digest(reference),
-            self.processing_class,
-            self.data_collator,
-            max_length=self.args.max_length,
-            ld_alpha=self.ld_alpha,
-            mixed_precision=self.accelerator.mixed_precision,
-        )
-        parent = getattr(self.args, "ref_log_probs_dir", None) or Path(HF_HOME) / "trl_mm" / "ref_log_probs"
-        values = cached_log_probs(
-            dataset,
-            key,
-            parent,
-            partial(self._reference_log_probs, dataset),
-            lengths=self.fit_report[name if name in self.fit_report else f"eval_{name}"].kept.total,
-            batch_size=batch_size,
-            accelerator=self.accelerator,
-            name=name,
-        )
-        return with_log_probs(dataset, values)
-
-    def _reference_log_probs(self, dataset, batches):
-        model = self.ref_model or self.model
-        if self.ref_model is None and self.is_deepspeed_enabled:
-            if self._precompute_engine is None:  # places and gathers what DeepSpeed has not placed yet, as TRL does
-                self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
-            model = self._precompute_engine
-        loader = DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        model.eval()
-        for batch in loader:
-            yield self.compute_ref_log_probs(model, self._prepare_batch(batch))
+        return with_reference(self, dataset, name, batch_size)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()

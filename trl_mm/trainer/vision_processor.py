@@ -1,0 +1,38 @@
+"""The processor that a trainer works with."""
+
+from transformers import AutoProcessor, ProcessorMixin
+
+
+def vision_processor(model_id, args, processor=None):
+    """
+    The processor of a vision-language model, with the padding token that training needs.
+
+    Args:
+        model_id (`str`): id or path of the model.
+        args ([`~trl.DPOConfig`]): arguments of the trainer: revision of the model and `pad_token`.
+        processor ([`~transformers.ProcessorMixin`], *optional*): the processor. Loaded if it is not given.
+
+    Raises:
+        ValueError: the model has no image processor, or `pad_token` is not in the vocabulary.
+        TypeError: `processor` is no processor of a vision-language model.
+    """
+    if processor is None:
+        revision = (args.model_init_kwargs or {}).get("revision")
+        processor = AutoProcessor.from_pretrained(
+            model_id, revision=revision, trust_remote_code=args.trust_remote_code
+        )
+        if not isinstance(processor, ProcessorMixin):
+            raise ValueError(
+                f"`model` ({model_id}) has no image processor, so it is no vision-language model. Pass one such "
+                "as llava-hf/llava-v1.6-vicuna-7b-hf; text-only models train with `trl.DPOTrainer`."
+            )
+    if not isinstance(processor, ProcessorMixin):
+        raise TypeError(
+            f"`processing_class` must be the processor of a vision-language model, got "
+            f"{type(processor).__name__}. Text-only models train with `trl.DPOTrainer`."
+        )
+    pad_token = args.pad_token or processor.tokenizer.pad_token or processor.tokenizer.eos_token
+    if pad_token not in processor.tokenizer.get_vocab():
+        raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
+    processor.tokenizer.pad_token = pad_token
+    return processor
