@@ -13,6 +13,7 @@ NAMES = [
     "BDHSSampler",
     "MMDPOConfig",
     "MMDPOTrainer",
+    "PairwiseJudge",
     "load_preferences",
     "push_preferences",
 ]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .bdhs.config import BDHSConfig
     from .bdhs.sampler import BDHSSampler
     from .data.hub import push_preferences
+    from .data.judging import PairwiseJudge
     from .data.loading import load_preferences
     from .trainer.dpo_config import MMDPOConfig
     from .trainer.dpo_trainer import MMDPOTrainer
@@ -24,6 +25,7 @@ __all__ = [
     "BDHSSampler",
     "MMDPOConfig",
     "MMDPOTrainer",
+    "PairwiseJudge",
     "load_preferences",
     "push_preferences",
 ]
@@ -34,6 +36,7 @@ _MODULES = {
     "BDHSSampler": ".bdhs.sampler",
     "MMDPOConfig": ".trainer.dpo_config",
     "MMDPOTrainer": ".trainer.dpo_trainer",
+    "PairwiseJudge": ".data.judging",
     "load_preferences": ".data.loading",
     "push_preferences": ".data.hub",
 }
