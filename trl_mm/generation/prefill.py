@@ -1,0 +1,120 @@
+"""Prompts that several completions share go through the model once, with their images.
+
+```
+prompt        [ padding | prompt without its last token ]
+completion    [ padding | prompt without its last token ][ padding | last token, prefix ] new tokens
+```
+
+The keys and values of a prompt are repeated for its completions: this saves the time of the prompt, not its memory.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache, GenerationConfig
+
+from .inputs import pad_left
+
+
+PER_TOKEN = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
+
+
+@dataclass
+class Prefilled:
+    """
+    Prompts whose keys and values are computed.
+
+    Attributes:
+        cache (`Cache`): keys and values of each prompt but for its last token.
+        attention_mask (`torch.Tensor` of shape `(B, T - 1)`): zeros where the cache holds padding.
+        last_ids (`torch.Tensor` of shape `(B,)`): last token of each prompt.
+        last_positions (`torch.Tensor` of shape `(B,)`, *optional*): its position, if not up to the model.
+        rope_deltas (`torch.Tensor` of shape `(B, 1)`, *optional*): what a model with positions in several dimensions
+            adds to those of text.
+    """
+
+    cache: Cache
+    attention_mask: torch.Tensor
+    last_ids: torch.Tensor
+    last_positions: torch.Tensor | None
+    rope_deltas: torch.Tensor | None
+
+
+def prefill(model, inputs, last_ids):
+    """
+    Compute the keys and values of prompts, for completions that [`go_on`] from them.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): the model, unwrapped, within [`generating`].
+        inputs (`dict[str, torch.Tensor]`): prompts as [`~trl_mm.generation.inputs.model_inputs`] makes them, padded on
+            the left to T tokens.
+        last_ids (`list[int]`): last token of each prompt. It must be text, since it is computed with what follows.
+
+    Returns:
+        [`Prefilled`]
+    """
+    shortened = {name: value[:, :-1] if name in PER_TOKEN else value for name, value in inputs.items()}
+    # `generate`, not a plain forward, since it knows the positions that each model wants under padding. The token that
+    # it adds never enters the cache
+    config = GenerationConfig(max_new_tokens=1, pad_token_id=0, use_cache=True, return_dict_in_generate=True)
+    cache = model.generate(**shortened, generation_config=config).past_key_values
+    positions, holder = inputs.get("position_ids"), _holder_of_rope_deltas(model)
+    return Prefilled(
+        cache,
+        shortened["attention_mask"],
+        torch.tensor(last_ids, device=model.device),
+        None if positions is None else positions[:, -1],
+        None if holder is None else holder.rope_deltas,
+    )
+
+
+def go_on(model, prefilled, rows, continued=None):
+    """
+    What `generate` needs to complete prefilled prompts.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): the model that made `prefilled`. Some keep the positions of their
+            batch, so it must not be used for anything else before `generate`.
+        prefilled ([`Prefilled`]): the prompts. They stay as they are: others can go on from them too.
+        rows (`list[int]`): prompt of each completion, as its number in `prefilled`.
+        continued (`list[list[int]]`, *optional*): token ids that follow the prompt of each completion, if any do.
+
+    Returns:
+        `dict[str, Any]`: arguments of `generate`. Its `input_ids` of shape `(len(rows), C)` hold the last token of the
+        prompts and what follows, so the new tokens are those from C on in what `generate` returns.
+
+    Raises:
+        ValueError: `continued` has different lengths and the model sees a window of tokens, in which the padding
+            between prompt and completion would take the place of others.
+    """
+    continued = continued or [[]] * len(rows)
+    if any(prefilled.cache.is_sliding) and len({len(ids) for ids in continued}) > 1:
+        raise ValueError(
+            f"A `{model.config.model_type}` model has sliding windows, so completions of shared prompts must have "
+            "`continued` of one length. Call `go_on` once for each length."
+        )
+    rows = torch.tensor(rows, device=prefilled.last_ids.device)
+    ids = [[last, *more] for last, more in zip(prefilled.last_ids[rows].tolist(), continued, strict=True)]
+    new = pad_left([torch.ones(len(row), dtype=torch.long) for row in ids]).to(rows.device)  # (len(rows), C)
+    inputs = {
+        "input_ids": pad_left([torch.tensor(row) for row in ids]).to(rows.device),
+        "attention_mask": torch.cat([prefilled.attention_mask[rows], new], 1),  # (len(rows), T - 1 + C)
+        "past_key_values": _selected(prefilled.cache, rows),
+    }
+    if prefilled.last_positions is not None:
+        inputs["position_ids"] = (prefilled.last_positions[rows, None] + new.cumsum(1) - 1) * new
+    if prefilled.rope_deltas is not None:
+        _holder_of_rope_deltas(model).rope_deltas = prefilled.rope_deltas[rows]
+    return inputs
+
+
+def _selected(cache, rows):
+    selected = copy.copy(cache)
+    selected.layers = [copy.copy(layer) for layer in cache.layers]
+    selected.batch_select_indices(rows)
+    return selected
+
+
+def _holder_of_rope_deltas(model):
+    return next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
