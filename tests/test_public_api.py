@@ -13,6 +13,8 @@ NAMES = [
     "BDHSSampler",
     "MMDPOConfig",
     "MMDPOTrainer",
+    "MMOnlineDPOConfig",
+    "MMOnlineDPOTrainer",
     "PairwiseJudge",
     "load_preferences",
     "push_preferences",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .data.loading import load_preferences
     from .trainer.dpo_config import MMDPOConfig
     from .trainer.dpo_trainer import MMDPOTrainer
+    from .trainer.online_dpo_config import MMOnlineDPOConfig
+    from .trainer.online_dpo_trainer import MMOnlineDPOTrainer
 
 __all__ = [
     "BDHSConfig",
@@ -25,6 +27,8 @@ __all__ = [
     "BDHSSampler",
     "MMDPOConfig",
     "MMDPOTrainer",
+    "MMOnlineDPOConfig",
+    "MMOnlineDPOTrainer",
     "PairwiseJudge",
     "load_preferences",
     "push_preferences",
@@ -36,6 +40,8 @@ _MODULES = {
     "BDHSSampler": ".bdhs.sampler",
     "MMDPOConfig": ".trainer.dpo_config",
     "MMDPOTrainer": ".trainer.dpo_trainer",
+    "MMOnlineDPOConfig": ".trainer.online_dpo_config",
+    "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
     "PairwiseJudge": ".data.judging",
     "load_preferences": ".data.loading",
     "push_preferences": ".data.hub",

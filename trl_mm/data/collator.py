@@ -26,6 +26,9 @@ class PreferenceCollator(DataCollatorForVisionPreference):
     With `two_rejected`, rows pass through until they have a `second_rejected`. Their batch then has
     `3 * batch_size` rows, the second rejected answers last, if images are processed once; else it is
     `{"pairs": [batch, batch]}`, one for each kind of rejected answer.
+
+    A row with `answer_ids`, two lists of token ids, has them in place of what `chosen` and `rejected` would tokenize
+    to: a sampled answer is scored as it was sampled.
     """
 
     images_once: bool = False
@@ -38,6 +41,10 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         rows = [{name: example[name] for name in COLUMNS} for example in examples]
         rows = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
         processor = PromptsOnce(self.processor) if self.images_once else self.processor
+        if any(example.get("answer_ids") for example in examples):
+            processor = AnswersAsSampled(
+                processor, [example.get("answer_ids") or (None, None) for example in examples]
+            )
         collator = DataCollatorForVisionPreference(
             processor, max_length=self.max_length, pad_to_multiple_of=self.pad_to_multiple_of
         )
@@ -93,3 +100,41 @@ class PromptsOnce:
                     inputs[name] = torch.cat([inputs[name]] * 2)
             self.text, self.inputs = text, inputs
         return self.inputs.copy()
+
+
+class AnswersAsSampled:
+    """
+    The processor for TRL's collator, which asks for the chosen answers and then for the rejected ones: token ids take
+    the place of text.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]): the processor.
+        answer_ids (`list[tuple]`): for each row the token ids of both answers, or twice `None` to tokenize their text.
+    """
+
+    def __init__(self, processor, answer_ids):
+        self.processor = processor
+        self.waiting = list(zip(*answer_ids, strict=True))
+
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def __call__(self, text, images=None, padding_side=None, **kwargs):
+        if padding_side != "right":  # prompts
+            return self.processor(text=text, images=images, padding_side=padding_side, **kwargs)
+        inputs = self.processor(text=text, padding_side=padding_side, **kwargs)
+        written = [row[keep.bool()] for row, keep in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+        rows = [
+            own if sampled is None else torch.tensor(sampled)
+            for own, sampled in zip(written, self.waiting.pop(0), strict=True)
+        ]
+
+        def padded(rows, value):
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+        inputs["input_ids"] = padded(rows, self.tokenizer.pad_token_id)
+        inputs["attention_mask"] = padded([torch.ones_like(row) for row in rows], 0)
+        for name in PER_TOKEN[2:]:
+            if name in inputs:
+                inputs[name] = torch.zeros_like(inputs["input_ids"])
+        return inputs

@@ -23,8 +23,8 @@ class Verdict:
         outcome (`str`): `"clear"`; `"tie"`, neither is better; `"invalid"`, the judge wrote nothing that can be read;
             or `"inconsistent"`, it said otherwise when the answers changed places.
         text (`str`, *optional*, defaults to `""`): what it wrote, for people to read.
-        places (`tuple`, *optional*, defaults to `()`): for each order in which the answers were shown, which of the two
-            places was preferred (0 or 1), or `None`; what a bias towards a place is estimated from.
+        places (`tuple`, *optional*, defaults to `()`): for each order in which the answers were shown, which of the
+            two places was preferred (0 or 1), or `None`; what a bias towards a place is estimated from.
     """
 
     choice: int | None

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 MANY_ROWS = 10_000  # that are counted by several processes
 
 
-def checked_rows(dataset, processor, args, needs, reports, name):
+def checked_rows(dataset, processor, args, needs, reports, name, max_length):
     """
     Rows in the row format that fit; those that cannot be trained on are refused, skipped or dropped.
 
@@ -28,13 +28,15 @@ def checked_rows(dataset, processor, args, needs, reports, name):
         needs (`tuple[str]`): columns that rows must have.
         reports (`dict`): takes the [`FitReport`] of each dataset.
         name (`str`): name of the dataset, for messages.
+        max_length (`int` or `None`): longest sequence in tokens.
 
     Raises:
         ValueError: a row is bad, or the dataset is a stream.
     """
     if isinstance(dataset, Mapping):
         return {
-            key: checked_rows(part, processor, args, needs, reports, f"{name}_{key}") for key, part in dataset.items()
+            key: checked_rows(part, processor, args, needs, reports, f"{name}_{key}", max_length)
+            for key, part in dataset.items()
         }
     if isinstance(dataset, IterableDataset):
         raise ValueError(
@@ -51,18 +53,18 @@ def checked_rows(dataset, processor, args, needs, reports, name):
         bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
         locate=lambda index: (f"{name} dataset", index),
     )
-    return fitting_rows(dataset, processor, args, reports, name)
+    return fitting_rows(dataset, processor, args, reports, name, max_length)
 
 
-def fitting_rows(dataset, processor, args, reports, name):
+def fitting_rows(dataset, processor, args, reports, name, max_length):
     """Rows that fit; how they do is put into `reports`. Every process counts all rows, so all agree."""
-    num_proc = args.dataset_num_proc
+    num_proc = getattr(args, "dataset_num_proc", None)
     if num_proc is None and len(dataset) > MANY_ROWS:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         num_proc = max(1, cores // args.world_size)
     report = reports[name] = FitReport(
         count_tokens(dataset, processor, num_proc),
-        args.max_length,
+        max_length,
         name,
         args.per_device_train_batch_size if name == "train" else None,
         args.gradient_accumulation_steps,

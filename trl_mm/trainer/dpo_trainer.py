@@ -5,7 +5,6 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from accelerate.utils import is_peft_model
 from torch.utils.data import SequentialSampler
 from trl import DPOTrainer
 from trl.models.utils import unwrap_model_for_generation
@@ -18,10 +17,9 @@ from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows, fitting_rows
 from .dpo_config import MMDPOConfig
-from .dummy_image import DummyImage
-from .image_features import encode_once, same_vision_part
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
-from .prefix_sharing import share_prefixes, why_not
+from .prompts_once import compute_prompts_once, dummy_image
+from .resuming import loads_saved_weights
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
 
@@ -118,40 +116,18 @@ class MMDPOTrainer(DPOTrainer):
         )
         self._prepare_models_once()
 
-    def _models(self):
-        """Policy and, if there is one, reference, without what PEFT and accelerate put around them."""
-        policy = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        return [policy] if self.ref_model is None else [policy, self.accelerator.unwrap_model(self.ref_model)]
-
     def _prepare_models(self, data_collator, compute_metrics):
-        self._share_prefixes(data_collator, compute_metrics)
-        self._dummy_image = None
-        if self.accelerator.num_processes > 1 and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            sharded = self.is_fsdp_enabled or self.args.deepspeed_plugin.zero_stage == 3
-            self._dummy_image = DummyImage(self._models(), self.processing_class, sharded)
-
-    def _share_prefixes(self, data_collator, compute_metrics):
-        if not getattr(self.args, "prefix_sharing", True):
-            return
-        reason = why_not(self.model)
+        reason = None
         if data_collator is not None:
             reason = "a `data_collator` of your own may return the images once for each answer"
         elif compute_metrics is not None:
             reason = "`compute_metrics` asks for the logits of TRL's layout"
-        if reason is not None:
-            logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
-            return
-        self.pair_collator.images_once = True
-        models = self._models()
-        for model in models:
-            share_prefixes(model)
-        backbones = [model.base_model for model in models]
-        if not self.precompute_ref_logps and (len(models) == 1 or same_vision_part(*backbones)):
-            encode_once(*backbones)
+        compute_prompts_once(self, self.pair_collator, reason, not self.precompute_ref_logps)
+        self._dummy_image = dummy_image(self)
 
     def _checked(self, dataset, processor, args, name):
         needs = self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS
-        dataset = checked_rows(dataset, processor, args, needs, self.fit_report, name)
+        dataset = checked_rows(dataset, processor, args, needs, self.fit_report, name, args.max_length)
         return hide_images(dataset) if args.precompute_ref_log_probs else dataset
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
@@ -196,7 +172,9 @@ class MMDPOTrainer(DPOTrainer):
                 )
             self.accelerator.wait_for_everyone()
             pairs = load_preferences(folder, check_images=False)
-            dataset = fitting_rows(pairs, self.processing_class, self.args, self.fit_report, "train")
+            dataset = fitting_rows(
+                pairs, self.processing_class, self.args, self.fit_report, "train", self.args.max_length
+            )
             self._pairs_are_made = True
         return dataset
 
@@ -218,12 +196,8 @@ class MMDPOTrainer(DPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = self.model if model is None else model
-        if is_peft_model(model) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        # transformers 5.23 saves vision-language models under names that its Trainer does not find in the model again:
-        # it would warn and go on with the initial weights
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
+        if not loads_saved_weights(self, resume_from_checkpoint, model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _generation_model(self):
         return unwrap_model_for_generation(

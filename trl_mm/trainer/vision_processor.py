@@ -24,14 +24,14 @@ def vision_processor(model_id, args, processor=None):
         if not isinstance(processor, ProcessorMixin):
             raise ValueError(
                 f"`model` ({model_id}) has no image processor, so it is no vision-language model. Pass one such "
-                "as llava-hf/llava-v1.6-vicuna-7b-hf; text-only models train with `trl.DPOTrainer`."
+                "as llava-hf/llava-v1.6-vicuna-7b-hf; text-only models train with TRL's own trainer."
             )
     if not isinstance(processor, ProcessorMixin):
         raise TypeError(
             f"`processing_class` must be the processor of a vision-language model, got "
-            f"{type(processor).__name__}. Text-only models train with `trl.DPOTrainer`."
+            f"{type(processor).__name__}. Text-only models train with TRL's own trainer."
         )
-    pad_token = args.pad_token or processor.tokenizer.pad_token or processor.tokenizer.eos_token
+    pad_token = getattr(args, "pad_token", None) or processor.tokenizer.pad_token or processor.tokenizer.eos_token
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
     processor.tokenizer.pad_token = pad_token

@@ -1,0 +1,446 @@
+"""`MMOnlineDPOTrainer` beside TRL's trainers, and where TRL's does not look at the image."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset, Image, List
+from peft import LoraConfig
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
+from trl_mm.data.judging import JudgeUnavailable, Verdict
+
+
+class LongerIsBetter:
+    """A judge that keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def judge(self, prompts, images, answer_pairs):
+        self.asked += zip(prompts, images, answer_pairs, strict=True)
+        return [None if len(a) == len(b) else int(len(b) > len(a)) for a, b in answer_pairs]
+
+
+class Always:
+    def __init__(self, *verdicts):
+        self.verdicts_given = verdicts
+
+    def judge(self, prompts, images, answer_pairs):
+        raise AssertionError("`verdicts` tells more")
+
+    def verdicts(self, prompts, images, answer_pairs):
+        return [self.verdicts_given[index % len(self.verdicts_given)] for index in range(len(answer_pairs))]
+
+
+class Broken:
+    """Down from the given call on."""
+
+    def __init__(self, calls=0):
+        self.calls = calls
+
+    def judge(self, prompts, images, answer_pairs):
+        self.calls -= 1
+        if self.calls < 0:
+            raise JudgeUnavailable("no answer from http://judge")
+        return [0] * len(answer_pairs)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+def dataset(rows):
+    rows = Dataset.from_list(rows)
+    return (
+        rows.cast_column("images", List(Image()))
+        if "images" in rows.column_names
+        else rows.cast_column("image", Image())
+    )
+
+
+def pairs(count=4):
+    return [
+        {
+            **tiny_row(seed, size=(30 + 10 * seed, 40)),
+            "rejected": [{"role": "assistant", "content": "There is a dog." * (1 + seed % 3)}],
+        }
+        for seed in range(count)
+    ]
+
+
+def prompts(count=4):
+    return [{name: row[name] for name in ("images", "prompt", "row_id")} for row in pairs(count)]
+
+
+def arguments(folder, cls=MMOnlineDPOConfig, **settings):
+    defaults = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 2,
+        "max_steps": 2,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "bf16": False,
+        "use_cpu": True,
+    }
+    if cls is not MMDPOConfig:
+        defaults |= {"max_new_tokens": 6}
+    return cls(**{**defaults, **settings})
+
+
+def make(checkpoint, folder, rows=None, judge=None, **settings):
+    kwargs = {name: settings.pop(name) for name in ("reward_funcs", "peft_config", "eval_dataset") if name in settings}
+    if "reward_funcs" not in kwargs:
+        kwargs["judge"] = judge or LongerIsBetter()
+    return MMOnlineDPOTrainer(
+        checkpoint, args=arguments(folder, **settings), train_dataset=dataset(rows or prompts()), **kwargs
+    )
+
+
+def logged(trainer, name="loss"):
+    if not trainer.state.log_history:
+        trainer.train()
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+def weights(trainer):
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])
+def test_with_stored_pairs_only_the_losses_are_those_of_dpo(checkpoint, tmp_path, loss_type):
+    settings = {"loss_type": loss_type, "gradient_accumulation_steps": 2, "max_steps": 3}
+    dpo = MMDPOTrainer(checkpoint, args=arguments(tmp_path, MMDPOConfig, **settings), train_dataset=dataset(pairs(6)))
+    ours = MMOnlineDPOTrainer(
+        checkpoint, args=arguments(tmp_path, offline_probability=1, **settings), train_dataset=dataset(pairs(6))
+    )
+    assert logged(ours) == pytest.approx(logged(dpo), abs=2e-4)  # TRL's online trainer logs four decimals
+    for name, value in weights(ours).items():
+        torch.testing.assert_close(value, dpo.model.get_parameter(name), atol=1e-4, rtol=1e-3)
+    assert logged(ours, "offline_rate") == [1, 1, 1]
+
+
+@pytest.mark.parametrize("prefix_sharing", [True, False])
+def test_the_loss_of_the_same_answers_is_trls(checkpoint, tmp_path, monkeypatch, prefix_sharing):
+    """Both trainers are given the same samples and rewards; TRL gets its images under the one name it looks at."""
+    sampled = [[[40, 41, 42, 1], [50, 51, 1]], [[60, 61, 1], [70, 71, 72, 73]]]
+    rewards = [2.0, 1.0, 1.0, 3.0]  # first answers, then second ones
+
+    def reward(prompts, completions, **columns):
+        assert len(columns["image"]) == 4
+        return rewards
+
+    rows = prompts(2)
+    single = [{"image": row["images"][0], **{k: v for k, v in row.items() if k != "images"}} for row in rows]
+    theirs = OnlineDPOTrainer(
+        tiny_model(scale=4),
+        reward_funcs=reward,
+        args=arguments(tmp_path, OnlineDPOConfig, max_steps=1, gradient_checkpointing=False, max_new_tokens=4),
+        train_dataset=dataset(single),
+        processing_class=tiny_processor(),
+    )
+    generate = theirs._generate
+
+    def given(model, prompts, images):
+        prompt_ids, prompt_mask, _, _, vision = generate(model, prompts, images)
+        order = [0 if image.width == rows[0]["images"][0].width else 1 for image in images]
+        blocks = [sampled[row][which] for which in range(2) for row in order]
+        ids = torch.tensor([row + [0] * (4 - len(row)) for row in blocks])
+        return prompt_ids, prompt_mask, ids, torch.tensor([[1] * len(r) + [0] * (4 - len(r)) for r in blocks]), vision
+
+    monkeypatch.setattr(theirs, "_generate", given)
+    ours = MMOnlineDPOTrainer(
+        tiny_model(scale=4),
+        reward_funcs=reward,
+        args=arguments(tmp_path, max_steps=1, prefix_sharing=prefix_sharing),
+        train_dataset=dataset(single),
+        processing_class=tiny_processor(),
+    )
+    monkeypatch.setattr(
+        ours, "_sample", lambda rows, step: ([sampled[int(row["row_id"])] for row in rows], [None] * 2)
+    )
+    for trainer in (ours, theirs):
+        trainer.beta_before = trainer.beta
+        trainer.train()
+    (our_log, *_), (their_log, *_) = ours.state.log_history, theirs.state.log_history
+    for name in ("loss", "grad_norm", "rewards/margins", "logps/chosen", "logps/rejected", "val/contain_eos_token"):
+        assert our_log[name] == pytest.approx(their_log[name], rel=2e-4, abs=2e-4), name
+    assert our_log["objective/scores"] == pytest.approx(their_log["objective/scores"])
+    for name, value in weights(ours).items():
+        torch.testing.assert_close(value, theirs.model.get_parameter(name), atol=2e-5, rtol=1e-3)
+
+
+def test_another_image_gives_other_answers_and_another_loss(checkpoint, tmp_path):
+    def run(seed):
+        rows = [{**row, "images": [tiny_image(seed + index, size=(40, 40))]} for index, row in enumerate(prompts(2))]
+        judge = LongerIsBetter()
+        trainer = make(checkpoint, tmp_path, rows, judge, temperature=0.5, max_steps=1, max_new_tokens=12)
+        trainer.train()
+        return [answers for _, _, answers in judge.asked], logged(trainer, "logps/chosen") + logged(
+            trainer, "objective/entropy"
+        )
+
+    assert run(0) == run(0)
+    (answers, log_probs), (other_answers, other_log_probs) = run(0), run(100)
+    assert answers != other_answers
+    assert log_probs != other_log_probs
+
+
+def test_trls_trainer_does_not_see_images_under_their_canonical_name(tmp_path):
+    """What the test above guards against. If it fails, TRL has learned to look."""
+
+    def run(seed):
+        rows = [{**row, "images": [tiny_image(seed + index, size=(40, 40))]} for index, row in enumerate(prompts(2))]
+        trainer = OnlineDPOTrainer(
+            tiny_model(scale=4),
+            reward_funcs=lambda completions, **_: [float(len(c[0]["content"])) for c in completions],
+            args=arguments(tmp_path, OnlineDPOConfig, max_steps=1),
+            train_dataset=dataset(rows),
+            processing_class=tiny_processor(),
+        )
+        return logged(trainer), logged(trainer, "objective/entropy")
+
+    assert run(0) == run(100)
+
+
+def test_a_script_for_trls_trainer_runs(checkpoint, tmp_path):
+    seen = []
+
+    def reward(prompts, completions, completion_ids, image, label, trainer_state, **columns):
+        seen.append((prompts[0][0]["content"][0]["type"], image[0].size, label, trainer_state.global_step))
+        return [float(sum(ids)) for ids in completion_ids]
+
+    rows = [{"image": r["images"][0], "prompt": r["prompt"], "label": i} for i, r in enumerate(prompts())]
+    trainer = MMOnlineDPOTrainer(
+        model=tiny_model(scale=4),
+        reward_funcs=reward,
+        args=arguments(tmp_path, OnlineDPOConfig),
+        train_dataset=dataset(rows),
+        processing_class=tiny_processor(),
+    )
+    assert len(logged(trainer)) == 2
+    assert seen[0][0] == "image" and sorted(seen[0][2] + seen[1][2]) == sorted([0, 1, 2, 3] * 2)
+    names = ("objective/kl", "objective/entropy", "objective/non_score_reward", "objective/rlhf_reward")
+    names += (
+        "objective/scores",
+        "objective/scores_margin",
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/accuracies",
+    )
+    names += ("rewards/margins", "logps/chosen", "logps/rejected", "val/contain_eos_token", "beta")
+    assert set(names) <= set(trainer.state.log_history[0])
+
+
+def test_rows_with_no_one_and_several_images_share_a_batch(checkpoint, tmp_path):
+    rows = prompts(3)
+    rows[1]["images"] = []
+    rows[2]["images"] = [tiny_image(7), tiny_image(8, size=(60, 30))]
+    judge = LongerIsBetter()
+    trainer = make(checkpoint, tmp_path, rows, judge, per_device_train_batch_size=3, max_steps=1)
+    assert len(logged(trainer)) == 1
+    assert sorted(len(images) for _, images, _ in judge.asked) == [0, 1, 2]
+
+
+def test_answers_do_not_depend_on_the_batch(checkpoint, tmp_path):
+    def answers(batch_size):
+        judge = LongerIsBetter()
+        settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": 4 // batch_size}
+        trainer = make(checkpoint, tmp_path, None, judge, max_steps=1, **settings)
+        trainer.train()
+        return {images[0].size: pair for _, images, pair in judge.asked}, weights(trainer)
+
+    (one, one_weights), (four, four_weights) = answers(1), answers(4)
+    assert one == four and len(set(four.values())) == 4
+    for name, value in one_weights.items():
+        torch.testing.assert_close(value, four_weights[name], atol=1e-3, rtol=1e-3)
+
+
+def test_gradient_checkpointing_changes_nothing(checkpoint, tmp_path):
+    runs = [make(checkpoint, tmp_path, gradient_checkpointing=value) for value in (True, False)]
+    assert logged(runs[0]) == logged(runs[1])
+    assert logged(runs[0], "objective/entropy") == pytest.approx(logged(runs[1], "objective/entropy"), rel=1e-5)
+
+
+def test_the_prompt_is_computed_once_for_both_answers(checkpoint, tmp_path):
+    trainer = make(checkpoint, tmp_path, max_steps=1)
+    read = []
+    backbone = trainer.model.base_model.language_model
+
+    def note(module, args, kwargs):
+        embeds = kwargs["inputs_embeds"]
+        read.append((embeds.shape[0], embeds.shape[1], torch.is_grad_enabled()))
+
+    with_hook = backbone.register_forward_pre_hook(note, with_kwargs=True)
+    trainer.train()
+    with_hook.remove()
+    (prefill, *tokens, policy) = read
+    assert prefill[0] == 2 and prefill[1] > 20 and not prefill[2]
+    assert [row[:2] for row in tokens] == [(4, 1)] * 6  # two samples of two prompts, one token each, with a cache
+    assert policy[0] == 2 and policy[2]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_batch_of_ties_trains_nothing(checkpoint, tmp_path, lora):
+    tie, invalid = Verdict(None, "tie"), Verdict(None, "invalid", "???")
+    peft = {"peft_config": LoraConfig(target_modules=["q_proj", "v_proj"])} if lora else {}
+    trainer = make(checkpoint, tmp_path, None, Always(tie, invalid), **peft)
+    before = weights(trainer)
+    assert logged(trainer) == [0, 0]
+    assert all(torch.equal(value, before[name]) for name, value in weights(trainer).items())
+    assert logged(trainer, "judge/tie_rate") == logged(trainer, "judge/invalid_rate") == [0.5, 0.5]
+    assert logged(trainer, "rewards/chosen") == []  # nothing was chosen
+
+
+def test_a_tie_leaves_the_weight_of_the_others_alone(checkpoint, tmp_path):
+    """A pair beside a tie trains as it does beside another micro-batch of nothing."""
+    clear, tie = Verdict(0, "clear"), Verdict(None, "tie")
+    together = make(checkpoint, tmp_path, None, Always(clear, tie), max_steps=1)
+    alone = make(
+        checkpoint, tmp_path, None, None, max_steps=1, per_device_train_batch_size=1, gradient_accumulation_steps=2
+    )
+    alone.judge = Always(clear)
+    calls = iter([clear, tie])
+    alone.judge.verdicts = lambda *_: [next(calls)]
+    assert logged(together, "grad_norm") == pytest.approx(logged(alone, "grad_norm"), rel=1e-4)
+
+
+def test_the_order_of_the_answers_decides_what_is_chosen(checkpoint, tmp_path):
+    first, second = (
+        make(checkpoint, tmp_path, None, Always(Verdict(choice, "clear")), max_steps=1) for choice in (0, 1)
+    )
+    assert logged(first, "logps/chosen") == pytest.approx(logged(second, "logps/rejected"), rel=1e-6)
+    assert logged(first, "logps/chosen") != logged(first, "logps/rejected")
+
+
+def test_agreement_over_both_orders_is_counted(checkpoint, tmp_path):
+    agreed = Verdict(0, "clear", places=(0, 1))
+    not_agreed = Verdict(None, "inconsistent", places=(0, 0))
+    trainer = make(checkpoint, tmp_path, None, Always(agreed, not_agreed), max_steps=1)
+    assert logged(trainer, "judge/order_agreement") == [0.5]
+    assert logged(trainer, "judge/inconsistent_rate") == [0.5]
+
+
+def test_mixed_dpo_draws_each_row_and_step_anew(checkpoint, tmp_path):
+    judge = LongerIsBetter()
+    trainer = make(checkpoint, tmp_path, pairs(), judge, offline_probability=0.5, max_steps=16)
+    rates = logged(trainer, "offline_rate")
+    assert set(rates) == {0, 0.5, 1}
+    assert 0.2 < sum(rates) / 16 < 0.8
+    assert len(judge.asked) == round(2 * 16 - 2 * sum(rates))
+    again = make(checkpoint, tmp_path, pairs(), LongerIsBetter(), offline_probability=0.5, max_steps=16)
+    assert logged(again) == logged(trainer)
+
+
+def test_image_tokens_are_never_sampled(checkpoint, tmp_path):
+    model = tiny_model(scale=4)
+    image = tiny_processor().image_token_id
+    judge = LongerIsBetter()
+    trainer = MMOnlineDPOTrainer(
+        model, judge=judge, args=arguments(tmp_path, max_steps=1), train_dataset=dataset(prompts()),
+        processing_class=tiny_processor(),
+    )  # fmt: skip
+    forward = model.get_output_embeddings().forward
+
+    def prefers_images(hidden):
+        logits = forward(hidden).clone()
+        logits[..., image] += 1e4
+        return logits
+
+    model.get_output_embeddings().forward = prefers_images
+    rows = [trainer.train_dataset[index] for index in range(2)]
+    answers, _ = trainer._sample(rows, 0)
+    assert all(image not in ids for pair in answers for ids in pair)
+
+
+def test_a_judge_that_is_down_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path):
+    undisturbed = make(checkpoint, tmp_path / "a", None, Always(Verdict(0, "clear")), max_steps=3)
+    undisturbed.train()
+    trainer = make(checkpoint, tmp_path / "b", None, Broken(2), max_steps=3)
+    with pytest.raises(JudgeUnavailable, match="No verdicts in step 2: no answer from http://judge"):
+        trainer.train()
+    resumed = make(checkpoint, tmp_path / "b", None, Always(Verdict(0, "clear")), max_steps=3)
+    resumed.train(resume_from_checkpoint=True)
+    assert logged(resumed) == logged(undisturbed)
+    for name, value in weights(undisturbed).items():
+        torch.testing.assert_close(resumed.model.get_parameter(name), value, atol=1e-6, rtol=1e-5)
+
+
+def test_a_judge_that_is_down_can_be_skipped(checkpoint, tmp_path):
+    trainer = make(checkpoint, tmp_path, None, Broken(1), on_judge_failure="skip")
+    assert len(logged(trainer)) == 2
+    assert logged(trainer, "judge/failed_rate") == [0, 1]
+
+
+def test_a_judge_that_returns_nonsense_is_an_error(checkpoint, tmp_path):
+    judge = LongerIsBetter()
+    judge.judge = lambda *_: [0]
+    with pytest.raises(ValueError, match="returned 1 verdicts for 2 pairs"):
+        make(checkpoint, tmp_path, None, judge).train()
+
+
+def test_lora_trains_and_its_reference_is_the_base(checkpoint, tmp_path):
+    trainer = make(checkpoint, tmp_path, peft_config=LoraConfig(target_modules=["q_proj", "v_proj"]), max_steps=3)
+    assert logged(trainer, "objective/kl")[0] == 0
+    assert logged(trainer, "objective/kl")[2] != 0
+    assert trainer.ref_model is None
+
+
+def test_evaluation_samples_and_ranks(checkpoint, tmp_path):
+    trainer = make(checkpoint, tmp_path, eval_dataset=dataset(prompts(2)))
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert metrics["eval_objective/kl"] == 0
+    assert metrics == {**trainer.evaluate(), **{k: metrics[k] for k in metrics if "second" in k or "runtime" in k}}
+
+
+def test_answers_are_logged_with_verdicts(checkpoint, tmp_path, capsys):
+    trainer = make(checkpoint, tmp_path, log_completions=True, max_steps=1)
+    trainer.train()
+    assert "Describe the image." in capsys.readouterr().out
+    table = pd.read_parquet(tmp_path / "completions" / "completions_00000.parquet")
+    assert list(table.columns) == ["step", "row_id", "prompt", "first", "second", "chosen", "note"]
+    assert len(table) == 2 and set(table["chosen"]) <= {"first", "second", "none"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({}, ValueError, "Pass `judge`"),
+        ({"judge": LongerIsBetter(), "reward_funcs": len}, ValueError, "Pass one of them"),
+        ({"judge": len}, TypeError, "must have a method `judge"),
+        ({"judge": LongerIsBetter(), "data_collator": list}, ValueError, "`data_collator` cannot be replaced"),
+    ],
+)
+def test_what_cannot_rank_is_refused(checkpoint, tmp_path, settings, error, message):
+    with pytest.raises(error, match=message):
+        MMOnlineDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(prompts()), **settings)
+
+
+def test_stored_pairs_are_needed_where_they_are_drawn(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="column `chosen` is missing"):
+        make(checkpoint, tmp_path, offline_probability=0.5)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_the_probability_is_one(tmp_path, value):
+    with pytest.raises(ValueError, match=r"`offline_probability` must be in \[0, 1\]"):
+        arguments(tmp_path, offline_probability=value)
+
+
+def test_prompts_that_do_not_fit_are_dropped_before_training(checkpoint, tmp_path):
+    rows = prompts()
+    rows[0] = copy.deepcopy(rows[0])
+    rows[0]["prompt"][0]["content"] = "Describe the image. " * 60
+    trainer = make(checkpoint, tmp_path, rows, max_length=200)
+    assert len(trainer.train_dataset) == 3
+    assert trainer.fit_report["train"].num_dropped == 1
