@@ -16,6 +16,7 @@ NAMES = [
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
     "PairwiseJudge",
+    "RewardJudge",
     "load_preferences",
     "push_preferences",
 ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.hub import push_preferences
     from .data.judging import PairwiseJudge
     from .data.loading import load_preferences
+    from .judges.reward import RewardJudge
     from .trainer.dpo_config import MMDPOConfig
     from .trainer.dpo_trainer import MMDPOTrainer
     from .trainer.online_dpo_config import MMOnlineDPOConfig
@@ -30,6 +31,7 @@ __all__ = [
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
     "PairwiseJudge",
+    "RewardJudge",
     "load_preferences",
     "push_preferences",
 ]
@@ -43,6 +45,7 @@ _MODULES = {
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
     "PairwiseJudge": ".data.judging",
+    "RewardJudge": ".judges.reward",
     "load_preferences": ".data.loading",
     "push_preferences": ".data.hub",
 }
