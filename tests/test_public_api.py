@@ -16,6 +16,7 @@ NAMES = [
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
     "PairwiseJudge",
+    "RemoteJudge",
     "RewardJudge",
     "load_preferences",
     "push_preferences",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.hub import push_preferences
     from .data.judging import PairwiseJudge
     from .data.loading import load_preferences
+    from .judges.remote import RemoteJudge
     from .judges.reward import RewardJudge
     from .trainer.dpo_config import MMDPOConfig
     from .trainer.dpo_trainer import MMDPOTrainer
@@ -31,6 +32,7 @@ __all__ = [
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
     "PairwiseJudge",
+    "RemoteJudge",
     "RewardJudge",
     "load_preferences",
     "push_preferences",
@@ -45,6 +47,7 @@ _MODULES = {
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
     "PairwiseJudge": ".data.judging",
+    "RemoteJudge": ".judges.remote",
     "RewardJudge": ".judges.reward",
     "load_preferences": ".data.loading",
     "push_preferences": ".data.hub",

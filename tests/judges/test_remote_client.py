@@ -1,0 +1,267 @@
+import logging
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from openai_server import KEY, running_endpoint
+from PIL import Image
+from tiny import tiny_image
+
+from trl_mm.data.judging import JudgeUnavailable
+from trl_mm.judges.remote_client import ChatClient
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with running_endpoint(lambda text, images: f"{text} and {len(images)} images") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def make(endpoint, tmp_path):
+    """Function that makes a client of the endpoint whose pauses are recorded in `pauses` and not waited for."""
+
+    def make(**settings):
+        pauses = []
+        client = ChatClient(
+            "judge",
+            **{"base_url": endpoint.url, "cache_dir": tmp_path / "replies", "sleep": pauses.append, **settings},
+        )
+        client.pauses = pauses
+        return client
+
+    return make
+
+
+def test_text_and_images_arrive_as_the_protocol_says(endpoint, make):
+    client = make(options={"temperature": 0, "max_tokens": 64}, image_format="png")
+    image = tiny_image(1)
+    assert client.complete([("What is this?", [image]), ("Hello", [])]) == [
+        "What is this? and 1 images",
+        "Hello and 0 images",
+    ]
+    with_image, text_only = sorted(endpoint.requests, key=lambda body: isinstance(body["messages"][0]["content"], str))
+    assert (with_image["model"], with_image["temperature"], with_image["max_tokens"]) == ("judge", 0, 64)
+    (message,) = with_image["messages"]
+    assert message["role"] == "user" and [part["type"] for part in message["content"]] == ["image_url", "text"]
+    assert message["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert text_only["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+@pytest.mark.parametrize(("image_format", "limit"), [("png", 2048), ("jpeg", 2048), ("png", 20), ("jpeg", 20)])
+def test_images_keep_their_pixels_or_are_shrunk(endpoint, make, image_format, limit):
+    image = Image.new("RGBA", (40, 30), (200, 100, 50, 255))
+    seen = []
+    endpoint.reply = lambda text, images: seen.extend(images) or "ok"
+    make(image_format=image_format, max_image_size=limit).complete([("?", [image])])
+    assert seen[0].format.lower() == image_format and seen[0].size == ((40, 30) if limit > 40 else (20, 15))
+    assert all(abs(a - b) <= 3 for a, b in zip(seen[0].getpixel((5, 5)), (200, 100, 50), strict=True))
+    assert image.size == (40, 30) and image.mode == "RGBA"  # the caller's own is not changed
+
+
+def test_a_second_run_asks_nothing_twice(endpoint, make):
+    questions = [("a", [tiny_image(0)]), ("b", [tiny_image(0)]), ("a", [tiny_image(1)]), ("a", [tiny_image(0)])]
+    replies = make().complete(questions)
+    assert len(endpoint.requests) == 3, "the same question of one batch is asked once"
+    assert make(base_url="http://127.0.0.1:9/v1").complete(questions) == replies, "not even when nothing listens"
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": {"temperature": 1}}, {"max_image_size": 5}, {"image_format": "png"}, {"model": "other"}]
+)
+def test_other_settings_are_other_questions(endpoint, make, change):
+    make().complete([("a", [tiny_image(0)])])
+    client = make(**{name: value for name, value in change.items() if name != "model"})
+    client.model = change.get("model", client.model)
+    client.complete([("a", [tiny_image(0)])])
+    assert len(endpoint.requests) == 2
+
+
+def test_a_damaged_reply_is_asked_again(endpoint, make, tmp_path):
+    make().complete([("a", [])])
+    (file,) = (path for path in (tmp_path / "replies").rglob("*") if path.is_file())
+    for damage in ("", "{", "[]", '{"reply": 3}'):
+        file.write_text(damage)
+        assert make().complete([("a", [])]) == ["a and 0 images"]
+    assert len(endpoint.requests) == 5 and make().complete([("a", [])]) and len(endpoint.requests) == 5
+
+
+def test_several_processes_share_the_replies(endpoint, make, tmp_path):
+    questions = [(str(index), []) for index in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: make().complete(questions), range(4)))
+    assert replies == [[f"{text} and 0 images" for text, _ in questions]] * 4
+    assert len([path for path in (tmp_path / "replies").rglob("*") if path.is_file()]) == 20, "nothing half written"
+
+
+@pytest.mark.parametrize("failure", [429, 500, 503, 408, b"<html>busy</html>", b'{"choices": []}', b"{}", b"null"])
+def test_what_fails_for_now_is_tried_again_with_growing_pauses(endpoint, make, failure):
+    endpoint.failures = [failure] * 3
+    client = make()
+    assert client.complete([("a", [])]) == ["a and 0 images"]
+    assert len(endpoint.requests) == 4
+    assert [0.5 <= pause / 2**attempt <= 1 for attempt, pause in enumerate(client.pauses)] == [True] * 3
+
+
+def test_pauses_are_not_all_the_same(endpoint, make):
+    endpoint.failures = [500] * 8
+    client = make(max_retries=8, max_delay=1.0)
+    client.complete([("a", [])])
+    assert len(set(client.pauses)) == 8 and max(client.pauses) <= 1.0
+
+
+def test_a_pause_that_is_asked_for_is_kept(endpoint, make):
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    endpoint.failures = [(429, {"Retry_After": "17"}), (503, {"Retry_After": date}), (429, {"Retry_After": "soon"})]
+    client = make()
+    client.complete([("a", [])])
+    first, second, third = client.pauses
+    assert first == 17.0 and 1.0 <= second <= 40.0 and 2.0 <= third <= 4.0
+
+
+def test_a_pause_that_is_too_long_is_not_waited_for(endpoint, make):
+    endpoint.failures = [(429, {"Retry_After": "3600"})]
+    client = make()
+    with pytest.raises(JudgeUnavailable, match="in 1 attempts, and it asks to wait 3600 seconds. The last: 429"):
+        client.complete([("a", [])])
+    assert client.pauses == []
+
+
+def test_a_slow_endpoint_times_out(endpoint, make):
+    release = threading.Event()
+    endpoint.failures = [lambda: release.wait(30)]
+    try:
+        assert make(timeout=0.5).complete([("a", [])]) == ["a and 0 images"]
+        assert len(endpoint.requests) == 2
+    finally:
+        release.set()
+
+
+def test_an_endpoint_that_is_down_is_named_after_the_last_attempt(endpoint, make, tmp_path):
+    endpoint.failures = [500] * 3
+    with pytest.raises(
+        JudgeUnavailable, match=r"did not answer in 3 attempts. The last: 500: Not now, None. .*replies"
+    ):
+        make(max_retries=2).complete([("a", [])])
+    endpoint.failures = [b"<html>"] * 3
+    with pytest.raises(JudgeUnavailable, match="no chat completion: <html>."):
+        make(max_retries=2).complete([("a", [])])
+    client = make(base_url="http://127.0.0.1:9/v1", max_retries=2)  # the port of `discard`, where nothing listens
+    with pytest.raises(
+        JudgeUnavailable, match="127.0.0.1:9/v1/chat/completions did not answer in 3 attempts.*Connect"
+    ):
+        client.complete([("a", [])])
+    assert len(client.pauses) == 2
+    assert isinstance(JudgeUnavailable(), OSError), "the command line shows it in one line"
+
+
+def test_replies_before_a_failure_are_kept_and_nothing_else_is_asked(endpoint, make):
+    questions = [(str(index), []) for index in range(10)]
+    endpoint.failures = [None] * 4 + [500] * 2
+    with pytest.raises(JudgeUnavailable):
+        make(max_concurrency=1, max_retries=1).complete(questions)
+    assert len(endpoint.requests) in (6, 7), "at most what had begun when the failure was seen"
+    assert len(make().complete(questions)) == 10
+    assert len(endpoint.requests) <= 12
+
+
+def test_at_most_so_many_requests_at_a_time(endpoint, make):
+    barrier = threading.Barrier(3)
+    endpoint.failures = [lambda: barrier.wait(30)] * 6
+    make(max_concurrency=3).complete([(str(index), []) for index in range(6)])
+    assert endpoint.most_in_flight == 3
+
+
+def test_a_wrong_key_is_not_tried_again(endpoint, make, monkeypatch):
+    endpoint.key = KEY
+    with pytest.raises(ValueError, match="401: .*`OPENAI_API_KEY` is not set: set a valid one"):
+        make().complete([("a", [])])
+    monkeypatch.setenv("MY_KEY", "sk-another")
+    with pytest.raises(ValueError, match="`MY_KEY` is not accepted: set a valid one"):
+        make(api_key_variable="MY_KEY").complete([("a", [])])
+    assert len(endpoint.requests) == 2
+    monkeypatch.setenv("MY_KEY", f"{KEY}\n")
+    assert make(api_key_variable="MY_KEY").complete([("a", [])]) == ["a and 0 images"]
+
+
+@pytest.mark.parametrize("failures", [[401], [500] * 3, [400], [(429, {"Retry_After": "999"})]])
+def test_the_key_is_in_no_error_no_log_and_no_file(endpoint, make, monkeypatch, tmp_path, caplog, failures):
+    """The endpoint repeats the key in what it says, as some do."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    endpoint.failures = list(failures)
+    client = make(max_retries=2)
+    with pytest.raises((ValueError, JudgeUnavailable)) as error:
+        client.complete([("a", [])])
+    client.complete([("a", [])])
+    endpoint.failures = [400]
+    assert client.complete([("b", [])]) == [None]  # this one is a warning, which repeats what was said
+    written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    shown = "".join(traceback.format_exception(error.value)) + repr(vars(client)) + caplog.text + written
+    assert "***" in shown and "a and 0 images" in written
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("key", ["sk-ä", "sk-a\nb", "sk-\x07"])
+def test_what_cannot_be_a_key_is_refused_without_showing_it(endpoint, make, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ValueError, match="`OPENAI_API_KEY` holds something that is no key") as error:
+        make().complete([("a", [])])
+    assert key not in str(error.value)
+
+
+def test_a_question_that_is_refused_is_counted_and_the_others_are_answered(endpoint, make, caplog):
+    endpoint.failures = [400]
+    replies = make(max_concurrency=1).complete([("a", []), ("b", [])])
+    assert replies == [None, "b and 0 images"]
+    assert "1 of 2 questions were refused. The first: http" in caplog.text
+    assert make().complete([("a", [])]) == ["a and 0 images"], "a refusal is not kept"
+
+
+def test_an_endpoint_that_refuses_every_question_is_an_error(endpoint, make):
+    endpoint.failures = [400] * 2
+    with pytest.raises(ValueError, match="400: Not now.*Check that `judge` takes images"):
+        make().complete([("a", []), ("b", [])])
+
+
+@pytest.mark.parametrize(
+    ("status", "cure"), [(404, "Check `base_url`"), (405, "Check `base_url`"), (402, "account"), (301, "account")]
+)
+def test_a_wrong_address_is_not_tried_again(endpoint, make, status, cure):
+    endpoint.failures = [status]
+    with pytest.raises(ValueError, match=f"{status}: Not now.*{cure}"):
+        make().complete([("a", [])])
+    assert len(endpoint.requests) == 1
+
+
+def test_no_content_is_an_empty_reply(endpoint, make):
+    endpoint.reply = lambda text, images: None
+    assert make().complete([("a", [])]) == [""]
+    assert make().complete([]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base_url": "localhost:8000/v1"}, "`base_url` must look like https://host/v1"),
+        ({"base_url": "http://me:secret@host/v1"}, "without user, password and query"),
+        ({"base_url": "http://host/v1?key=secret"}, "belongs in the environment variable `OPENAI_API_KEY`"),
+        ({"base_url": "http://host:port/v1"}, "`base_url`"),
+        ({"base_url": "https://api.openai.com/v1"}, "needs a key. Set the environment variable `OPENAI_API_KEY`"),
+        ({"image_format": "gif"}, "`image_format` must be one of jpeg, png, got 'gif'"),
+        ({"max_concurrency": 0}, "`max_concurrency` must be at least 1, got 0"),
+        ({"max_retries": -1}, "`max_retries` must be at least 0"),
+        ({"max_image_size": 0}, "`max_image_size` must be at least 1"),
+        ({"timeout": 0}, "`timeout` must be positive"),
+    ],
+)
+def test_wrong_settings_are_refused(make, settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make(**settings)
+    assert "secret" not in str(error.value)
