@@ -16,6 +16,7 @@ NAMES = [
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
     "PairwiseJudge",
+    "PairwiseVLMJudge",
     "RemoteJudge",
     "RewardJudge",
     "load_preferences",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.hub import push_preferences
     from .data.judging import PairwiseJudge
     from .data.loading import load_preferences
+    from .judges.pairwise import PairwiseVLMJudge
     from .judges.remote import RemoteJudge
     from .judges.reward import RewardJudge
     from .trainer.dpo_config import MMDPOConfig
@@ -32,6 +33,7 @@ __all__ = [
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
     "PairwiseJudge",
+    "PairwiseVLMJudge",
     "RemoteJudge",
     "RewardJudge",
     "load_preferences",
@@ -47,6 +49,7 @@ _MODULES = {
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
     "PairwiseJudge": ".data.judging",
+    "PairwiseVLMJudge": ".judges.pairwise",
     "RemoteJudge": ".judges.remote",
     "RewardJudge": ".judges.reward",
     "load_preferences": ".data.loading",

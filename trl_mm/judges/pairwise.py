@@ -1,0 +1,162 @@
+"""A judge that is a vision-language model of transformers, on this machine."""
+
+import contextlib
+import logging
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, ProcessorMixin
+from transformers.integrations import deepspeed
+
+from ..generation import Completer, Request, SamplingSettings
+from .prompts import ask_in_both_orders
+
+
+logger = logging.getLogger(__name__)
+
+
+class PairwiseVLMJudge:
+    """
+    Has a vision-language model compare two answers, greedily, in both orders.
+
+    A model that is named is loaded here, whole in every process, so that what is wrong with it shows at once. One that
+    is passed is used as it is, in eval mode while it judges, and without its adapters if it is a PEFT model: the base
+    of the policy judges what the policy writes.
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`]): id or path of a vision-language model, or the model.
+        processor ([`~transformers.ProcessorMixin`], *optional*): processor of the model; needed with a model object.
+        batch_size (`int`, *optional*, defaults to `8`): questions that go through the model together. A pair is two.
+        max_new_tokens (`int`, *optional*, defaults to `128`): longest reply, in tokens.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): data type of the weights; `"auto"` is that of
+            the checkpoint.
+        device (`str` or `torch.device`, *optional*): where the model is loaded; defaults to the current accelerator.
+        load_in_4bit (`bool`, *optional*, defaults to `False`): whether to load the weights as 4-bit NF4; needs
+            bitsandbytes.
+        quantization_config (`QuantizationConfigMixin`, *optional*): how to quantize, instead of `load_in_4bit`.
+        revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit of the model.
+        attn_implementation (`str`, *optional*): `"sdpa"`, `"eager"`, `"flash_attention_2"`, ...
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
+
+    Raises:
+        ValueError: there is no processor with a model object, both quantizations are given, or the model is no
+            vision-language model.
+    """
+
+    def __init__(
+        self,
+        model,
+        processor=None,
+        *,
+        batch_size=8,
+        max_new_tokens=128,
+        dtype="auto",
+        device=None,
+        load_in_4bit=False,
+        quantization_config=None,
+        revision="main",
+        attn_implementation=None,
+        trust_remote_code=False,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        if max_new_tokens < 16:
+            raise ValueError(f"`max_new_tokens` must be at least 16, to hold a verdict, got {max_new_tokens}.")
+        if load_in_4bit:
+            if quantization_config is not None:
+                raise ValueError(
+                    "`load_in_4bit` and `quantization_config` are two ways to quantize. Pass one of them."
+                )
+            quantization_config = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+            )
+        if isinstance(model, str):
+            source = {"revision": revision, "trust_remote_code": trust_remote_code}
+            # The processor first: what is no vision-language model is refused before its weights are read
+            processor = AutoProcessor.from_pretrained(model, **source) if processor is None else processor
+            _check_processor(processor, model)
+            with _in_one_process():
+                model = AutoModelForImageTextToText.from_pretrained(
+                    model,
+                    dtype=dtype,
+                    device_map={"": device or _current_device()},
+                    quantization_config=quantization_config,
+                    attn_implementation=attn_implementation,
+                    **source,
+                )
+            model.requires_grad_(False)
+        elif processor is None:
+            raise ValueError("`processor` is needed with a model object. Pass the one that belongs to it.")
+        elif quantization_config is not None:
+            raise ValueError("A model object is used as it is: quantize it when it is loaded, or pass its name.")
+        self.model = model
+        self.completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
+
+    def judge(self, prompts, images, answer_pairs):
+        """As in [`PairwiseJudge`]."""
+        return [verdict.choice for verdict in self.verdicts(prompts, images, answer_pairs)]
+
+    def verdicts(self, prompts, images, answer_pairs):
+        """Verdicts (`list[Verdict]`) with the replies as text; arguments as in [`PairwiseJudge`]."""
+        return ask_in_both_orders(self._ask, prompts, images, answer_pairs)
+
+    def _ask(self, questions):
+        if any(hasattr(parameter, "ds_id") for parameter in self.model.parameters()):
+            raise ValueError(
+                "The judge's weights are spread over the processes (ZeRO-3), which would have to generate in step. "
+                "Pass the name of the model instead of the model, so that every process loads its own, or a "
+                "`RemoteJudge`."
+            )
+        rows = [{"images": list(images), "prompt": self._messages(text)} for text, images in questions]
+        prompts = self.completer.prompts(rows)
+        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+        fitting = [
+            index
+            for index, prompt in enumerate(prompts)
+            if len(prompt.ids) + self.completer.settings.max_new_tokens <= room
+        ]
+        if len(fitting) < len(prompts):
+            logger.warning(
+                "%d of %d questions are longer than the judge can read (%d tokens); their pairs are invalid.",
+                len(prompts) - len(fitting),
+                len(prompts),
+                room,
+            )
+        adapters = getattr(self.model, "disable_adapter", contextlib.nullcontext)
+        with _in_one_process(), adapters():
+            replies = self.completer.complete(self.model, [Request(prompts[index]) for index in fitting])
+        answered = dict(zip(fitting, replies, strict=True))
+        return [answered.get(index) for index in range(len(prompts))]
+
+    def _messages(self, text):
+        # An answer that spells an image or the end of a turn would be read as one
+        added = self.completer.tokenizer.added_tokens_decoder.values()
+        for token in {self.completer.processor.image_token, *(token.content for token in added if token.special)}:
+            text = text.replace(token, " ")
+        return [{"role": "user", "content": text}]
+
+
+def _check_processor(processor, name):
+    if not isinstance(processor, ProcessorMixin):
+        raise ValueError(
+            f"The judge `{name}` has no image processor, so it is no vision-language model. Pass one such as "
+            "llava-hf/llava-v1.6-34b-hf."
+        )
+
+
+def _current_device():
+    accelerator = torch.accelerator.current_accelerator()
+    return "cpu" if accelerator is None else f"{accelerator.type}:{torch.accelerator.current_device_index()}"
+
+
+@contextlib.contextmanager
+def _in_one_process():
+    """Keeps ZeRO-3, if training has it, from splitting loaded weights and from having `generate` wait for others."""
+    config = deepspeed._hf_deepspeed_config_weak_ref and deepspeed._hf_deepspeed_config_weak_ref()
+    if config is None:
+        yield
+        return
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed.set_hf_deepspeed_config(config)
