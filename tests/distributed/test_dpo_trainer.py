@@ -30,6 +30,13 @@ CASES = {
     "full": {"num_images": MIXED},
     "lora": {"num_images": MIXED, "lora": LANGUAGE_MODEL},  # a frozen vision part encodes once for the reference too
     "images": {"num_images": [1, 2, 1, 1], "gradient_checkpointing": False},
+    "projector beside lora": {"num_images": MIXED, "lora": "all-linear", "projector_learning_rate": 5e-2},
+    "projector alone": {
+        "num_images": MIXED,
+        "learning_rate": 0.0,
+        "projector_learning_rate": 5e-2,
+        "freeze_vision_tower": True,
+    },
     "trls layout": {"num_images": MIXED, "prefix_sharing": False},
     "lora everywhere": {"num_images": MIXED, "lora": ["q_proj", "v_proj"]},
     "no checkpointing": {"num_images": MIXED, "gradient_checkpointing": False},
@@ -41,7 +48,7 @@ CASES = {
         "precompute_ref_log_probs": True,
     },
 }
-FEW = ("full", "lora", "images")
+FEW = ("full", "lora", "images", "projector beside lora")
 MORE = tuple(name for name in CASES if name not in FEW)
 
 

@@ -8,6 +8,7 @@ from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNext
 from trl_mm import BDHSConfig, MMDPOTrainer
 from trl_mm.scripts.bdhs import main as bdhs
 from trl_mm.scripts.dpo import bdhs_config, main
+from trl_mm.scripts.models import ModelArguments, load_model
 
 
 BDHS = {"similarity": "lexical", "max_sentence_tokens": 4, "max_answer_tokens": 4}
@@ -101,6 +102,17 @@ def test_lora_leaves_an_adapter(checkpoint, data, tmp_path):
     adapter = PeftModel.from_pretrained(LlavaNextForConditionalGeneration.from_pretrained(checkpoint), tmp_path)
     trained = {name: value for name, value in adapter.named_parameters() if "lora_B" in name}
     assert trained and all(value.abs().max() > 0 for value in trained.values())  # zero at the start
+
+
+def test_lora_is_for_the_language_model_unless_told_otherwise(checkpoint, data, tmp_path, capsys):
+    lora = "--use_peft --lora_r 2 --projector_learning_rate 1e-3".split()
+    run(checkpoint, data / "pairs.jsonl", tmp_path, *lora)
+    language, projector, tower = capsys.readouterr().out.partition("layers with LoRA\n")[2].splitlines()[:3]
+    assert language.split()[-2:] == ["0.01", "14"] and projector.split()[-2:] == ["0.001", "–"] and "frozen" in tower
+    model, _ = load_model(ModelArguments(model_name_or_path=str(tmp_path), dtype="float32"), "cpu")
+    projector = model.base_model.multi_modal_projector.modules_to_save.default.linear_1.weight
+    before = LlavaNextForConditionalGeneration.from_pretrained(checkpoint)
+    assert (projector - before.base_model.multi_modal_projector.linear_1.weight).abs().max() > 1e-4
 
 
 def test_a_split_is_evaluated_on(checkpoint, data, tmp_path):

@@ -216,6 +216,8 @@ def test_the_digest_of_a_reference(checkpoint):
     digest = reference_digest(tiny_model())
     adapted = get_peft_model(tiny_model(), LoraConfig(**LORA, init_lora_weights=False))
     assert reference_digest(adapted) == digest
+    with_projector = get_peft_model(tiny_model(), LoraConfig(**LORA, modules_to_save=["multi_modal_projector"]))
+    assert reference_digest(with_projector) == digest
     adapted.add_adapter("ref", LoraConfig(**LORA))
     with_zeros = reference_digest(adapted)
     next(p for name, p in adapted.named_parameters() if "lora_B.ref" in name).data += 1

@@ -67,6 +67,7 @@ def main(argv=None):
     from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..trainer.dpo_trainer import MMDPOTrainer
+    from ..trainer.parameter_groups import trained_parts
 
     callbacks = []
     if args.bdhs is not None:
@@ -109,6 +110,7 @@ def main(argv=None):
     )
     for report in trainer.fit_report.values():
         trainer.accelerator.print(report)
+    trainer.accelerator.print(trained_parts(trainer.model, training_args))
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     trainer.save_model(training_args.output_dir)
     trainer.save_state()

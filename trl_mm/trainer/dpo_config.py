@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from .trained_parts_config import TrainedPartsConfig
+
 
 @dataclass
-class MMDPOConfig(DPOConfig):
+class MMDPOConfig(TrainedPartsConfig, DPOConfig):
     """
-    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below.
+    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
+    [`TrainedPartsConfig`].
 
     Args:
         max_length (`int`, *optional*, defaults to `4096`):

@@ -17,6 +17,8 @@ from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows, fitting_rows
 from .dpo_config import MMDPOConfig
+from .lora_targets import with_targets
+from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
 from .resuming import loads_saved_weights
@@ -32,8 +34,8 @@ class MMDPOTrainer(DPOTrainer):
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
     by the current policy at each step, or by the initial policy once before training; that both answers of a pair
-    share one computation of their prompt (`prefix_sharing`); and that `precompute_ref_log_probs` works with images.
-    The loss is TRL's.
+    share one computation of their prompt (`prefix_sharing`); that `precompute_ref_log_probs` works with images; and
+    that parts of the model can be frozen, or trained at a rate of their own. The loss is TRL's.
 
     How rows fit `max_length` stands in `fit_report`, a [`FitReport`] for each dataset, under `"train"`, `"eval"`, or
     `"eval_NAME"` if there are several. With `train_sampling_strategy="group_by_length"`, rows of similar length,
@@ -56,7 +58,7 @@ class MMDPOTrainer(DPOTrainer):
         processing_class ([`~transformers.ProcessorMixin`], *optional*):
             Processor of the model. Loaded from the model's id if it is not given.
         compute_metrics, callbacks, **kwargs:
-            As in [`~trl.DPOTrainer`].
+            As in [`~trl.DPOTrainer`]. A [`~peft.LoraConfig`] without `target_modules` adapts the language model only.
 
     Raises:
         ValueError: a row cannot be trained on (the message names file, row and cure), or `model` is no vision-language
@@ -101,6 +103,8 @@ class MMDPOTrainer(DPOTrainer):
                     "`ld_alpha` and `precompute_ref_log_probs` only. Leave them out, or `rejected_weight`."
                 )
             self.pair_collator.two_rejected = True
+        check_optimizer(args, kwargs.get("optimizers"))
+        kwargs["peft_config"] = with_targets(kwargs.get("peft_config"), model, args)
         self._prepare_models_once = cache(partial(self._prepare_models, data_collator, compute_metrics))
         super().__init__(
             model,
@@ -117,6 +121,8 @@ class MMDPOTrainer(DPOTrainer):
         self._prepare_models_once()
 
     def _prepare_models(self, data_collator, compute_metrics):
+        freeze_parts(self.model, self.args)
+        logger.info(trained_parts(self.model, self.args))
         reason = None
         if data_collator is not None:
             reason = "a `data_collator` of your own may return the images once for each answer"
@@ -193,6 +199,13 @@ class MMDPOTrainer(DPOTrainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_eval_sampler(eval_dataset)
         return SequentialSampler(eval_dataset)
+
+    def create_optimizer(self, model=None):
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new:
+            split_projector(optimizer, self.model if model is None else model, self.args)
+        return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = self.model if model is None else model

@@ -58,7 +58,7 @@ def reference_digest(model):
     config = {"model": _without_volatile(model.config.to_dict()), "ref": reference and reference.to_dict()}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=_as_json).encode())
     tensors = {
-        name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
+        name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".original_module.", "."): tensor
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
         if adapters.keys().isdisjoint(name.split("."))
     }
