@@ -74,6 +74,7 @@ def _explains_itself(error: Exception) -> bool:
 # Name: (module with `make_parser()` and `main(argv)`, help).
 COMMANDS = {
     "dpo": ("trl_mm.scripts.dpo", "train on preference pairs from disk, or made during training with BDHS"),
+    "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 
 from .experimental import OnlineDPOConfig
 from .pair_losses import LOSSES
+from .trained_parts_config import TrainedPartsConfig
 
 
 @dataclass
-class MMOnlineDPOConfig(OnlineDPOConfig):
+class MMOnlineDPOConfig(TrainedPartsConfig, OnlineDPOConfig):
     """
     Configuration of [`MMOnlineDPOTrainer`]. The only changes w.r.t. [`~trl.experimental.online_dpo.OnlineDPOConfig`]
-    are the arguments below.
+    are the arguments below and those of [`TrainedPartsConfig`].
 
     Args:
         loss_type (`str`, *optional*, defaults to `"sigmoid"`):

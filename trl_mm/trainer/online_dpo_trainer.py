@@ -1,5 +1,6 @@
 """Online-DPO and Mixed-DPO that look at the image."""
 
+import logging
 import random
 from collections import defaultdict
 from contextlib import nullcontext
@@ -21,13 +22,18 @@ from ..generation.samples import sample_answers
 from .checked_rows import checked_rows
 from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
+from .lora_targets import with_targets
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
+from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .ranking import ranked_by_judge, ranked_by_rewards
 from .resuming import loads_saved_weights
 from .vision_processor import vision_processor
 from .vllm_answers import check_prompts, vllm_answers
+
+
+logger = logging.getLogger(__name__)
 
 
 class MMOnlineDPOTrainer(OnlineDPOTrainer):
@@ -36,8 +42,9 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
     wherever the model runs; both answers to a prompt come from one computation of it, with a KV cache, and are scored
     in one sequence, from the token ids that were sampled; a tie, or a verdict that cannot be read, has weight zero
     instead of counting as a win for the first answer; metrics leave out padding; a row trains on its stored pair with
-    `offline_probability` (Mixed-DPO); samples derive from the seed, the step and `row_id`, so that they do not depend
-    on the batch; and there is an evaluation. The loss `"ipo"` averages over tokens, as [`~trl.DPOTrainer`] does it.
+    `offline_probability` (Mixed-DPO); parts of the model can be frozen, or trained at a rate of their own; samples
+    derive from the seed, the step and `row_id`, so that they do not depend on the batch; and there is an evaluation.
+    The loss `"ipo"` averages over tokens, as [`~trl.DPOTrainer`] does it.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -100,6 +107,8 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         self.fit_report = {}
         if isinstance(model, str):
             model, ref_model = self._loaded(model, ref_model, args, peft_config)
+        check_optimizer(args, kwargs.get("optimizers"))
+        peft_config = with_targets(peft_config, model, args)
         self.pair_collator = PreferenceCollator(processing_class, self._longest(args))
         super().__init__(
             model,
@@ -117,6 +126,8 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         self.stats = {}  # TRL's metrics, which it averages on its own; ours are in `_metrics`
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
+        freeze_parts(self.model, args)
+        logger.info(trained_parts(self.model, args))
         for bare in bare_models(self):
             add_fused_lm_head(bare)
         compute_prompts_once(self, self.pair_collator)
@@ -146,6 +157,13 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         for name in (*PREFERENCE_COLUMNS, "row_id"):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
+
+    def create_optimizer(self, model=None):
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new:
+            split_projector(optimizer, self.model if model is None else model, self.args)
+        return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = self.model if model is None else model

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+
+from trl_mm.judges.remote import RemoteJudge
+from trl_mm.scripts.online_dpo import find_reward, main, make_judge
+
+
+FLAGS = (
+    "--max_steps 2 --per_device_train_batch_size 2 --learning_rate 1e-2 --logging_steps 1 --use_cpu --bf16 false "
+    "--report_to none --save_strategy no --dtype float32 --gradient_checkpointing false --max_new_tokens 4"
+).split()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=4).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """`pairs.jsonl` beside the PNG files that it names."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for index in range(4):
+        tiny_image(index).save(folder / f"{index}.png")
+        rejected = [{"role": "assistant", "content": "There is a dog."}]
+        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "pairs.jsonl"
+
+
+def run(model, rows, output, *flags):
+    main(["--model_name_or_path", model, "--dataset_name", str(rows), "--output_dir", str(output), *FLAGS, *flags])
+    return json.loads((output / "trainer_state.json").read_text())["log_history"]
+
+
+def test_a_reward_function_by_its_path(checkpoint, data, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_rewards.py").write_text(
+        "def total(completion_ids, **columns): return [float(sum(i)) for i in completion_ids]"
+    )
+    monkeypatch.chdir(tmp_path)
+    log = run(checkpoint, data, tmp_path / "out", "--reward_funcs", "my_rewards.total")
+    assert log[0]["objective/scores"] > 0 and log[0]["offline_rate"] == 0
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    printed = capsys.readouterr().out
+    assert "Tokens of the 4 rows of the train dataset" in printed and "language model" in printed
+
+
+def test_mixed_dpo_with_a_local_judge_and_lora(checkpoint, data, tmp_path):
+    judge = json.dumps({"kind": "vlm", "model": checkpoint, "max_new_tokens": 16})
+    log = run(
+        checkpoint, data, tmp_path, "--judge", judge, "--offline_probability", "0.5", "--use_peft", "--max_steps", "4"
+    )
+    assert {"judge/invalid_rate", "offline_rate"} <= {name for entry in log for name in entry}
+    assert (tmp_path / "adapter_model.safetensors").exists()
+
+
+def test_a_remote_judge_gets_the_settings_of_its_client(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    judge = make_judge({"kind": "remote", "model": "big", "base_url": "http://127.0.0.1:9/v1", "max_concurrency": 2})
+    assert isinstance(judge, RemoteJudge)
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ({"model": "a/b"}, r"`judge` needs a `kind` \(vlm or remote\) and a `model`"),
+        ({"kind": "vlm"}, "and a `model`"),
+        ({"kind": "vlm", "model": "a/b", "batch": 3}, "has no setting 'batch'. Did you mean `batch_size`?"),
+        ("{", "`judge` .* is no JSON"),
+        ("[]", "must be a mapping"),
+    ],
+)
+def test_a_judge_that_cannot_be_made_is_refused(judge, message):
+    with pytest.raises(ValueError, match=message):
+        make_judge(judge)
+
+
+def test_rewards_that_are_not_there_are_refused():
+    assert find_reward("someone/reward-model") == "someone/reward-model"
+    with pytest.raises(ValueError, match="there is no nowhere.reward"):
+        find_reward("nowhere.reward")
+    with pytest.raises(ValueError, match="there is no json.reward"):
+        find_reward("json.reward")
+
+
+def test_what_ranks_is_asked_for_before_anything_is_loaded(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="Pass `judge`"):
+        run(checkpoint, "nothing.jsonl", tmp_path)

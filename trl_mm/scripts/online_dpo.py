@@ -1,0 +1,136 @@
+"""`trl-mm online-dpo`: two sampled answers to each prompt, ranked by a judge or by rewards; Mixed-DPO too."""
+
+from dataclasses import dataclass, field
+
+from .models import check_model_path
+from .training import (
+    TrainingDataArguments,
+    as_mapping,
+    check_keys,
+    check_output,
+    load_splits,
+    set_model_init_kwargs,
+    train_and_save,
+)
+
+
+@dataclass(kw_only=True)
+class OnlineDPOArguments(TrainingDataArguments):
+    """
+    Arguments of `trl-mm online-dpo` besides those of [`TrainingDataArguments`], [`MMOnlineDPOConfig`] and
+    [`~trl.ModelConfig`].
+
+    Args:
+        judge (`dict`, *optional*): who ranks the answers: `kind`, `"vlm"` ([`PairwiseVLMJudge`]) or `"remote"`
+            ([`RemoteJudge`]), and its arguments, such as `{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}`.
+        reward_funcs (`list[str]`, *optional*): in place of a judge, reward functions by their dotted path, looked for
+            in the working directory too, or ids of reward models.
+        ref_model_name_or_path (`str`, *optional*): reference model; defaults to the initial policy.
+    """
+
+    judge: dict | str | None = field(
+        default=None, metadata={"help": "Who ranks the answers, as a mapping: kind (vlm or remote) and its arguments."}
+    )
+    reward_funcs: list[str] | None = field(
+        default=None, metadata={"help": "Reward functions by their dotted path, or ids of reward models."}
+    )
+    ref_model_name_or_path: str | None = field(default=None, metadata={"help": "Reference model."})
+
+
+def make_parser():
+    from trl import ModelConfig, TrlParser
+
+    from ..trainer.online_dpo_config import MMOnlineDPOConfig
+
+    return TrlParser((OnlineDPOArguments, MMOnlineDPOConfig, ModelConfig), prog="trl-mm online-dpo")
+
+
+def main(argv=None):
+    args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    check_model_path(model_args.model_name_or_path)
+    check_output(training_args.output_dir, model_args.use_peft)
+
+    from trl import get_peft_config, get_quantization_config
+    from trl.trainer.utils import create_model_from_path
+
+    from ..data.rows import PREFERENCE_COLUMNS
+    from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer, check_ranking
+
+    set_model_init_kwargs(training_args, model_args)
+    quantization = get_quantization_config(model_args)
+    if quantization is not None:
+        training_args.model_init_kwargs["quantization_config"] = quantization
+    reward_funcs = None if args.reward_funcs is None else [find_reward(name) for name in args.reward_funcs]
+    judge = None if args.judge is None else make_judge(args.judge)
+    check_ranking(judge, reward_funcs, training_args.offline_probability, training_args.missing_eos_penalty)
+    reference = args.ref_model_name_or_path
+    if reference is not None:
+        reference = create_model_from_path(reference, **training_args.model_init_kwargs)
+    needs = PREFERENCE_COLUMNS if training_args.offline_probability > 0 else ("images", "prompt")
+    train_dataset, eval_dataset = load_splits(args, training_args, needs)
+    trainer = MMOnlineDPOTrainer(
+        model_args.model_name_or_path,
+        reference,
+        reward_funcs,
+        args=training_args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        peft_config=get_peft_config(model_args),
+        judge=judge,
+    )
+    train_and_save(trainer, training_args, args.dataset_name)
+
+
+def make_judge(settings):
+    """A judge from a mapping, or its JSON."""
+    import inspect
+
+    from ..judges.pairwise import PairwiseVLMJudge
+    from ..judges.remote import RemoteJudge
+
+    kinds = {"vlm": PairwiseVLMJudge, "remote": RemoteJudge}
+    example = '{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}'
+    settings = dict(as_mapping("judge", settings, example))
+    kind = settings.pop("kind", None)
+    if kind not in kinds or "model" not in settings:
+        raise ValueError(f"`judge` needs a `kind` ({' or '.join(kinds)}) and a `model`. Write {example}.")
+    known = {}
+    for method in (kinds[kind].__init__, *CLIENT_SETTINGS.get(kind, lambda: ())()):
+        known.update(inspect.signature(method).parameters)
+    check_keys("judge", settings, [name for name in known if name not in ("self", "client_settings")])
+    return kinds[kind](**settings)
+
+
+def find_reward(name):
+    """A reward function by its dotted path, as in TRL's commands; what is no such path is the id of a model."""
+    import importlib
+    import os
+    import sys
+
+    module, _, function = name.rpartition(".")
+    if "/" in name or not module:
+        return name
+    sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"`reward_funcs`: there is no {name} ({error}). Give the dotted path of a function in an installed "
+            "package or below the working directory, or the id of a reward model with its owner."
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _remote_client():
+    from ..judges.remote_client import ChatClient
+
+    return (ChatClient.__init__,)
+
+
+CLIENT_SETTINGS = {"remote": _remote_client}
+
+
+if __name__ == "__main__":
+    main()

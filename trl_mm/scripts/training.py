@@ -1,0 +1,126 @@
+"""What the commands that train share: their rows, and what becomes of the trained model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class TrainingDataArguments:
+    """
+    Which rows a command trains on.
+
+    Args:
+        dataset_name (`str`): folder, file or Hub id of the rows.
+        dataset_train_split (`str`, *optional*, defaults to `"train"`): split to train on.
+        dataset_test_split (`str`, *optional*): split to evaluate on, if any.
+        image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
+            conversations with `from` and `value`.
+        accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
+    """
+
+    dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the rows."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    dataset_test_split: str | None = field(default=None, metadata={"help": "Split to evaluate on, if any."})
+    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    converter: str | None = field(
+        default=None, metadata={"help": "What rows in another format are written like: llava_instruct."}
+    )
+    accelerate_config: str | None = field(
+        default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
+    )
+
+
+def load_splits(args, training_args, needs):
+    """
+    Load the rows to train on and those to evaluate on.
+
+    Args:
+        args ([`TrainingDataArguments`]): which.
+        training_args ([`~transformers.TrainingArguments`]): what becomes of bad images. Its `check_images` is taken
+            back, as every image is decoded here.
+        needs (`Sequence[str]`): columns that rows must have.
+
+    Returns:
+        `tuple`: two `datasets.Dataset`, the second `None` without a `dataset_test_split`.
+    """
+    from ..data.converters import find_converter
+    from ..data.loading import BAD_ROWS, load_preferences
+
+    def load(split):
+        return load_preferences(
+            args.dataset_name,
+            converter=find_converter(args.converter),
+            split=split,
+            image_folder=args.image_folder,
+            needs=needs,
+            on_bad_image=training_args.on_bad_image,
+            check_images=training_args.check_images,
+            bad_rows_file=Path(training_args.output_dir)
+            / (BAD_ROWS if split == args.dataset_train_split else f"{split}_{BAD_ROWS}"),
+        )
+
+    train = load(args.dataset_train_split)
+    test = load(args.dataset_test_split) if args.dataset_test_split else None
+    training_args.check_images = False
+    return train, test
+
+
+def set_model_init_kwargs(training_args, model_args):
+    """Put what the model is loaded with into the training arguments, where TRL's trainers look for it."""
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+
+
+def train_and_save(trainer, training_args, dataset_name):
+    """Say how the rows fit and what trains, train, save the model, and push it if that is asked for."""
+    from ..trainer.parameter_groups import trained_parts
+
+    for report in trainer.fit_report.values():
+        trainer.accelerator.print(report)
+    trainer.accelerator.print(trained_parts(trainer.model, training_args))
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.save_model(training_args.output_dir)
+    trainer.save_state()
+    trainer.accelerator.print(f"Model in {training_args.output_dir}")
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=dataset_name)
+
+
+def check_output(folder, use_peft):
+    """Refuse to put an adapter beside a full model or the other way round: nobody could tell which is loaded."""
+    other = "model.safetensors" if use_peft else "adapter_model.safetensors"
+    if (Path(folder) / other).exists():
+        kind = "a full model" if use_peft else "an adapter"
+        raise ValueError(
+            f"`output_dir` ({folder}) holds {other}, {kind} of another run. Use another folder, or delete this one."
+        )
+
+
+def as_mapping(name, settings, example):
+    """A mapping of settings (`dict`) from a recipe, or from its JSON on the command line."""
+    import json
+
+    if isinstance(settings, str):
+        try:
+            settings = json.loads(settings)
+        except ValueError as error:
+            raise ValueError(f"`{name}` ({settings}) is no JSON: {error}. Write '{example}'.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"`{name}` must be a mapping of settings, got {settings!r}.")
+    return settings
+
+
+def check_keys(name, settings, known):
+    """Refuse settings with a key that is not among the `known` ones, naming the nearest."""
+    import difflib
+
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise ValueError(f"`{name}` has no setting {key!r}.{hint} Known: {', '.join(known)}.")
