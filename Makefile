@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help test test-all quickstart study lint format browser clean
+.PHONY: help test test-all quickstart study compare lint format browser clean
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 14
 
@@ -27,6 +27,9 @@ quickstart: $(VENV)/installed ## Shapes: SFT model, BDHS pairs, DPO, evaluation,
 
 study: $(VENV)/installed ## the quickstart over several seeds and settings
 	$(RUN) recipes/shapes/run.py --study
+
+compare: $(VENV)/installed ## Shapes: the comparison of the paper, pairs of nine kinds over three seeds
+	$(RUN) recipes/shapes/compare.py
 
 lint: $(VENV)/installed ## check style and imports
 	$(RUN) -m ruff check .

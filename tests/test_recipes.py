@@ -24,7 +24,7 @@ def test_all_recipes_are_found():
     found = {
         folder: sum(path.parent.name == folder for path in RECIPES) for folder in {p.parent.name for p in RECIPES}
     }
-    assert found == {"shapes": 5}
+    assert found == {"shapes": 8}
 
 
 def command_of(path):

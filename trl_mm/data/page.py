@@ -17,7 +17,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from .line_plot import line_plot
+from .plots import interval_plot, line_plot
 from .thumbnails import thumbnail
 
 
@@ -142,6 +142,24 @@ class Page:
         """
         svg = line_plot(title, list(series.values()), x_label, y_label)
         self._parts.append({"kind": "plot", "title": title, "names": list(series), "svg": svg})
+
+    def intervals(self, title: str, rows: Sequence[tuple[str, float, tuple[float, float]]], label: str = "") -> None:
+        """
+        Adds values with their intervals, one below the other, as inline SVG.
+
+        Args:
+            title (`str`):
+                What the plot shows.
+            rows (`Sequence[tuple[str, float, tuple[float, float]]]`):
+                Name, value, and both ends of its interval.
+            label (`str`, *optional*, defaults to `""`):
+                What is on the x axis, with its unit.
+
+        Raises:
+            `ImportError`: if matplotlib is missing.
+        """
+        svg = interval_plot(title, rows, label)
+        self._parts.append({"kind": "plot", "title": title, "names": [], "svg": svg})
 
     def gallery(
         self,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trl_mm.data.line_plot import line_plot
+from trl_mm.data.plots import interval_plot, line_plot
 
 
 CLIPS = {"clipPath", "rect"}  # what keeps a line inside the axes
@@ -55,3 +55,11 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install trl-mm\[eval\]"):
         line_plot("t", [], "", "")
+
+
+def test_intervals_stand_in_order_and_are_escaped():
+    rows = [("base & <b>", 0.13, (0.1, 0.15)), ("aligned", 0.07, (0.05, 0.08))]
+    svg = interval_plot("CHAIR", rows, "share")
+    assert svg.count('class="line-0"') == 4 and svg.count("<use") == 2
+    assert svg.index("base &amp; &lt;b&gt;") < svg.index("aligned")
+    ElementTree.fromstring(svg)

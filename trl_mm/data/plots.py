@@ -1,5 +1,6 @@
-"""Lines as an SVG that is part of the page around it: no script, no style, no color of its own, nothing to fetch."""
+"""Lines and intervals as an SVG that is part of the page around it: no script, style or color of its own."""
 
+import contextlib
 import io
 import re
 import warnings
@@ -33,6 +34,49 @@ def line_plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], x_labe
     Raises:
         `ImportError`: if matplotlib is missing.
     """
+    with axes_of_page((6.4, 3.2)) as axes:
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_xlabel(printable(x_label))
+        axes.set_ylabel(printable(y_label))
+        for index, points in enumerate(lines):
+            marker = "o" if len(points) <= MAX_MARKERS else None
+            x, y = zip(*points, strict=True) if points else ((), ())
+            axes.plot(x, y, marker=marker, markersize=3, gid=f"line-{index % 6}")
+        return part_of_page(axes, title)
+
+
+def interval_plot(title: str, rows: Sequence[tuple[str, float, tuple[float, float]]], label: str) -> Markup:
+    """
+    Draws a value with its interval for each row, the first one at the top.
+
+    Args:
+        title (`str`):
+            What a screen reader says of the plot.
+        rows (`Sequence[tuple[str, float, tuple[float, float]]]`):
+            Name, value, and both ends of its interval.
+        label (`str`):
+            What is on the x axis, with its unit.
+
+    Returns:
+        `Markup`: an `<svg>` element, with all text escaped.
+
+    Raises:
+        `ImportError`: if matplotlib is missing.
+    """
+    with axes_of_page((6.4, 0.8 + 0.27 * len(rows))) as axes:
+        axes.grid(axis="x", alpha=0.25)
+        axes.set_xlabel(printable(label))
+        axes.set_yticks(range(len(rows)), [printable(name) for name, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        for place, (_, value, (low, high)) in enumerate(rows):
+            axes.plot([low, high], [place, place], gid="line-0")
+            axes.plot([value], [place], marker="o", markersize=5, gid="line-0")
+        return part_of_page(axes, title)
+
+
+@contextlib.contextmanager
+def axes_of_page(size: tuple[float, float]):
+    """Axes for a plot on the page; `size` in inches of width and height."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -42,23 +86,16 @@ def line_plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], x_labe
     settings = {"svg.fonttype": "none", "svg.hashsalt": "trl_mm", "text.parse_math": False, "font.size": 9}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser's fonts draw the text
-        axes = Figure(figsize=(6.4, 3.2), layout="constrained").add_subplot(frame_on=False)
-        axes.grid(axis="y", alpha=0.25)
+        axes = Figure(figsize=size, layout="constrained").add_subplot(frame_on=False)
         axes.tick_params(length=0)
-        axes.set_xlabel(_printable(x_label))
-        axes.set_ylabel(_printable(y_label))
-        for index, points in enumerate(lines):
-            marker = "o" if len(points) <= MAX_MARKERS else None
-            x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, marker=marker, markersize=3, gid=f"line-{index % 6}")
-        file = io.StringIO()
-        axes.figure.savefig(file, format="svg", transparent=True)
-    return _part_of_page(file.getvalue(), title)
+        yield axes
 
 
-def _part_of_page(svg: str, title: str) -> Markup:
+def part_of_page(axes, title: str) -> Markup:
     """Makes matplotlib's SVG part of the page: no style of its own, so that the page's style sheet sets the colors."""
-    root = ElementTree.fromstring(svg)
+    file = io.StringIO()
+    axes.figure.savefig(file, format="svg", transparent=True)
+    root = ElementTree.fromstring(file.getvalue())
     for element in list(root.iter()):
         for child in list(element):
             if child.tag.endswith(("}metadata", "}style")):
@@ -72,10 +109,10 @@ def _part_of_page(svg: str, title: str) -> Markup:
         if element.tag == "g" and "id" in attributes:
             attributes["class"] = attributes.pop("id")
         element.attrib = attributes
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": _printable(title)}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": printable(title)}
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     # XML has no way to write control characters and halves of surrogate pairs, not even escaped.
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
