@@ -404,9 +404,9 @@ def test_evaluation_samples_and_ranks(checkpoint, tmp_path):
 
 
 def test_answers_are_logged_with_verdicts(checkpoint, tmp_path, capsys):
-    trainer = make(checkpoint, tmp_path, log_completions=True, max_steps=1)
+    trainer = make(checkpoint, tmp_path, log_completions=True, num_completions_to_print=2, max_steps=1)
     trainer.train()
-    assert "Describe the image." in capsys.readouterr().out
+    assert capsys.readouterr().out.count("Describe the image.") == 2
     table = pd.read_parquet(tmp_path / "completions" / "completions_00000.parquet")
     assert list(table.columns) == ["step", "row_id", "prompt", "first", "second", "chosen", "note"]
     assert len(table) == 2 and set(table["chosen"]) <= {"first", "second", "none"}

@@ -47,18 +47,18 @@ class CompletionsLog:
         if not rows or not self.trainer.accelerator.is_main_process:
             return
         step = rows[0]["step"]
-        shown = [row for row in rows for _ in range(2)]
+        count = self.trainer.args.num_completions_to_print
+        printed = rows if count is None else rows[: (count + 1) // 2]  # both answers to a prompt stay together
         print_prompt_completions_sample(
-            [row["prompt"] for row in shown],
-            [row[name] for row in rows for name in ("first", "second")],
+            [row["prompt"] for row in printed for _ in range(2)],
+            [row[name] for row in printed for name in ("first", "second")],
             {},
             None,
             step,
-            self.trainer.args.num_completions_to_print,
             extra={
                 "verdict": [
                     "chosen" if row["chosen"] == name else row["note"] if row["chosen"] == "none" else ""
-                    for row in rows
+                    for row in printed
                     for name in ("first", "second")
                 ]
             },
