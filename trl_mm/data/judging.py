@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 OUTCOMES = ("clear", "tie", "invalid", "inconsistent")
 
 
-class JudgeUnavailable(RuntimeError):
-    """A judge cannot answer now, after its own retries. What was judged before is not lost: try again later."""
+class JudgeUnavailable(ConnectionError):
+    """A judge cannot answer now, after its own retries; the same question may be answered later."""
 
 
 @dataclass(frozen=True)
