@@ -77,6 +77,7 @@ COMMANDS = {
     "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
+    "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
     "bench bdhs": ("trl_mm.scripts.bench_bdhs", "compare BDHS with the direct way to write it on this machine"),
     "bench dpo": ("trl_mm.scripts.bench_dpo", "compare a DPO step with TRL's on this machine"),

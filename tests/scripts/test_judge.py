@@ -1,0 +1,159 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from openai_server import KEY, running_endpoint
+from tiny import tiny_image, tiny_model, tiny_processor
+
+from trl_mm.cli.main import main as cli
+from trl_mm.eval.judge_accuracy import read_verdicts
+from trl_mm.generation import Completer
+from trl_mm.scripts.judge import main
+
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(scale=8).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    lines = []
+    for index in range(6):
+        tiny_image(index).save(folder / f"{index}.png")
+        lines.append(
+            {"images": [f"{index}.png"], "prompt": "What?", "chosen": f"A square {index}.", "rejected": "A dog."}
+        )
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(folder / "pairs.jsonl")
+
+
+def prefers(word):
+    def reply(text, images=()):
+        return f"Better: Response {2 if word in text.partition('[Response 2]')[2] else 1}"
+
+    return reply
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with running_endpoint(prefers("square")) as endpoint:
+        endpoint.key = KEY
+        yield endpoint
+
+
+def flags(pairs, output, *more):
+    return ["--dataset_name", pairs, "--output_dir", str(output), "--max_new_tokens", "16", *more]
+
+
+def test_a_model_that_is_loaded_here(checkpoint, pairs, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def complete(self, model, requests):
+        asked.extend(requests)
+        return [prefers("square")(request.prompt.text) for request in requests]
+
+    monkeypatch.setattr(Completer, "complete", complete)
+    arguments = ["--model_name_or_path", checkpoint, *flags(pairs, tmp_path, "--dtype", "float32")]
+    main(arguments)
+    scores = json.loads((tmp_path / "judge.json").read_text())
+    assert (scores["num_pairs"], scores["accuracy_all"], scores["accuracy_decided"]) == (6, 1.0, 1.0)
+    assert scores["first_place_share"] == 0.5 and scores["intervals"]["accuracy_decided"][0] < 0.7
+    shown = capsys.readouterr().out
+    assert "accuracy 100.0% [61.0%, 100.0%] of 6 decided pairs" in shown and str(tmp_path / "judge.json") in shown
+    assert len(asked) == 12
+    main(arguments)
+    assert len(asked) == 12, "what is finished is not asked again"
+    with pytest.raises(ValueError, match="made with other settings: `max_new_tokens`"):
+        main([*arguments, "--max_new_tokens", "32"])
+
+
+def test_a_judge_that_writes_nonsense_decides_nothing(checkpoint, pairs, tmp_path, capsys):
+    main(["--model_name_or_path", checkpoint, *flags(pairs, tmp_path, "--max_rows", "2")])
+    scores = json.loads((tmp_path / "judge.json").read_text())
+    assert scores["num_pairs"] == 2 and scores["accuracy_decided"] is None and scores["invalid_rate"] == 1.0
+    assert "no clear verdict; tie 0.0%, invalid 100.0%, inconsistent 0.0%" in capsys.readouterr().out
+
+
+def test_a_model_behind_an_endpoint(endpoint, pairs, tmp_path):
+    remote = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
+    remote += ["--cache_dir", str(tmp_path / "replies"), "--request_options", '{"seed": 3}']
+    main([*remote, *flags(pairs, tmp_path / "a")])
+    scores = json.loads((tmp_path / "a" / "judge.json").read_text())
+    assert scores["accuracy_all"] == 1.0 and len(endpoint.requests) == 12
+    assert all(body["seed"] == 3 and body["max_tokens"] == 16 for body in endpoint.requests)
+    main([*remote, *flags(pairs, tmp_path / "b")])  # another folder, the same replies
+    assert len(endpoint.requests) == 12
+    assert read_verdicts(tmp_path / "a" / "verdicts") == read_verdicts(tmp_path / "b" / "verdicts")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files and not any(KEY.encode() in path.read_bytes() for path in files)
+
+
+def test_a_wrong_key_is_one_line(endpoint, pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MY_KEY", "sk-wrong")
+    remote = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
+    remote += ["--cache_dir", str(tmp_path), "--api_key_variable", "MY_KEY"]
+    assert cli(["judge", *remote, *flags(pairs, tmp_path / "a")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "401" in line and "`MY_KEY` is not accepted" in line and "sk-wrong" not in line
+
+
+def test_a_judge_that_is_down_is_one_line(pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("trl_mm.judges.remote_client.random.uniform", lambda low, high: 0.0)  # no pauses
+    remote = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", "http://127.0.0.1:9/v1"]
+    assert cli(["judge", *remote, "--cache_dir", str(tmp_path), *flags(pairs, tmp_path / "a")]) == 2
+    assert "did not answer in 7 attempts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--judge", "remote", "--request_options", "{seed"], "`request_options` \\({seed\\) is no JSON"),
+        (["--judge", "remote", "--request_options", "[1]"], "`request_options` must be a mapping"),
+        (["--base_url", "http://localhost/v1"], "`base_url` and `request_options` would do nothing"),
+        (["--max_rows", "0"], "`max_rows` must be at least 1, got 0"),
+        ([], "no folder here, and no id of the form owner/name"),
+    ],
+)
+def test_wrong_arguments_are_refused(pairs, tmp_path, arguments, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        main(["--model_name_or_path", "./gone", *flags(pairs, tmp_path), *arguments])
+
+
+def test_an_unknown_judge_in_a_recipe_is_refused(pairs, tmp_path):
+    (tmp_path / "judge.yaml").write_text("judge: human\nmodel_name_or_path: a/b\n")
+    with pytest.raises(ValueError, match="`judge` must be one of vlm, remote, got 'human'"):
+        main([*flags(pairs, tmp_path), "--config", str(tmp_path / "judge.yaml")])
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_share_the_rows(endpoint, pairs, tmp_path):
+    """The machine may lack an accelerator: the processes must know of each other all the same."""
+    arguments = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
+    arguments += ["--cache_dir", str(tmp_path / "replies"), *flags(pairs, tmp_path / "out", "--shard_size", "2")]
+    launch = ["--config_file", "recipes/accelerate/ddp.yaml", "--num_processes", "2", "--main_process_port", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "trl_mm.scripts.judge", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout.count("Scores in") == 1
+    assert len(endpoint.requests) == 12 and len(read_verdicts(tmp_path / "out" / "verdicts")) == 6

@@ -1,0 +1,142 @@
+"""How often a judge prefers the chosen answer of a preference dataset (Table 10 of arXiv 2407.02477)."""
+
+from pathlib import Path
+from statistics import NormalDist
+
+from datasets import Dataset, Image, List
+from tqdm.auto import tqdm
+
+from ..data.fingerprints import rows_digest
+from ..data.images import open_image
+from ..data.judging import OUTCOMES, judge_pairs
+from ..data.rows import message_text
+from ..data.seeds import derived_seed
+from ..data.shards import write_shards
+
+
+def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, rank=0, world_size=1):
+    """
+    Have a judge compare the answers of every row and keep its verdicts.
+
+    Args:
+        judge ([`PairwiseJudge`]): the judge.
+        dataset (`datasets.Dataset`): preference rows.
+        folder (`str` or `Path`): where the verdicts are kept; a folder that a killed run left is gone on with.
+        settings (`dict`): what determines the verdicts besides the rows and `seed`: model, revision, ...
+        seed (`int`, *optional*, defaults to `0`): which answer of a row comes first derives from it and the row id.
+        shard_size (`int`, *optional*, defaults to `64`): rows per shard, which the judge gets at once.
+        rank (`int`, *optional*, defaults to `0`): this process.
+        world_size (`int`, *optional*, defaults to `1`): number of processes.
+
+    [`read_verdicts`] reads them once all processes are done.
+
+    Raises:
+        ValueError: the folder was made with other settings, or the judge returned something that is no verdict.
+        JudgeUnavailable: the judge cannot answer now. Finished shards stay.
+    """
+    stored = dataset.cast_column("images", List(Image(decode=False)))
+    shares = [len(range(start, min(start + shard_size, len(dataset)))) for start in range(0, len(dataset), shard_size)]
+    bar = tqdm(total=sum(shares[rank::world_size]), desc="judge", unit="pair", disable=rank != 0)
+
+    def transform(rows):
+        # 0 or 1: where the chosen answer stands
+        chosen_at = [derived_seed(seed, "which answer is first", row["row_id"]) % 2 for row in rows]
+        pairs = [
+            tuple(_text(row[name]) for name in (("rejected", "chosen") if place else ("chosen", "rejected")))
+            for row, place in zip(rows, chosen_at, strict=True)
+        ]
+        images = [[open_image(image) for image in row["images"]] for row in rows]
+        verdicts = judge_pairs(judge, [row["prompt"] for row in rows], images, pairs)
+        return [
+            {
+                "row_id": row["row_id"],
+                "chosen_at": place,
+                "choice": verdict.choice,
+                "outcome": verdict.outcome,
+                "correct": None if verdict.choice is None else verdict.choice == place,
+                "places": list(verdict.places),
+                "text": verdict.text,
+            }
+            for row, place, verdict in zip(rows, chosen_at, verdicts, strict=True)
+        ]
+
+    digest = rows_digest(stored, ("row_id", "images", "prompt", "chosen", "rejected"))
+    try:
+        write_shards(
+            folder,
+            stored,
+            transform,
+            {**settings, "seed": seed, "rows": digest},
+            shard_size=shard_size,
+            rank=rank,
+            world_size=world_size,
+            on_shard=lambda shard, num_rows: bar.update(num_rows),
+        )
+    finally:
+        bar.close()
+
+
+def read_verdicts(folder):
+    """Verdicts (`list[dict]`) of a finished folder of [`judge_dataset`], in the order of the rows."""
+    return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet"))).to_list()
+
+
+def judge_scores(verdicts, level=0.95):
+    """
+    Accuracy of a judge, and what it says where it does not decide.
+
+    Args:
+        verdicts (`list[dict]`): rows with `outcome`, `correct` and `places`, as [`read_verdicts`] returns them.
+        level (`float`, *optional*, defaults to `0.95`): level of the confidence intervals. They take rows for
+            independent: several pairs of one image make them too narrow.
+
+    Returns:
+        `dict`: `num_pairs`, `num_decided`, `accuracy_decided` (of the pairs with a clear verdict), `accuracy_all` (a
+        pair without one counts as wrong), their `intervals`; `tie_rate`, `invalid_rate` and `inconsistent_rate` of all
+        pairs; and `first_place_share`, the share of the answer that is shown first among all that are preferred, over
+        both orders: 0.5 without position bias. What there is nothing to compute from is `None`.
+    """
+    counts = {outcome: sum(row["outcome"] == outcome for row in verdicts) for outcome in OUTCOMES}
+    correct = sum(row["correct"] is True for row in verdicts)
+    places = [place for row in verdicts for place in row["places"] or () if place is not None]
+    return {
+        "num_pairs": len(verdicts),
+        "num_decided": counts["clear"],
+        "accuracy_decided": _share(correct, counts["clear"]),
+        "accuracy_all": _share(correct, len(verdicts)),
+        "intervals": {
+            "accuracy_decided": wilson_interval(correct, counts["clear"], level),
+            "accuracy_all": wilson_interval(correct, len(verdicts), level),
+        },
+        **{f"{outcome}_rate": _share(counts[outcome], len(verdicts)) for outcome in OUTCOMES if outcome != "clear"},
+        "first_place_share": _share(places.count(0), len(places)),
+    }
+
+
+def wilson_interval(successes, trials, level=0.95):
+    """
+    Confidence interval of a share, by Wilson's score: unlike a bootstrap it has a width at 0 % and at 100 %.
+
+    Args:
+        successes (`int`): number of successes.
+        trials (`int`): number of independent trials.
+        level (`float`, *optional*, defaults to `0.95`): share of such intervals that should cover the true value.
+
+    Returns:
+        `tuple[float, float]` or `None`: lower and upper end; `None` without trials.
+    """
+    if not trials:
+        return None
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, scale = successes / trials, 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / scale
+    half = z / scale * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _share(count, total):
+    return count / total if total else None
+
+
+def _text(messages):
+    return "\n".join(map(message_text, messages)).strip()

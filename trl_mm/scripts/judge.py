@@ -1,0 +1,208 @@
+"""`trl-mm judge`: how often a judge prefers the chosen answers of a preference dataset."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .models import ModelArguments, check_model_path
+from .training import as_mapping
+
+
+KINDS = ("vlm", "remote")
+
+
+@dataclass(kw_only=True)
+class JudgeArguments(ModelArguments):
+    """
+    Arguments of `trl-mm judge`. `model_name_or_path` is the judge: with `judge="remote"` its name at the endpoint, and
+    `dtype`, `model_revision`, `attn_implementation` and `trust_remote_code` then do nothing.
+
+    Args:
+        dataset_name (`str`): folder, JSONL, JSON or parquet file, or Hub id of the preference rows.
+        output_dir (`str`): where the verdicts and `judge.json` go. A folder that a killed run left is gone on with.
+        judge (`str`, *optional*, defaults to `"vlm"`): `"vlm"` for a model that is loaded here, `"remote"` for one
+            behind an OpenAI-compatible endpoint.
+        dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
+        image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format.
+        on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
+            missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
+        max_rows (`int`, *optional*): use only the first rows.
+        max_new_tokens (`int`, *optional*, defaults to `128`): longest reply, in tokens.
+        batch_size (`int`, *optional*, defaults to `8`): with `judge="vlm"`, questions that go through the model
+            together.
+        load_in_4bit (`bool`, *optional*, defaults to `False`): with `judge="vlm"`, whether to load 4-bit weights.
+        base_url (`str`, *optional*): with `judge="remote"`, the endpoint, up to `/v1`; defaults to OpenAI's.
+        api_key_variable (`str`, *optional*, defaults to `"OPENAI_API_KEY"`): with `judge="remote"`, environment
+            variable that holds the key.
+        request_options (`dict`, *optional*): with `judge="remote"`, further fields of a request; `None` leaves one of
+            ours out, `{"max_tokens": None, "max_completion_tokens": 1000}`.
+        max_concurrency (`int`, *optional*, defaults to `8`): with `judge="remote"`, most requests at a time, for each
+            process.
+        timeout (`float`, *optional*, defaults to `120.0`): with `judge="remote"`, seconds that the endpoint may be
+            silent.
+        cache_dir (`str`, *optional*): with `judge="remote"`, folder of the replies, so that nothing is asked twice;
+            defaults to `trl_mm/replies` in the cache of Hugging Face.
+        shard_size (`int`, *optional*, defaults to `64`): rows per shard; what a kill costs at most.
+        seed (`int`, *optional*, defaults to `0`): which answer of a pair is shown first derives from it.
+    """
+
+    dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the preference rows."})
+    output_dir: str = field(metadata={"help": "Where the verdicts and judge.json go."})
+    judge: str = field(
+        default="vlm", metadata={"help": "A model loaded here (vlm) or an endpoint (remote).", "choices": KINDS}
+    )
+    dataset_split: str = field(default="train", metadata={"help": "Split to read."})
+    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    converter: str | None = field(default=None, metadata={"help": "What rows in another format are written like."})
+    on_bad_image: str = field(
+        default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
+    )
+    max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
+    max_new_tokens: int = field(default=128, metadata={"help": "Longest reply in tokens."})
+    batch_size: int = field(default=8, metadata={"help": "vlm: questions that go through the model together."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "vlm: whether to load 4-bit weights."})
+    base_url: str | None = field(default=None, metadata={"help": "remote: the endpoint, up to /v1."})
+    api_key_variable: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "remote: environment variable that holds the key."}
+    )
+    request_options: dict | str | None = field(
+        default=None, metadata={"help": "remote: further fields of a request, as a mapping."}
+    )
+    max_concurrency: int = field(default=8, metadata={"help": "remote: most requests at a time, for each process."})
+    timeout: float = field(default=120.0, metadata={"help": "remote: seconds that the endpoint may be silent."})
+    cache_dir: str | None = field(default=None, metadata={"help": "remote: folder of the replies."})
+    shard_size: int = field(default=64, metadata={"help": "Rows per shard."})
+    seed: int = field(default=0, metadata={"help": "Seed of which answer is shown first."})
+
+    def __post_init__(self):
+        if self.judge not in KINDS:
+            raise ValueError(f"`judge` must be one of {', '.join(KINDS)}, got {self.judge!r}.")
+        if self.judge == "vlm" and (self.base_url is not None or self.request_options is not None):
+            raise ValueError("`base_url` and `request_options` would do nothing. Set `judge` to remote with them.")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
+        if self.request_options is not None:
+            self.request_options = as_mapping("request_options", self.request_options, '{"seed": 1}')
+
+
+def make_parser():
+    from trl import TrlParser
+
+    return TrlParser((JudgeArguments,), prog="trl-mm judge")
+
+
+def main(argv=None):
+    (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    if args.judge == "vlm":
+        check_model_path(args.model_name_or_path)
+
+    import torch
+    from accelerate import PartialState
+
+    from ..data.converters import find_converter
+    from ..data.loading import BAD_ROWS, load_preferences
+    from ..eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts
+    from ..judges.prompts import question
+
+    # Without `cpu`, each of several processes on a machine without accelerator takes itself for the only one
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    dataset = load_preferences(
+        args.dataset_name,
+        converter=find_converter(args.converter),
+        split=args.dataset_split,
+        image_folder=args.image_folder,
+        on_bad_image=args.on_bad_image,
+        bad_rows_file=Path(args.output_dir) / BAD_ROWS,
+    )
+    if args.max_rows is not None:
+        dataset = dataset.select(range(min(args.max_rows, len(dataset))))
+    judge, settings = JUDGES[args.judge](args, state.device)
+    asked = "".join(question([{"role": "user", "content": ""}], count, "", "") for count in (0, 1))
+    folder = Path(args.output_dir) / "verdicts"
+    judge_dataset(
+        judge,
+        dataset,
+        folder,
+        {
+            "judge": args.judge,
+            "model": args.model_name_or_path,
+            "max_new_tokens": args.max_new_tokens,
+            "question": hashlib.sha256(asked.encode()).hexdigest(),
+            **settings,
+        },
+        seed=args.seed,
+        shard_size=args.shard_size,
+        rank=state.process_index,
+        world_size=state.num_processes,
+    )
+    state.wait_for_everyone()
+    if state.is_main_process:
+        scores = judge_scores(read_verdicts(folder))
+        path = Path(args.output_dir) / "judge.json"
+        path.write_text(json.dumps(scores, indent=2) + "\n")
+        print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
+
+
+def vlm_judge(args, device):
+    """Judge that is loaded here, and what its verdicts depend on."""
+    from ..data.fingerprints import weights_digest
+    from ..judges.pairwise import PairwiseVLMJudge
+
+    judge = PairwiseVLMJudge(
+        args.model_name_or_path,
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        dtype=args.dtype,
+        device=str(device),
+        load_in_4bit=args.load_in_4bit,
+        revision=args.model_revision,
+        attn_implementation=args.attn_implementation,
+        trust_remote_code=args.trust_remote_code,
+    )
+    return judge, {
+        "model_revision": args.model_revision,
+        "weights": weights_digest(judge.model, args.model_name_or_path),
+        "dtype": args.dtype,
+        "load_in_4bit": args.load_in_4bit,
+    }
+
+
+def remote_judge(args, device):
+    """Judge behind an endpoint, and what its verdicts depend on."""
+    from ..judges.remote import RemoteJudge
+
+    judge = RemoteJudge(
+        args.model_name_or_path,
+        **({} if args.base_url is None else {"base_url": args.base_url}),
+        max_new_tokens=args.max_new_tokens,
+        options=args.request_options,
+        api_key_variable=args.api_key_variable,
+        max_concurrency=args.max_concurrency,
+        timeout=args.timeout,
+        cache_dir=args.cache_dir,
+    )
+    return judge, {"request_options": args.request_options}
+
+
+def summary(scores):
+    if scores["accuracy_decided"] is None:
+        accuracy = "no clear verdict"
+    else:
+        low, high = scores["intervals"]["accuracy_decided"]
+        accuracy = (
+            f"accuracy {scores['accuracy_decided']:.1%} [{low:.1%}, {high:.1%}] of {scores['num_decided']} decided "
+            f"pairs, {scores['accuracy_all']:.1%} of all {scores['num_pairs']}"
+        )
+    rates = ", ".join(f"{name} {scores[f'{name}_rate']:.1%}" for name in ("tie", "invalid", "inconsistent"))
+    share = scores["first_place_share"]
+    return f"{accuracy}; {rates}" + ("" if share is None else f"; prefers the first place {share:.1%} of the time")
+
+
+JUDGES = {"vlm": vlm_judge, "remote": remote_judge}
+
+
+if __name__ == "__main__":
+    main()
