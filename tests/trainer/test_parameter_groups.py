@@ -11,7 +11,7 @@ from tiny import tiny_model, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText
 from trl import DPOConfig
 
-from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.trainer.model_parts import part_of
 from trl_mm.trainer.parameter_groups import check_optimizer, trained_parts
 
@@ -22,10 +22,19 @@ def dataset(count=4):
     return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
-def make(folder, model=None, processor=None, cls=MMDPOConfig, peft_config=None, optimizers=(None, None), **settings):
+def make(
+    folder,
+    model=None,
+    processor=None,
+    cls=MMDPOConfig,
+    peft_config=None,
+    optimizers=(None, None),
+    trainer=MMDPOTrainer,
+    **settings,
+):
     """A trainer for two steps."""
     model = tiny_model(scale=4) if model is None else model
-    return MMDPOTrainer(
+    return trainer(
         model,
         ref_model=copy.deepcopy(model) if peft_config is None and not isinstance(model, PeftModel) else None,
         args=cls(
@@ -93,6 +102,25 @@ def test_each_part_moves_at_its_own_rate(settings, parts, tmp_path):
 )
 def test_each_part_moves_at_its_own_rate_beside_adapters(settings, parts, tmp_path):
     assert moved(make(tmp_path, peft_config=LoraConfig(r=2), **settings)) == parts
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"projector_learning_rate": 1e-2, "learning_rate": 0.0}, {"projector"}),
+        ({"freeze_vision_tower": True, "projector_learning_rate": 0.0}, {"language model"}),
+        ({"peft_config": LoraConfig(r=2), "projector_learning_rate": 1e-2}, {"language model", "projector"}),
+    ],
+)
+def test_the_online_trainer_moves_parts_alike(settings, parts, tmp_path):
+    # On stored pairs alone: what trains does not depend on where answers come from
+    online = {"trainer": MMOnlineDPOTrainer, "cls": MMOnlineDPOConfig, "offline_probability": 1.0}
+    assert moved(make(tmp_path, **online, **settings)) == parts
+    with pytest.raises(ValueError, match=r"\(query\) match no module"):
+        make(tmp_path, **online, peft_config=LoraConfig(target_modules=["query"]))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
+    with pytest.raises(ValueError, match="is for an optimizer that the trainer makes"):
+        make(tmp_path, **online, optimizers=(optimizer, None), projector_learning_rate=1e-3)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
