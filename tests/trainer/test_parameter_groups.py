@@ -14,6 +14,7 @@ from trl import DPOConfig
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.trainer.model_parts import part_of
 from trl_mm.trainer.parameter_groups import check_optimizer, trained_parts
+from trl_mm.trainer.prompts_once import bare_models
 
 
 def dataset(count=4):
@@ -204,7 +205,7 @@ def test_a_plain_dpo_config_trains_every_part(tmp_path):
 def test_frozen_features_serve_policy_and_reference(tmp_path):
     trainer = make(tmp_path, freeze_vision_tower=True, freeze_projector=True, prefix_sharing=True)
     calls = []
-    for model in trainer._models():
+    for model in bare_models(trainer):
         model.base_model.vision_tower.register_forward_hook(lambda *_: calls.append(None))
     trainer.train()
     assert len(calls) == 2  # one for each step
