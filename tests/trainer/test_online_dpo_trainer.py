@@ -1,6 +1,8 @@
 """`MMOnlineDPOTrainer` beside TRL's trainers, and where TRL's does not look at the image."""
 
 import copy
+import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -412,6 +414,17 @@ def test_answers_are_logged_with_verdicts(checkpoint, tmp_path, capsys):
     assert len(table) == 2 and set(table["chosen"]) <= {"first", "second", "none"}
 
 
+def test_answers_reach_the_tracker_with_their_images(checkpoint, tmp_path, monkeypatch):
+    sent = []
+    tracker = SimpleNamespace(Image=lambda image: image.size, Table=lambda dataframe: dataframe, log=sent.append)
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    trainer = make(checkpoint, tmp_path, log_completions=True, max_steps=1)
+    trainer.args.report_to = ["trackio"]
+    trainer.train()
+    (table,) = (entry["completions"] for entry in sent)
+    assert set(table["image"].map(lambda images: images[0])) <= {(30 + 10 * seed, 40) for seed in range(4)}
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -431,16 +444,27 @@ def test_stored_pairs_are_needed_where_they_are_drawn(checkpoint, tmp_path):
         make(checkpoint, tmp_path, offline_probability=0.5)
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.5])
-def test_the_probability_is_one(tmp_path, value):
-    with pytest.raises(ValueError, match=r"`offline_probability` must be in \[0, 1\]"):
-        arguments(tmp_path, offline_probability=value)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"offline_probability": -0.1}, r"`offline_probability` must be in \[0, 1\], got -0.1"),
+        ({"offline_probability": 1.5}, "got 1.5"),
+        ({"loss_type": "exo_pair"}, "`loss_type` must be one of sigmoid, ipo, hinge"),
+        ({"on_judge_failure": "retry"}, "`on_judge_failure` must be one of error, skip"),
+        ({"use_vllm": True, "max_length": None}, "`use_vllm` needs `max_length`"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **settings)
 
 
-def test_prompts_that_do_not_fit_are_dropped_before_training(checkpoint, tmp_path):
+def test_prompts_that_do_not_fit_are_dropped_before_training(checkpoint, tmp_path, caplog):
     rows = prompts()
     rows[0] = copy.deepcopy(rows[0])
     rows[0]["prompt"][0]["content"] = "Describe the image. " * 60
-    trainer = make(checkpoint, tmp_path, rows, max_length=200)
+    with caplog.at_level("WARNING", logger="trl_mm"):
+        trainer = make(checkpoint, tmp_path, rows, max_length=200, max_new_tokens=190)
     assert len(trainer.train_dataset) == 3
+    assert "The prompts of 3 rows of the train dataset leave fewer than `max_new_tokens` (190)" in caplog.text
     assert trainer.fit_report["train"].num_dropped == 1

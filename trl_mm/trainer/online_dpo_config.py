@@ -91,6 +91,10 @@ class MMOnlineDPOConfig(TrainedPartsConfig, OnlineDPOConfig):
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if not 0 <= self.offline_probability <= 1:
             raise ValueError(f"`offline_probability` must be in [0, 1], got {self.offline_probability}.")
+        if self.use_vllm and self.max_length is None:
+            raise ValueError(
+                "`use_vllm` needs `max_length`, which vLLM reserves memory for. Give the longest in tokens."
+            )
         longest, self.max_length = self.max_length, self.max_length or float("inf")  # TRL's own check wants a number
         super().__post_init__()
         self.max_length = longest

@@ -125,6 +125,7 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         )
         self.stats = {}  # TRL's metrics, which it averages on its own; ours are in `_metrics`
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self._warn_of_long_prompts()
         self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
         freeze_parts(self.model, args)
         logger.info(trained_parts(self.model, args))
@@ -151,6 +152,18 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
     def _checked(self, dataset, processor, args, name):
         needs = PREFERENCE_COLUMNS if self.offline_probability > 0 else ("images", "prompt")
         return checked_rows(dataset, processor, args, needs, self.fit_report, name, self._longest(args))
+
+    def _warn_of_long_prompts(self):
+        for name, report in self.fit_report.items():
+            if report.max_length is None or self.offline_probability == 1:
+                continue
+            room = report.max_length - report.kept.prompt
+            if (count := int((room < self.args.max_new_tokens).sum())) > 0:
+                logger.warning(
+                    f"The prompts of {count} rows of the {name} dataset leave fewer than `max_new_tokens` "
+                    f"({self.args.max_new_tokens}) of `max_length` ({report.max_length}): longer answers are cut "
+                    f"before they are scored. Raise `max_length` to {self.args.max_new_tokens + report.kept.prompt.max()}."
+                )
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
