@@ -1,14 +1,13 @@
 import io
 
 import numpy as np
-import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from trl_mm.data.loading import prepare_preferences
-from trl_mm.data.pair_report import MAX_CHARACTERS, histogram, pair_page, spread, text_of
+from trl_mm.data.pair_report import MAX_CHARACTERS, pair_page, spread
 
 
 def png(color="red"):
@@ -166,13 +165,6 @@ def test_long_texts_are_clipped():
     assert len(text) < MAX_CHARACTERS + 50
 
 
-def test_messages_as_text():
-    image, question = {"type": "image"}, {"type": "text", "text": "What is this? "}
-    assert text_of([{"role": "user", "content": [image, question]}]) == "What is this?"
-    turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
-    assert text_of(turns) == "user: Hi.\nassistant: Hello."
-
-
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_spread(num_rows, most):
     indices = spread(num_rows, most)
@@ -180,26 +172,3 @@ def test_spread(num_rows, most):
     assert indices[0] == 0 and indices[-1] < num_rows
     gaps = {b - a for a, b in zip(indices, [*indices[1:], num_rows], strict=True)}
     assert max(gaps) - min(gaps) <= 1 and min(gaps) > 0
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))
-def test_a_histogram_counts_every_value_once(values):
-    bars = histogram(values)
-    assert sum(count for _, count in bars) == len(values)
-    assert len(bars) <= 12
-    assert bars[0][1] and bars[-1][1]
-
-
-@pytest.mark.parametrize(
-    ("values", "names"),
-    [
-        ([0.3, 0.3], ["0.3"]),
-        ([0.0, 1.0], ["0 – 0.1", "0.9 – 1"]),
-        ([0.1, 0.3], ["0.1 – 0.12", "0.28 – 0.3"]),
-        ([0.6, 0.96], ["0.6 – 0.65", "0.95 – 1"]),
-        ([-1.0, 1.0], ["-1 – -0.8", "0.8 – 1"]),
-    ],
-)
-def test_bounds_are_round(values, names):
-    bars = histogram(values)
-    assert [name for name, count in bars if count] == names

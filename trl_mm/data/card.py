@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from .manifest import flat_settings
+from .pair_statistics import count_attempts
 
 
 _BDHS = ("bdhs_attempts", "bdhs_guided", "bdhs_similarity")
@@ -102,23 +103,17 @@ def _attempts(dataset: Dataset) -> list[dict[str, Any]]:
     """What became of the rows at each attempt of BDHS; empty for rows of another origin."""
     if not {*_BDHS} <= {*dataset.column_names}:
         return []
-    columns = dataset.with_format(None).select_columns(list(_BDHS))[:]
-    rows = [row for row in zip(*(columns[name] for name in _BDHS), strict=True) if None not in row]
-    table = []
-    for attempt in range(1, max((attempts for attempts, *_ in rows), default=0) + 1):
-        reached = sum(attempts >= attempt for attempts, *_ in rows)
-        settled = [(guided, similarity) for attempts, guided, similarity in rows if attempts == attempt]
-        table.append(
-            {
-                "attempt": attempt,
-                "reached": reached,
-                "settled": len(settled),
-                "share": f"{len(settled) / reached:.1%}",
-                "guided": sum(guided for guided, _ in settled),
-                "similarity": f"{sum(similarity for _, similarity in settled) / len(settled):.3f}" if settled else "",
-            }
-        )
-    return table
+    return [
+        {
+            "attempt": count.attempt,
+            "reached": count.made,
+            "settled": count.kept,
+            "share": f"{count.kept / count.made:.1%}",
+            "guided": count.guided,
+            "similarity": "" if count.similarity is None else f"{count.similarity:.3f}",
+        }
+        for count in count_attempts(dataset.with_format(None).select_columns(list(_BDHS)))
+    ]
 
 
 def _is_hub_id(model: Any) -> bool:

@@ -1,17 +1,16 @@
 """What a preference dataset holds, as a page: figures of all of its rows, and rows to look at."""
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from .differences import WORD, word_differences
+from .differences import word_differences
 from .images import ImageError, open_image
 from .page import GalleryItem, Page
-from .rows import message_text
+from .pair_statistics import count_attempts, count_words, histogram, number, text_of
 from .tables import raw_rows
 
 
@@ -62,41 +61,6 @@ def spread(num_rows: int, most: int) -> list[int]:
     return [index * num_rows // most for index in range(most)] if most < num_rows else list(range(num_rows))
 
 
-def histogram(values: Sequence[float], most: int = 12) -> list[tuple[str, int]]:
-    """
-    Count values in intervals with round bounds.
-
-    Args:
-        values (`Sequence[float]`):
-            Finite numbers, at least one.
-        most (`int`, *optional*, defaults to `12`):
-            Most intervals.
-
-    Returns:
-        `list[tuple[str, int]]`:
-            Bounds as text and counts. The upper bound belongs to the last interval only.
-    """
-    low, high = min(values), max(values)
-    if low == high:
-        return [(f"{low:g}", len(values))]
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    for width in (step * power for step in (1, 2, 5, 10, 20, 50)):
-        # Rounded: 0.6 / 0.05 is a little less than 12, and would be counted one interval too low
-        places = [round(value / width, 9) for value in values]
-        first, last = math.floor(min(places)), math.ceil(max(places))
-        if last - first <= most:
-            break
-    counts = Counter(min(math.floor(place), last - 1) for place in places)
-    return [(f"{i * width:g} – {(i + 1) * width:g}", counts[i]) for i in range(first, last)]
-
-
-def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Text of messages; where there are several, each after its role."""
-    if len(messages) == 1:
-        return message_text(messages[0]).strip()
-    return "\n".join(f"{message['role']}: {message_text(message).strip()}" for message in messages)
-
-
 def _add_summary(page: Page, dataset: Dataset) -> dict[str, list[float]]:
     """Adds the figures of all rows, and returns the columns of finite numbers among `bdhs_*`."""
     total, same, lengths = len(dataset), 0, {"words of chosen": [], "words of rejected": []}
@@ -104,10 +68,14 @@ def _add_summary(page: Page, dataset: Dataset) -> dict[str, list[float]]:
         texts = text_of(row["chosen"]), text_of(row["rejected"])
         same += texts[0] == texts[1]
         for counts, text in zip(lengths.values(), texts, strict=True):
-            counts.append(sum(1 for _ in WORD.finditer(text)))
+            counts.append(count_words(text))
     columns = {name: dataset[name][:] for name in dataset.column_names if name.startswith("bdhs_")}
     flags = {name: values for name, values in columns.items() if _of_type(values, bool)}
-    numbers = {name: _finite(values) for name, values in columns.items() if _of_type(values, int, float)}
+    numbers = {
+        name: [v for v in values if number(v) is not None]
+        for name, values in columns.items()
+        if _of_type(values, int, float)
+    }
     numbers = {name: values for name, values in numbers.items() if values}
 
     counts = {"all": total, "rejected identical to chosen": same}
@@ -121,21 +89,21 @@ def _add_summary(page: Page, dataset: Dataset) -> dict[str, list[float]]:
         common = [[name, text, count] for name, counts in texts.items() for text, count in counts.most_common(5)]
         page.table(["column", "most common values", "rows"], common)
     if "bdhs_attempts" in numbers:
-        _add_attempts(page, numbers["bdhs_attempts"])
+        _add_attempts(page, dataset)
     if "bdhs_similarity" in numbers:
         page.bars("Similarity of rejected to chosen", histogram(numbers["bdhs_similarity"]), "similarity")
     return numbers
 
 
-def _add_attempts(page: Page, attempts: Sequence[float]) -> None:
+def _add_attempts(page: Page, dataset: Dataset) -> None:
     """A row's first attempts were refused, its last one was accepted."""
-    made, rows = len(attempts), []
-    for attempt, accepted in sorted(Counter(attempts).items()):
-        rows.append([f"{attempt:g}", made, accepted, f"{accepted / made:.1%}", f"{accepted / len(attempts):.1%}"])
-        made -= accepted
+    counts = count_attempts(dataset.select_columns(["bdhs_attempts"]))
     page.table(
         ["attempt", "made", "accepted", "of made", "of all"],
-        rows,
+        [
+            [f"{c.attempt:g}", c.made, c.kept, f"{c.kept / c.made:.1%}", f"{c.kept / counts[0].made:.1%}"]
+            for c in counts
+        ],
         caption="Accepted are answers that differ enough from the chosen one, and what the last attempt gives.",
     )
 
@@ -146,16 +114,12 @@ def _of_type(values: Sequence[Any], *types: type) -> bool:
     return bool(found) and found <= set(types)
 
 
-def _finite(values: Sequence[Any]) -> list[float]:
-    return [value for value in values if value is not None and math.isfinite(value)]
-
-
 def _items(dataset: Dataset, unreadable: Counter) -> Iterator[GalleryItem]:
     """The rows as cards. `unreadable` counts images by row."""
     for index, row in enumerate(_stored_rows(dataset)):
         prompt, chosen, rejected = (_clipped(text_of(row[name])) for name in _TEXTS)
         only_chosen, only_rejected, common = word_differences(chosen, rejected)
-        attempt, similarity = (_number(row.get(name)) for name in ("bdhs_attempts", "bdhs_similarity"))
+        attempt, similarity = (number(row.get(name)) for name in ("bdhs_attempts", "bdhs_similarity"))
         title = [f"attempt {attempt}"] if attempt is not None else []
         title += [f"similarity {similarity:.3f}" if similarity is not None else f"words in common {common:.3f}"]
         title += ["identical"] if chosen == rejected else []
@@ -185,10 +149,6 @@ def _image(stored: dict[str, Any], index: int, unreadable: Counter) -> Any:
     except (ImageError, ValueError) as error:
         unreadable[index] += 1
         return f"No such file: {stored['path']}" if stored["bytes"] == b"" else str(error)
-
-
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _clipped(text: str) -> str:
