@@ -1,6 +1,5 @@
 """Where rows are read from: local files or the Hub. No row is looked at here."""
 
-import json
 import os
 from bisect import bisect_right
 from glob import escape
@@ -12,6 +11,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .json_rows import JSONRows
 from .manifest import MANIFEST, read_manifest
 
 
@@ -45,6 +45,28 @@ class Source(NamedTuple):
             return ", ".join(self.files), index
         file = min(bisect_right(self.ends, index), len(self.ends) - 1)
         return self.files[file], index - (self.ends[file - 1] if file else 0)
+
+
+def local_folder(name_or_path: str | os.PathLike) -> Path | None:
+    """Folder of a local file or folder, which image paths are relative to; `None` for a dataset on the Hub."""
+    path = Path(name_or_path)
+    return path if path.is_dir() else path.parent if path.exists() else None
+
+
+def open_stream(name_or_path: str | os.PathLike, split: str, kwargs: dict[str, Any]) -> Source:
+    """
+    Open rows to be read one after another, images not decoded. Arguments, errors and result are those of
+    [`open_source`]; `rows` is an iterable that can be read again from its beginning.
+    """
+    if local_folder(name_or_path) is not None:
+        files = _local_files(Path(name_or_path), split)
+        if files[0].suffix != ".parquet":
+            # As it is read without streaming: `datasets` would take text for dates, and types from the first rows
+            _refuse(kwargs, name_or_path)
+            return Source(JSONRows(files), local_folder(name_or_path), tuple(map(str, files)))
+    source = open_source(name_or_path, split, True, kwargs)
+    is_typed = getattr(source.rows, "features", None) is not None
+    return source._replace(rows=source.rows.decode(False)) if is_typed else source
 
 
 def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kwargs: dict[str, Any]) -> Source:
@@ -85,7 +107,7 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
             ) from error
         return Source(rows, files=(str(name_or_path),))
     files = _local_files(path, split)
-    names, folder = tuple(map(str, files)), path if path.is_dir() else path.parent
+    names, folder = tuple(map(str, files)), local_folder(path)
     is_parquet = files[0].suffix == ".parquet"
     counts = [_num_parquet_rows(file) for file in files] if is_parquet else []
     if is_parquet and not any(counts):
@@ -95,11 +117,10 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
         data_files = {"train": [escape(name) for name in names]}
         kind = "parquet" if is_parquet else "json"
         rows = datasets.load_dataset(kind, data_files=data_files, split="train", streaming=streaming, **kwargs)
-    elif kwargs:
-        raise ValueError(f"`{'`, `'.join(kwargs)}` would do nothing: {path} is not read by `datasets`. Remove it.")
     else:
+        _refuse(kwargs, path)
         # Not by `datasets`: it takes the types of all rows from the first ones, and its errors have no line numbers.
-        contents = [_read_json(file) for file in files]
+        contents = [list(JSONRows([file])) for file in files]
         counts, rows = [len(content) for content in contents], [row for content in contents for row in content]
     return Source(rows, folder, names, tuple(accumulate(counts)))
 
@@ -131,27 +152,13 @@ def _local_files(path: Path, split: str) -> list[Path]:
     return chosen
 
 
+def _refuse(kwargs: dict[str, Any], path: str | os.PathLike) -> None:
+    if kwargs:
+        raise ValueError(f"`{'`, `'.join(kwargs)}` would do nothing: {path} is not read by `datasets`. Remove it.")
+
+
 def _num_parquet_rows(file: Path) -> int:
     try:
         return pq.read_metadata(file).num_rows
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{file} is no intact parquet file: {error}. Write or download it again.") from error
-
-
-def _read_json(file: Path) -> list[Any]:
-    line = 1
-    rows = []
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        if text.lstrip().startswith("["):
-            return json.loads(text)
-        for content in text.split("\n"):
-            if content.strip():
-                rows.append(json.loads(content))
-            line += 1
-        return rows
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not text in UTF-8: {error}. Convert it.") from error
-    except (ValueError, RecursionError) as error:
-        line += getattr(error, "lineno", 1) - 1
-        raise ValueError(f"{file}, line {line}: no JSON ({error}). Write one object per line, or one list.") from error

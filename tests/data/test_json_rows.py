@@ -1,0 +1,75 @@
+"""What is read value by value is what is read as a whole, and an error names its line."""
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trl_mm.data import json_rows
+from trl_mm.data.json_rows import JSONRows
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def read(path, text):
+    path.write_text(text, encoding="utf-8", newline="")
+    return list(JSONRows([path]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(VALUES, max_size=6), indent=st.none() | st.just(2), chunk=st.integers(1, 30))
+def test_a_list_is_read_in_pieces_of_any_size(tmp_path, monkeypatch, rows, indent, chunk):
+    monkeypatch.setattr(json_rows, "_CHUNK", chunk)
+    assert read(tmp_path / "a.json", " \n" + json.dumps(rows, indent=indent) + "\n") == rows
+    lines = [row if isinstance(row, dict) else {"row": row} for row in rows]
+    assert read(tmp_path / "a.jsonl", "\n\n".join(map(json.dumps, lines))) == lines
+
+
+def test_files_follow_one_another_and_can_be_read_again(tmp_path):
+    for name, text in (
+        ("a", '\ufeff{"x": 1}\r\n\r\n{"x": 2}'),
+        ("b", "[]"),
+        ("c", ""),
+        ("d", '\ufeff[{"x": "\u2028"}]'),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    rows = JSONRows([tmp_path / name for name in "abcd"])
+    assert list(rows) == list(rows) == [{"x": 1}, {"x": 2}, {"x": "\u2028"}]
+
+
+def test_rows_before_an_error_are_there(tmp_path):
+    (tmp_path / "a").write_text('{"x": 1}\n{"x": 2}\n{"x"')
+    rows = iter(JSONRows([tmp_path / "a"]))
+    assert [next(rows), next(rows)] == [{"x": 1}, {"x": 2}]
+    with pytest.raises(ValueError, match="a, line 3: no JSON"):
+        next(rows)
+
+
+@pytest.mark.parametrize("chunk", [3, 1 << 20])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[\n{"x": 1},\n{"x": 2}\n', 4),
+        ('[\n{"x": 1},\n{"x" 2}]', 3),
+        ('[\n{"x": 1}\n{"x": 2}]', 3),
+        ('[{"x": 1},\n]', 2),
+        ("[{}]\n\n[", 3),
+        ("[" * 100_000, 1),
+    ],
+)
+def test_the_line_of_an_error_is_named(tmp_path, monkeypatch, chunk, text, line):
+    monkeypatch.setattr(json_rows, "_CHUNK", chunk)
+    with pytest.raises(ValueError, match=f"a.json, line {line}: no JSON .*Write one object per line, or one list"):
+        read(tmp_path / "a.json", text)
+
+
+def test_other_encodings_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes('{"x": "é"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match="a.jsonl is not text in UTF-8.*Convert it"):
+        list(JSONRows([tmp_path / "a.jsonl"]))
