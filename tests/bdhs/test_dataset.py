@@ -1,13 +1,17 @@
 """Pairs of a whole dataset: those of the sampler, whatever run or process made them."""
 
 import json
+import logging
 
 import pytest
-from datasets import Image, List
+from datasets import Image, IterableDataset, List
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
 from trl_mm.bdhs.dataset import make_pairs
+from trl_mm.data import streaming
+from trl_mm.data.loading import prepare_preferences
+from trl_mm.data.streaming import stream_preferences
 
 
 PROCESSOR = tiny_processor()
@@ -130,6 +134,151 @@ def test_a_folder_of_other_settings_is_refused(undisturbed, rows, setting, value
     with pytest.raises(ValueError, match="`num_source_rows` is 5 there and 3 here"):
         made(rows.select(range(3)), undisturbed[0])
     assert contents(undisturbed[0]) == before
+
+
+def stream(folder, name="rows.jsonl", **options):
+    return stream_preferences(folder / name, needs=NEEDS, **options)
+
+
+def stored_rows(folder):
+    pairs = load_preferences(folder).cast_column("images", List(Image(decode=False)))
+    return [dict(row) for row in pairs]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_stream_gives_the_dataset_of_its_rows(undisturbed, folder, tmp_path, world_size):
+    for rank in range(world_size):
+        manifest = made(stream(folder), tmp_path, rank=rank, world_size=world_size)
+    assert stored_rows(tmp_path) == stored_rows(undisturbed[0])
+    assert load_preferences(tmp_path).features == load_preferences(undisturbed[0]).features
+    same = ("num_source_rows", "shard_size", "num_rows", "shards", "complete", "versions")
+    assert {name: manifest[name] for name in same} == {name: undisturbed[1][name] for name in same}
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_killed_stream_is_gone_on_with(after, folder, tmp_path, monkeypatch):
+    made(stream(folder), tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        made(stream(folder), tmp_path / "killed", Dying(after))
+    opened = []
+    real = streaming.open_image
+    monkeypatch.setattr(streaming, "open_image", lambda image: opened.append(image["path"]) or real(image))
+    rest = Dying(3 - after)
+    assert made(stream(folder), tmp_path / "killed", rest)["complete"] and rest.left == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    # The fourth row has no image
+    assert opened == [str(folder / f"{index}.png") for index in range(2 * after, 5) if index != 3]
+    assert made(stream(folder), tmp_path / "killed", Dying(0)) is not None and len(opened) < 5
+
+
+def test_a_stream_of_other_rows_is_refused(folder, tmp_path):
+    lines = (folder / "rows.jsonl").read_text().splitlines()
+    others = {
+        "other": [*lines[:3], lines[3].replace("red", "blue"), lines[4]],
+        "fewer": lines[:4],
+        "more": [*lines, lines[0]],
+        "other image": [lines[0].replace("0.png", "1.png"), *lines[1:]],
+    }
+    made(stream(folder), tmp_path / "pairs")
+    before = contents(tmp_path / "pairs")
+    for name, rows in others.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+        for rank in range(2):
+            with pytest.raises(
+                ValueError, match="other rows than those that come now|made from 5 rows, and 4 come now"
+            ):
+                made(stream(folder, f"{name}.jsonl"), tmp_path / "pairs", rank=rank, world_size=2)
+    with pytest.raises(ValueError, match="`rows` is .streamed, a digest in each shard. there"):
+        made(load_preferences(folder / "rows.jsonl", needs=NEEDS), tmp_path / "pairs")
+    assert contents(tmp_path / "pairs") == before
+
+
+def test_texts_and_parts_in_one_stream(folder, tmp_path):
+    lines = (folder / "rows.jsonl").read_text().splitlines()
+    lines[2] = lines[2].replace("Describe the image.", "Describe <image> the image.")
+    (folder / "mixed.jsonl").write_text("\n".join(lines))
+    made(load_preferences(folder / "mixed.jsonl", needs=NEEDS), tmp_path / "map")
+    made(stream(folder, "mixed.jsonl"), tmp_path / "stream")
+    assert stored_rows(tmp_path / "stream") == stored_rows(tmp_path / "map")
+    assert load_preferences(tmp_path / "stream").features == load_preferences(tmp_path / "map").features
+
+
+def test_bad_images_of_a_stream(folder, tmp_path, caplog):
+    lines = (folder / "rows.jsonl").read_text().splitlines()
+    lines[1:1] = [lines[1].replace("1.png", "gone.png"), lines[1].replace("1.png", "broken.png")]
+    (folder / "broken.png").write_bytes((folder / "1.png").read_bytes()[:60])
+    (folder / "bad.jsonl").write_text("\n".join(lines))
+    for name in ("gone", "broken"):
+        kept = [line for line in lines if name in line or "0.png" in line]
+        (folder / f"{name}.jsonl").write_text("\n".join(kept))
+        with pytest.raises(ValueError, match=rf"{name}.jsonl, row 1: .*{name}.png.*on_bad_image='skip'"):
+            made(stream(folder, f"{name}.jsonl"), tmp_path / name)
+    made(load_preferences(folder / "bad.jsonl", needs=NEEDS, on_bad_image="skip"), tmp_path / "map")
+    (folder / "bad_rows.jsonl").unlink()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        for rank in range(2):
+            made(stream(folder, "bad.jsonl", on_bad_image="skip"), tmp_path / "pairs", rank=rank, world_size=2)
+    assert [record.getMessage()[:17] for record in caplog.records] == ["A row is skipped."] * 2
+    assert stored_rows(tmp_path / "pairs") == stored_rows(tmp_path / "map")
+    left_out = [json.loads(line) for line in (tmp_path / "pairs" / "bad_rows.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["file"]) for row in left_out] == [
+        (1, str(folder / "bad.jsonl")),
+        (2, str(folder / "bad.jsonl")),
+    ]
+    assert "gone.png" in left_out[0]["reason"] and "broken.png" in left_out[1]["reason"]
+
+
+def test_an_iterable_dataset_is_a_stream(undisturbed, folder, rows, tmp_path):
+    for name, iterable in (
+        ("typed", rows.to_iterable_dataset()),
+        ("not typed", IterableDataset.from_generator(lambda: iter(list(rows)))),
+        ("loaded", load_preferences(folder / "rows.jsonl", needs=NEEDS, streaming=True)),
+    ):
+        made(iterable, tmp_path / name)
+        assert load_preferences(tmp_path / name)["rejected"][:] == load_preferences(undisturbed[0])["rejected"][:]
+    assert stored_rows(tmp_path / "typed") == stored_rows(undisturbed[0])
+
+
+def test_images_by_path(undisturbed, folder, rows, tmp_path):
+    for name, source in (("map", rows), ("stream", stream(folder))):
+        made(source, tmp_path / name, images="path", image_folder=folder)
+        table = load_preferences(tmp_path / name, image_folder=folder, check_images=False)
+        assert table["rejected"][:] == load_preferences(undisturbed[0])["rejected"][:]
+        for shard in (tmp_path / name).glob("*.parquet"):
+            assert str(folder).encode() not in shard.read_bytes()
+        with pytest.raises(ValueError, match="0.png' does not exist. Correct the path, or pass `image_folder`"):
+            load_preferences(tmp_path / name)
+    pairs = load_preferences(tmp_path / "map", image_folder=folder)
+    assert [image.tobytes() for row in pairs for image in row["images"]] == [
+        image.tobytes() for row in rows for image in row["images"]
+    ]
+    with pytest.raises(ValueError, match='`images` is "path" there and "embed" here'):
+        made(rows, tmp_path / "map")
+
+
+def test_images_of_a_link_are_relative_to_what_it_leads_to(folder, rows, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    made(rows, tmp_path / "pairs", images="path", image_folder=tmp_path / "link")
+    assert load_preferences(tmp_path / "pairs", image_folder=folder)[0]["images"]
+
+
+def test_images_without_a_file_are_refused_before_sampling(undisturbed, folder, rows, tmp_path):
+    embedded = load_preferences(undisturbed[0], needs=NEEDS)
+    decoded = prepare_preferences([tiny_row(0)], needs=NEEDS)
+    for source in (embedded, decoded, embedded.to_iterable_dataset(), stream(undisturbed[0], "")):
+        with pytest.raises(ValueError, match="`images='path'`, row 0: an image is stored as bytes.*--images embed"):
+            made(source, tmp_path / "pairs", Dying(0), images="path", image_folder=folder)
+    (tmp_path / "other").mkdir()
+    for image_folder, message in (
+        (tmp_path / "other", "0.png' is not in the image folder"),
+        (None, "needs `image_fold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(rows, tmp_path / "pairs", Dying(0), images="path", image_folder=image_folder)
+    with pytest.raises(ValueError, match="`images` must be one of embed, path, got 'link'"):
+        made(rows, tmp_path / "pairs", images="link")
+    assert not (tmp_path / "pairs").exists()
 
 
 def test_the_bar_of_the_first_process_shows_how_many_attempts_rows_took(rows, tmp_path, capsys):

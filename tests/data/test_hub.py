@@ -129,9 +129,17 @@ def test_paths_of_images_are_pushed_as_images(hub, tmp_path):
     tiny_image(3).save(tmp_path / "3.png")
     row = {**tiny_row(3), "images": ["3.png"], "rejected": tiny_row()["chosen"]}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
-    ((error, _),) = push(hub.environment(tmp_path), {"dataset": tmp_path / "rows.jsonl", "repo_id": "me/pairs"})
-    assert error is None and hub.private == set()
-    assert images(load(hub, "me/pairs", tmp_path)) == [[tiny_image(3).tobytes()]]
+    shards = [{**row, "images": [str(tmp_path / "3.png")]}]
+    settings = {"images": "path", "bdhs": {"mask_threshold": 0.99}}
+    write_shards(tmp_path / "pairs", shards, lambda rows: rows, settings, image_folder=tmp_path)
+    calls = (
+        {"dataset": tmp_path / "rows.jsonl", "repo_id": "me/pairs"},
+        {"dataset": tmp_path / "pairs", "repo_id": "me/shards", "image_folder": str(tmp_path)},
+    )
+    assert [error for error, _ in push(hub.environment(tmp_path), *calls)] == [None, None] and hub.private == set()
+    for call in calls:
+        assert images(load(hub, call["repo_id"], tmp_path)) == [[tiny_image(3).tobytes()]]
+    assert "| bdhs.mask_threshold | 0.99 |" in hub.repos["me/shards"]["README.md"].decode()
 
 
 def test_what_exists_is_replaced_only_on_request(hub, folder, tmp_path):

@@ -1,4 +1,6 @@
 import json
+import sys
+import types
 from dataclasses import fields
 
 import pytest
@@ -92,6 +94,125 @@ def test_rows_with_a_bad_image_are_refused_or_skipped(checkpoint, rows, tmp_path
     run(checkpoint, bad, tmp_path / "pairs", "--on_bad_image", "skip")
     assert len(load_preferences(tmp_path / "pairs")) == 4
     assert "gone.png" in (tmp_path / "pairs" / "bad_rows.jsonl").read_text()
+
+
+def test_a_stream_gives_the_same_pairs(checkpoint, rows, tmp_path, capsys):
+    flags = ["--shard_size", "2", "--max_rows", "3", "--on_bad_image", "skip"]
+    run(checkpoint, rows, tmp_path / "map", *flags)
+    printed = capsys.readouterr().out
+    run(checkpoint, rows, tmp_path / "stream", "--streaming", *flags)
+    assert capsys.readouterr().out == printed.replace(str(tmp_path / "map"), str(tmp_path / "stream"))
+    pairs = [load_preferences(tmp_path / name) for name in ("map", "stream")]
+    assert pairs[0].remove_columns("images")[:] == pairs[1].remove_columns("images")[:]
+    assert [row["images"][0].tobytes() for row in pairs[0]] == [row["images"][0].tobytes() for row in pairs[1]]
+
+
+def test_a_bad_row_of_a_stream_is_named_when_it_is_reached(checkpoint, rows, tmp_path):
+    lines = rows.read_text().splitlines()
+    bad = rows.with_name("late.jsonl")
+    bad.write_text("\n".join([*lines, lines[0].replace("0.png", "gone.png")]))
+    with pytest.raises(ValueError, match=r"late.jsonl, row 4: .*gone.png.*does not exist"):
+        run(checkpoint, bad, tmp_path / "pairs", "--streaming", "--shard_size", "2")
+    assert len(list((tmp_path / "pairs").glob("*.parquet"))) == 2
+
+
+def test_the_summary_is_of_all_runs(checkpoint, rows, tmp_path, capsys):
+    run(checkpoint, rows, tmp_path / "pairs", "--shard_size", "1")
+    printed = capsys.readouterr().out
+    assert printed.startswith("4 pairs from 4 rows\n\nattempt") and printed.endswith(
+        f"Pairs in {tmp_path / 'pairs'}\n"
+    )
+    (tmp_path / "pairs" / "shard-00002.parquet").unlink()
+    run(checkpoint, rows, tmp_path / "pairs", "--shard_size", "1")
+    assert capsys.readouterr().out == printed
+
+
+def no_model(monkeypatch):
+    monkeypatch.setattr("trl_mm.scripts.bdhs.load_model", lambda *args: pytest.fail("the model was loaded"))
+
+
+@pytest.mark.parametrize("streaming", [[], ["--streaming"]])
+def test_images_without_a_file_are_refused_before_the_model_is_loaded(
+    checkpoint, rows, tmp_path, monkeypatch, streaming
+):
+    run(checkpoint, rows, tmp_path / "embedded")
+    no_model(monkeypatch)
+    with pytest.raises(ValueError, match="`images='path'`, row 0: an image is stored as bytes.*--images embed"):
+        run(checkpoint, tmp_path / "embedded", tmp_path / "pairs", "--images", "path", *streaming)
+    monkeypatch.setattr("trl_mm.scripts.bdhs.load_rows", lambda args: load_preferences(rows, needs=("images",)))
+    with pytest.raises(ValueError, match="`images='path'` needs `image_folder`, the local folder"):
+        run(checkpoint, "owner/name", tmp_path / "pairs", "--images", "path", *streaming)
+
+
+def test_an_embedding_model_that_cannot_be_had_is_said_before_the_model_is_loaded(
+    checkpoint, rows, tmp_path, monkeypatch
+):
+    no_model(monkeypatch)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sentence_transformers", None)
+        with pytest.raises(ImportError, match=r"pip install trl-mm\[bdhs\].*--similarity lexical"):
+            run(checkpoint, rows, tmp_path / "pairs", "--similarity", "some/embeddings")
+
+    def fail(name, device):
+        raise RuntimeError("half a file")
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=fail))
+    with pytest.raises(
+        ValueError, match="`similarity='some/embeddings'` cannot be loaded: half a file.*--similarity lex"
+    ):
+        run(checkpoint, rows, tmp_path / "pairs", "--similarity", "some/embeddings")
+
+
+@pytest.mark.parametrize("streaming", [[], ["--streaming"]])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": [{"role": "user", "content": "And?"}]}, "row 1: `chosen` ends with a message of the role user"),
+        ({"chosen": []}, r"row 1: `chosen` must be a string or a list of messages, but it is \[\]"),
+        ({"chosen": " "}, "row 1: `chosen` is empty"),
+        ({"chosen": "A <image> dog."}, "row 1: `chosen` holds an image or <image>. Images belong in the prompt"),
+    ],
+)
+def test_rows_no_pair_can_be_made_from_are_named(checkpoint, rows, tmp_path, change, message, streaming):
+    lines = rows.read_text().splitlines()
+    bad = rows.with_name("bad_answer.jsonl")
+    bad.write_text("\n".join([lines[0], json.dumps({**json.loads(lines[1]), **change})]))
+    with pytest.raises(ValueError, match=f"bad_answer.jsonl, {message}"):
+        run(checkpoint, bad, tmp_path / "pairs", *streaming)
+
+
+def test_a_row_without_a_chosen_answer_is_named(checkpoint, rows, tmp_path):
+    bad = rows.with_name("no_answer.jsonl")
+    row = {name: value for name, value in json.loads(rows.read_text().splitlines()[0]).items() if name != "chosen"}
+    bad.write_text(json.dumps(row))
+    with pytest.raises(ValueError, match="no_answer.jsonl, row 0: column `chosen` is missing"):
+        run(checkpoint, bad, tmp_path / "pairs")
+    bad.write_text(
+        json.dumps({"image": "0.png", "conversations": [{"from": "human", "value": "<image>\nWhat is this?"}]})
+    )
+    with pytest.raises(ValueError, match="no_answer.jsonl, row 0: .*(gpt|answer|assistant)"):
+        run(checkpoint, bad, tmp_path / "pairs", "--converter", "llava_instruct")
+
+
+def test_a_processor_without_image_token_is_refused_before_the_model_is_loaded(
+    checkpoint, rows, tmp_path, monkeypatch
+):
+    no_model(monkeypatch)
+    processor = tiny_processor.__wrapped__()
+    processor.image_token, processor.image_token_id = "<picture>", None
+    monkeypatch.setattr("trl_mm.scripts.bdhs.load_processor", lambda args: processor)
+    with pytest.raises(ValueError, match="has no image token that its tokenizer knows.*Pass the processor"):
+        run(checkpoint, rows, tmp_path / "pairs")
+
+
+def test_a_folder_of_other_settings_is_refused_with_what_differs(checkpoint, rows, tmp_path):
+    run(checkpoint, rows, tmp_path / "pairs", "--max_rows", "2")
+    with pytest.raises(ValueError) as error:
+        run(checkpoint, rows, tmp_path / "pairs", "--max_rows", "2", "--images", "path", "--temperature", "0.5")
+    assert str(error.value) == (
+        f"{tmp_path / 'pairs'} was made with other settings: `bdhs.temperature` is 1.0 there and 0.5 here; `images` "
+        'is "embed" there and "path" here. Use another folder, or delete this one.'
+    )
 
 
 def test_a_missing_dataset_is_named(checkpoint, tmp_path):

@@ -65,14 +65,16 @@ def test_the_aligned_model_is_a_plain_checkpoint(checkpoint, data, tmp_path, cap
     assert f"Model in {tmp_path}" in printed
 
 
-def test_pairs_of_the_bdhs_command_are_trained_on(checkpoint, data, tmp_path):
+@pytest.mark.parametrize("images", ["embed", "path"])
+def test_pairs_of_the_bdhs_command_are_trained_on(checkpoint, data, tmp_path, images):
     pairs = tmp_path / "pairs"
-    settings = [word for key, value in BDHS.items() for word in (f"--{key}", str(value))]
+    settings = [word for key, value in {**BDHS, "images": images}.items() for word in (f"--{key}", str(value))]
     bdhs(
         ["--model_name_or_path", checkpoint, "--dataset_name", str(data / "sft.jsonl"), "--output_dir", str(pairs)]
         + settings
     )
-    assert len(run(checkpoint, pairs, tmp_path / "aligned")) == 3  # two steps and the summary
+    folder = ["--image_folder", str(data)] if images == "path" else []
+    assert len(run(checkpoint, pairs, tmp_path / "aligned", *folder)) == 3  # two steps and the summary
     assert change(checkpoint, tmp_path / "aligned") > 1e-3
 
 

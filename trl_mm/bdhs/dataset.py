@@ -1,25 +1,55 @@
 """BDHS over a whole dataset: shards that a killed run goes on with. The command and the callback both call this."""
 
-from collections import Counter
+import json
+import time
+from itertools import islice
+from pathlib import Path
 
-from datasets import Image, List
-from tqdm.auto import tqdm
+from datasets import Dataset, Image, IterableDataset, List
 
 from ..data.fingerprints import rows_digest
-from ..data.images import open_image
-from ..data.shards import write_shards
+from ..data.images import open_image, relative_image
+from ..data.manifest import replacing
+from ..data.shards import read_left_out, write_shards
+from ..data.sources import BAD_ROWS
+from ..data.streaming import as_stream
+from .progress import Progress
+from .sampler import NEEDS
 
 
-def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=0, world_size=1, command=None):
+STORAGE = ("embed", "path")
+
+
+def make_pairs(
+    model,
+    sampler,
+    dataset,
+    folder,
+    source,
+    *,
+    images="embed",
+    image_folder=None,
+    shard_size=256,
+    rank=0,
+    world_size=1,
+    command=None,
+):
     """
     Write the preference rows of a dataset to parquet shards.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model, unwrapped.
         sampler ([`BDHSSampler`]): the sampler.
-        dataset (`datasets.Dataset`): SFT rows.
-        folder (`str` or `Path`): folder of the shards; a folder that a killed run left is gone on with.
+        dataset (`datasets.Dataset`, [`RowStream`] or `datasets.IterableDataset`): SFT rows. Those of a stream
+            ([`stream_preferences`]) are read, checked and decoded as they come, by every process from the beginning;
+            only the images of its own shards that are not finished are decoded. An iterable dataset, too, is in the
+            row format; its images are stored as PNG.
+        folder (`str` or `Path`): folder of the shards; a folder that a killed run left is gone on with. Rows of a
+            stream that are left out because of their images are listed in `bad_rows.jsonl` there.
         source (`dict`): what else determines the pairs (model, ...), for the manifest.
+        images (`str`, *optional*, defaults to `"embed"`): `"embed"` stores the bytes of image files in the shards,
+            `"path"` their paths relative to `image_folder`, which [`load_preferences`] then needs.
+        image_folder (`str` or `Path`, *optional*): with `images="path"`, folder that all images are in.
         shard_size (`int`, *optional*, defaults to `256`): source rows per shard.
         rank (`int`, *optional*, defaults to `0`): this process.
         world_size (`int`, *optional*, defaults to `1`): number of processes.
@@ -29,40 +59,78 @@ def make_pairs(model, sampler, dataset, folder, source, *, shard_size=256, rank=
         `dict` or `None`: the manifest once all shards of all processes are there.
 
     Raises:
-        ValueError: the folder was made with other settings.
+        ValueError: the folder was made with other settings or from other rows, a row of a stream is bad, or an image
+            cannot be referred to by path.
     """
-    stored = dataset.cast_column("images", List(Image(decode=False)))
-    shares = [len(range(start, min(start + shard_size, len(dataset)))) for start in range(0, len(dataset), shard_size)]
-    bar = tqdm(total=sum(shares[rank::world_size]), desc="BDHS", unit="row", disable=rank != 0)
-    attempts = Counter()
+    check_image_paths(dataset, images, image_folder)
+    is_stream = not isinstance(dataset, Dataset)
+    if isinstance(dataset, IterableDataset):
+        dataset = as_stream(dataset, NEEDS)
+    stored = dataset if is_stream else dataset.cast_column("images", List(Image(decode=False)))
+    progress = Progress(dataset.max_rows if is_stream else len(dataset), shard_size, rank, world_size)
 
     def transform(rows):
-        decoded = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
-        pairs = sampler(model, decoded)
-        attempts.update(pair["bdhs_attempts"] for pair in pairs)
-        return [{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)]
-
-    def on_shard(shard, num_rows):
-        bar.update(shares[shard])
-        if attempts:
-            done = sum(attempts.values())
-            bar.set_postfix_str(", ".join(f"attempt {n}: {attempts[n] / done:.0%}" for n in sorted(attempts)))
+        if is_stream:
+            rows, decoded, left_out = dataset.decode(rows)
+        else:
+            decoded = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
+            left_out = []
+        start = time.perf_counter()
+        pairs = sampler(model, decoded) if decoded else []
+        progress.count(pairs, time.perf_counter() - start)
+        return [{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], left_out
 
     bdhs = dict(vars(sampler.config))
     if callable(bdhs["similarity"]):
         bdhs["similarity"] = getattr(bdhs["similarity"], "__qualname__", type(bdhs["similarity"]).__qualname__)
-    settings = {"bdhs": bdhs, "rows": rows_digest(stored), **source}
-    try:
-        return write_shards(
+    rows = "streamed, a digest in each shard" if is_stream else rows_digest(stored)
+    with progress:
+        manifest = write_shards(
             folder,
-            stored,
+            progress.counted(stored) if is_stream else stored,
             transform,
-            settings,
+            {"bdhs": bdhs, "rows": rows, "images": images, **source},
             shard_size=shard_size,
             rank=rank,
             world_size=world_size,
-            on_shard=on_shard,
+            on_shard=progress.on_shard,
             command=command,
+            digest=dataset.digest if is_stream else None,
+            image_folder=image_folder if images == "path" else None,
         )
-    finally:
-        bar.close()
+    if is_stream and manifest is not None and (left_out := read_left_out(folder)):
+        with replacing(Path(folder) / BAD_ROWS, rank) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in left_out).encode())
+    return manifest
+
+
+def check_image_paths(dataset, images, image_folder):
+    """
+    Find out whether [`make_pairs`] can refer to the images of a dataset by path, before anything long begins.
+
+    Args:
+        dataset, images, image_folder: as in [`make_pairs`]. Of a stream, only the first rows are looked at.
+
+    Raises:
+        ValueError: `images` is unknown, or an image is no file in `image_folder`.
+    """
+    if images not in STORAGE:
+        raise ValueError(f"`images` must be one of {', '.join(STORAGE)}, got {images!r}.")
+    if images == "embed":
+        return
+    if image_folder is None:
+        raise ValueError(
+            "`images='path'` needs `image_folder`, the local folder that all images are in. Pass it, or store images "
+            "with `images='embed'` (`--images embed`)."
+        )
+    if isinstance(dataset, Dataset):
+        rows = dataset.select_columns(["row_id", "images"]).cast_column("images", List(Image(decode=False)))
+    else:
+        stream = as_stream(dataset, NEEDS) if isinstance(dataset, IterableDataset) else dataset
+        rows = (item.row for item in islice(stream, 16) if item.row)
+    for row in rows:
+        for image in row["images"]:
+            try:
+                relative_image(image, image_folder)
+            except ValueError as error:
+                raise ValueError(f"`images='path'`, row {row['row_id']}: {error}") from error

@@ -44,14 +44,15 @@ def embedding_similarity(name, device=None):
     except ImportError as error:
         raise ImportError(
             f"`similarity={name!r}` needs sentence-transformers; install it with `pip install trl-mm[bdhs]`, or set "
-            "`similarity='lexical'`, which needs no model."
+            "`similarity='lexical'` (`--similarity lexical`), which needs no model."
         ) from error
     try:
         model = SentenceTransformer(name, device=device)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what is wrong with a file shows as whatever its parser raises, a SafetensorError say
         raise ValueError(
             f"The embedding model of `similarity={name!r}` cannot be loaded: {str(error).rstrip('. ')}. Pass the path "
-            "of a downloaded sentence-transformers model, or set `similarity='lexical'`, which needs no model."
+            "of a downloaded sentence-transformers model, or set `similarity='lexical'` (`--similarity lexical`), "
+            "which needs no model."
         ) from error
 
     def similarity(left, right):

@@ -56,12 +56,13 @@ def rows_digest(dataset, columns=("row_id", "images", "prompt", "chosen"), dated
     """
     digest = hashlib.sha256()
     for batch in dataset.select_columns(list(columns)).iter(256):
-        images = [[_image_digest(image, dated) for image in row] for row in batch.pop("images")]
+        images = [[image_digest(image, dated) for image in row] for row in batch.pop("images")]
         digest.update(json.dumps([batch, images], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
-def _image_digest(image, dated):
+def image_digest(image, dated=False):
+    """Digest of an image as it is stored: of its bytes, or of name and size of its file and what `dated` adds."""
     if image["bytes"] is not None:
         return hashlib.sha256(image["bytes"]).hexdigest()
     stat = os.stat(image["path"])

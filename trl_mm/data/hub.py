@@ -31,6 +31,7 @@ def push_preferences(
     dataset: Dataset | list[dict[str, Any]] | str | os.PathLike,
     repo_id: str,
     *,
+    image_folder: str | os.PathLike | None = None,
     private: bool | None = None,
     overwrite: bool = False,
     license: str = "unknown",
@@ -50,6 +51,8 @@ def push_preferences(
             as they are, and the card shows their settings and command, local paths included.
         repo_id (`str`):
             Repository, as `owner/name`, or `name` for the owner of the token.
+        image_folder (`str` or `Path`, *optional*):
+            Folder that image paths are relative to, as for [`load_preferences`].
         private (`bool`, *optional*):
             Whether only its owner may see a new repository. Defaults to what the owner has set, usually public.
         overwrite (`bool`, *optional*, defaults to `False`):
@@ -81,15 +84,15 @@ def push_preferences(
     if is_path and not Path(dataset).exists():
         raise FileNotFoundError(f"`dataset` ({dataset}) does not exist. Pass the folder of the pairs.")
     repo_id, old_files = check_repo(repo_id, private=private, overwrite=overwrite, token=token)
-    rows = load_preferences(dataset) if is_path else prepare_preferences(dataset)
+    rows = load_preferences(dataset, image_folder=image_folder) if is_path else prepare_preferences(dataset)
+    manifest = read_manifest(dataset) if is_path and (Path(dataset) / MANIFEST).exists() else None
+    card = make_card(rows, repo_id, manifest, license=license, command=command)
     with TemporaryDirectory() as temporary:
-        if is_path and (Path(dataset) / MANIFEST).exists():
-            folder, manifest = Path(dataset), read_manifest(dataset)
-            card = make_card(rows, repo_id, manifest, license=license, command=command)
+        if manifest is not None and manifest["settings"].get("images") != "path":
+            folder = Path(dataset)
         else:
             stored, folder = rows.cast_column("images", List(Image(decode=False))), Path(temporary)
             manifest = write_shards(folder, stored, lambda rows: rows, {}, shard_size=_ROWS_PER_FILE)
-            card = make_card(rows, repo_id, license=license, command=command)
         shards = [folder / name for name, num_rows in manifest["shards"].items() if num_rows]
         names = [f"data/train-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
         replaced = [name for name in old_files or [] if name.startswith("data/train-")]

@@ -113,6 +113,40 @@ def _find(path: str, image_folder: str | os.PathLike | None) -> str:
     return found
 
 
+def relative_image(stored: StoredImage, image_folder: str | os.PathLike) -> StoredImage:
+    """
+    Refer to an image by its path in a folder, from which [`resolve_image`] finds it again.
+
+    Args:
+        stored (`dict[str, Any]`):
+            Image as [`resolve_image`] returns it.
+        image_folder (`str` or `Path`):
+            Folder that the file is in.
+
+    Returns:
+        `dict[str, Any]`:
+            `{"bytes": None, "path": relative path}`.
+
+    Raises:
+        `ValueError`:
+            If the image is no file, or one outside the folder.
+    """
+    if stored["bytes"] is not None:
+        raise ValueError(
+            "an image is stored as bytes, so there is no file to refer to. Store images with `images='embed'` "
+            "(`--images embed`)."
+        )
+    path, folder = os.path.abspath(stored["path"]), os.path.abspath(image_folder)
+    if not Path(path).is_relative_to(folder):  # two names of one place, one of them through a link
+        path, folder = os.path.realpath(path), os.path.realpath(folder)
+    if not Path(path).is_relative_to(folder):
+        raise ValueError(
+            f"image {stored['path']!r} is not in the image folder {os.fspath(image_folder)!r}. Pass the folder that "
+            "holds all images as `image_folder`, or store images with `images='embed'` (`--images embed`)."
+        )
+    return {"bytes": None, "path": Path(path).relative_to(folder).as_posix()}
+
+
 def image_size(item: Any) -> tuple[int, int]:
     """
     Size of an image as [`open_image`] returns it. It is read from the head of the file, without decoding a pixel; only

@@ -25,8 +25,9 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
         `dict[str, Any]`:
-            `settings`, `num_source_rows`, `shard_size`, `versions` of the packages, `command` if known, `complete`,
-            and once complete `num_rows` and `shards` (file name to number of rows).
+            `settings`, `num_source_rows` (`None` for a stream that was not read to its end), `shard_size`, `versions`
+            of the packages, `command` if known, `complete`, and once complete `num_rows` and `shards` (file name to
+            number of rows).
 
     Raises:
         `FileNotFoundError`:
@@ -47,7 +48,12 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def open_manifest(
-    folder: Path, settings: dict[str, Any], num_rows: int, shard_size: int, rank: int, command: str | None = None
+    folder: Path,
+    settings: dict[str, Any],
+    num_rows: int | None,
+    shard_size: int,
+    rank: int,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """
     Read the manifest of a folder, or begin one.
@@ -57,8 +63,8 @@ def open_manifest(
             Folder of the shards.
         settings (`dict[str, Any]`):
             Settings as JSON values.
-        num_rows (`int`):
-            Number of source rows.
+        num_rows (`int`, *optional*):
+            Number of source rows; `None` for a stream, which is any number.
         shard_size (`int`):
             Number of source rows per shard.
         rank (`int`):
@@ -84,6 +90,7 @@ def open_manifest(
         "num_source_rows": num_rows,
         "shard_size": shard_size,
         "versions": {name: _version(name) for name in ("trl-mm", "trl", "transformers", "datasets", "torch")},
+        **({} if num_rows is not None else {"streamed": True}),
         **({} if command is None else {"command": command}),
         "complete": False,
     }
@@ -94,7 +101,9 @@ def open_manifest(
             raise ValueError(f"{folder} holds parquet files of another origin. Use another folder, or delete them.")
         write_manifest(folder, wanted, rank)
     found = read_manifest(folder)
-    old, new = flat_settings(found), flat_settings(wanted)
+    # Of two streams, the digests in the shards say whether they are the same
+    same_length = {"num_source_rows": found["num_source_rows"]} if found.get("streamed") and num_rows is None else {}
+    old, new = flat_settings(found), flat_settings({**wanted, **same_length})
     differing = [
         f"`{key}` is {old.get(key, 'not set')} there and {new.get(key, 'not set')} here"
         for key in sorted(old.keys() | new.keys())
@@ -111,7 +120,7 @@ def open_manifest(
 
 def flat_settings(manifest: dict[str, Any]) -> dict[str, str]:
     """Settings by name, those of a group as `group.name`, so that a message names just what differs."""
-    flat = {key: manifest[key] for key in ("num_source_rows", "shard_size")}
+    flat = {key: manifest[key] for key in ("num_source_rows", "shard_size", "streamed") if key in manifest}
     for key, value in manifest["settings"].items():
         is_group = isinstance(value, dict) and value
         flat.update({f"{key}.{name}": item for name, item in value.items()} if is_group else {key: value})

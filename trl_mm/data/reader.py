@@ -42,6 +42,11 @@ class RowReader:
         if self.on_bad_image not in ("error", "skip", "keep"):
             raise ValueError(f"`on_bad_image` must be 'error', 'skip' or 'keep', got {self.on_bad_image!r}.")
 
+    def where(self, index: int) -> str:
+        """File and position of a row, for messages."""
+        file, position = self.locate(index)
+        return f"{file}, row {position}" if file else f"row {position}"
+
     def read(self, row: Row, index: int, decoded: set[str] | None = None) -> Row:
         """
         Read one row.
@@ -64,8 +69,7 @@ class RowReader:
             `ValueError`:
                 If anything else is wrong with the row.
         """
-        file, position = self.locate(index)
-        where = f"{file}, row {position}" if file else f"row {position}"
+        where = self.where(index)
         if self.converter is not None and isinstance(row, dict):
             try:
                 row = self.converter(dict(row))

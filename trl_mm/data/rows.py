@@ -13,7 +13,7 @@ An SFT row has no `rejected`, a prompt row has neither answer. Other columns are
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -154,13 +154,14 @@ def has_parts(row: dict[str, Any]) -> bool:
     return any(isinstance(m.get("content"), list) for name in _MESSAGE_ROLES for m in row.get(name) or [])
 
 
-def as_parts(row: dict[str, Any]) -> dict[str, Any]:
+def as_parts(row: dict[str, Any], columns: Iterable[str] = _MESSAGE_ROLES) -> dict[str, Any]:
     """
-    Write the content of every message of a checked row as a list of parts. A stored column needs this if any of its
-    rows has parts. Images without a placeholder get theirs in front of the first user message, as in TRL.
+    Write the content of every message in these columns of a checked row as a list of parts. A stored column needs
+    this if any of its rows has parts. Images without a placeholder get theirs before the first user message, as TRL
+    does it.
     """
     row = dict(row)
-    for name in _MESSAGE_ROLES:
+    for name in columns:
         if row.get(name):
             row[name] = _as_parts(row[name], len(row.get("images", [])) if name == "prompt" else 0)
     return row

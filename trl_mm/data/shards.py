@@ -4,13 +4,17 @@ Rows to parquet shards, by one process or many, that a killed run can go on with
 Shard `k` holds what became of the rows `k * shard_size` to `(k + 1) * shard_size`, whoever computes it, so the dataset
 does not depend on the number of processes. A shard appears under its name only when it is complete and on the disk;
 `manifest.json` says with which settings the shards were made. `datasets.load_dataset` reads the folder as it is.
+
+The rows of a stream are not known before they are read, so no setting says which they are. Each shard of a stream has
+a digest of its source rows instead, and every process reads the whole stream and compares the digests of all shards.
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +22,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .images import resolve_image
+from .images import relative_image, resolve_image
 from .manifest import open_manifest, read_manifest, replacing, write_manifest
-from .tables import raw_rows, to_table, unified_features
+from .rows import as_parts
+from .tables import mixed_messages, raw_rows, to_table, unified_features
 
 
 logger = logging.getLogger(__name__)
 
-_IDENTITY = b"trl_mm_shard"
+_IDENTITY, _LEFT_OUT = b"trl_mm_shard", b"trl_mm_left_out"
 
 Rows = list[dict[str, Any]]
 
 
 def write_shards(
     folder: str | os.PathLike,
-    rows: Sequence[dict[str, Any]],
-    transform: Callable[[Rows], Rows],
+    rows: Sequence[dict[str, Any]] | Iterable[Any],
+    transform: Callable[[Rows], Rows | tuple[Rows, Rows]],
     settings: dict[str, Any],
     *,
     shard_size: int = 256,
@@ -41,6 +46,8 @@ def write_shards(
     world_size: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
     command: str | None = None,
+    digest: Callable[[Sequence[Any]], str] | None = None,
+    image_folder: str | os.PathLike | None = None,
 ) -> dict[str, Any] | None:
     """
     Write `transform(rows)` to a folder, leaving out what an earlier run has finished.
@@ -48,12 +55,14 @@ def write_shards(
     Args:
         folder (`str` or `Path`):
             Folder of the shards. Every process writes to the same one.
-        rows (`Sequence[dict[str, Any]]`):
+        rows (`Sequence[dict[str, Any]]` or `Iterable`):
             Source rows, such as a `datasets.Dataset`. `images` may hold paths, bytes, PIL images, or what `datasets`
-            stores; the shards hold the unchanged bytes of the files, and of a changed image a PNG.
+            stores; the shards hold the unchanged bytes of the files, and of a changed image a PNG. With `digest` any
+            iterable of anything: a stream, which every process reads to its end.
         transform (`Callable`):
             Function from the source rows of one shard to the rows to store, fewer or more. To go on where a killed run
-            stopped, it must depend on nothing but these rows and `settings`.
+            stopped, it must depend on nothing but these rows and `settings`. It may also return a second list of JSON
+            values about rows that are left out, for [`read_left_out`].
         settings (`dict[str, Any]`):
             All that determines the stored rows, source included, as JSON values.
         shard_size (`int`, *optional*, defaults to `256`):
@@ -67,6 +76,10 @@ def write_shards(
             before.
         command (`str`, *optional*):
             Command that makes the shards, for the manifest.
+        digest (`Callable`, *optional*):
+            For a stream: function from some source rows to their digest.
+        image_folder (`str` or `Path`, *optional*):
+            Folder that all images are in. The shards then refer to them by relative paths instead of embedding them.
 
     Returns:
         `dict[str, Any]` or `None`:
@@ -74,7 +87,7 @@ def write_shards(
 
     Raises:
         `ValueError`:
-            If the folder was made with other settings or holds something else, or a row cannot be stored.
+            If the folder was made with other settings or rows or holds something else, or a row cannot be stored.
         `OSError`:
             If writing fails, for instance on a full disk. Finished shards stay.
     """
@@ -88,20 +101,32 @@ def write_shards(
         # A run with more processes may have left some that no process of this run has the rank of.
         if int(leftover.suffixes[-2].removeprefix(".rank")) % world_size == rank:
             leftover.unlink()
-    manifest = open_manifest(folder, settings, len(rows), shard_size, rank, command)
-    num_shards = _num_shards(manifest)
-    for shard in range(rank, num_shards, world_size):
-        count = _stored_rows(folder, shard, manifest, verify=True)
+    manifest = open_manifest(folder, settings, len(rows) if digest is None else None, shard_size, rank, command)
+    identities, num_rows = [], 0
+    for shard, part in enumerate(_parts(rows, shard_size, is_stream=digest is not None)):
+        num_rows += len(part)
+        identity = _identity(manifest, shard) + (b"" if digest is None else f":{digest(part)}".encode())
+        identities.append(identity)
+        if digest is not None:
+            _check_stored(folder, shard, manifest, identity)
+        if shard % world_size != rank:
+            continue
+        count = _stored_rows(folder, shard, identity, verify=True)
         if count is None:
             if _path(folder, shard).exists():
                 logger.warning("%s is not intact and is made again.", _path(folder, shard))
-            source, originals = _source_rows(rows, shard * shard_size, min((shard + 1) * shard_size, len(rows)))
-            stored = [_embed_images(row, originals) for row in transform(source)]
-            _write_shard(folder, shard, manifest, to_table(stored), rank)
+            source, originals = (part, {}) if digest is not None else _source_rows(rows, part)
+            stored = transform(source)
+            stored, left_out = stored if isinstance(stored, tuple) else (stored, [])
+            table = to_table([_with_images(row, originals, image_folder) for row in stored])
+            metadata = {_IDENTITY: identity, **({_LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
+            _write_shard(folder, shard, metadata, table, rank)
             count = len(stored)
         if on_shard is not None:
             on_shard(shard, count)
-    if all(_stored_rows(folder, shard, manifest) is not None for shard in range(num_shards)):
+    if digest is not None:
+        manifest = _with_length(folder, manifest, num_rows, rank)
+    if all(_stored_rows(folder, shard, identity) is not None for shard, identity in enumerate(identities)):
         return finish_shards(folder, rank=rank)
     return None
 
@@ -126,17 +151,20 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    counts = {shard: _stored_rows(folder, shard, manifest) for shard in range(_num_shards(manifest))}
+    if manifest["num_source_rows"] is None:
+        raise ValueError(f"{folder}: the source was not read to its end. Run the same command again.")
+    num_shards = -(-manifest["num_source_rows"] // manifest["shard_size"])
+    counts = {shard: _stored_rows(folder, shard, _identity(manifest, shard)) for shard in range(num_shards)}
     missing = [shard for shard, count in counts.items() if count is None]
     if missing:
         raise ValueError(f"{folder}: shards {missing} are missing or not intact. Run the same command again.")
     schemas = {shard: pq.read_schema(_path(folder, shard)) for shard in counts}
+    features, mixed = unified_features(schemas.values()), mixed_messages(schemas.values())
     # `load_dataset` takes the types from the first shard, which may be empty or have a column that is always `None`.
-    features = unified_features(schemas.values())
     for shard, schema in schemas.items():
         if schema.remove_metadata() != features.arrow_schema.remove_metadata():
-            rows = pq.read_table(_path(folder, shard)).to_pylist()
-            _write_shard(folder, shard, manifest, to_table(rows, features), rank)
+            rows = [as_parts(row, mixed) for row in pq.read_table(_path(folder, shard)).to_pylist()]
+            _write_shard(folder, shard, schema.metadata, to_table(rows, features), rank)
     manifest = {
         **manifest,
         "shards": {_path(folder, shard).name: count for shard, count in counts.items()},
@@ -147,60 +175,123 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
     return manifest
 
 
-def _num_shards(manifest: dict[str, Any]) -> int:
-    return -(-manifest["num_source_rows"] // manifest["shard_size"])
-
-
 def _path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.parquet"
 
 
+def read_left_out(folder: str | os.PathLike) -> Rows:
+    """
+    What the `transform` of [`write_shards`] said about rows that it left out.
+
+    Args:
+        folder (`str` or `Path`):
+            Complete folder of [`write_shards`].
+
+    Returns:
+        `list[dict[str, Any]]`:
+            The values in the order of the source.
+    """
+    names = read_manifest(folder)["shards"]
+    metadata = (pq.read_schema(Path(folder) / name).metadata or {} for name in names)
+    return [value for of_shard in metadata for value in json.loads(of_shard.get(_LEFT_OUT, b"[]"))]
+
+
+def _parts(rows: Any, shard_size: int, is_stream: bool) -> Iterator[Sequence[Any]]:
+    """For each shard its source rows, or, where they are known up front, their indices."""
+    if not is_stream:
+        for start in range(0, len(rows), shard_size):
+            yield range(start, min(start + shard_size, len(rows)))
+    else:
+        rest = iter(rows)
+        while part := list(islice(rest, shard_size)):
+            yield part
+
+
 def _identity(manifest: dict[str, Any], shard: int) -> bytes:
-    made_with = [manifest[key] for key in ("settings", "num_source_rows", "shard_size")]
+    """What a shard was made with; that of a stream begins with this and goes on with the digest of its source rows."""
+    num_rows = None if manifest.get("streamed") else manifest["num_source_rows"]
+    made_with = [manifest["settings"], num_rows, manifest["shard_size"]]
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
     return f"{shard}:{digest}".encode()
 
 
-def _stored_rows(folder: Path, shard: int, manifest: dict[str, Any], verify: bool = False) -> int | None:
-    """Number of rows of an intact shard, else `None`. With `verify`, every page is read against its checksum."""
+def _stored_identity(folder: Path, shard: int, verify: bool = False) -> tuple[bytes, int] | None:
+    """Identity and number of rows of an intact shard. With `verify`, every page is read against its checksum."""
     try:
         with pq.ParquetFile(_path(folder, shard), page_checksum_verification=True) as file:
             if verify:
                 for _ in file.iter_batches(batch_size=64):
                     pass
-            identity = (file.schema_arrow.metadata or {}).get(_IDENTITY)
-            return file.metadata.num_rows if identity == _identity(manifest, shard) else None
+            return (file.schema_arrow.metadata or {}).get(_IDENTITY, b""), file.metadata.num_rows
     except (OSError, pa.ArrowException):  # missing, truncated, changed, or no parquet at all
         return None
 
 
-def _source_rows(rows: Sequence[dict[str, Any]], start: int, stop: int) -> tuple[Rows, dict[int, tuple[Any, Any]]]:
+def _stored_rows(folder: Path, shard: int, identity: bytes, verify: bool = False) -> int | None:
+    """Number of rows of an intact shard whose identity begins with this one, else `None`."""
+    found = _stored_identity(folder, shard, verify)
+    return found[1] if found and found[0].startswith(identity) else None
+
+
+def _check_stored(folder: Path, shard: int, manifest: dict[str, Any], identity: bytes) -> None:
+    """Refuse a shard that was made with these settings from other rows."""
+    found = _stored_identity(folder, shard)
+    if found and found[0].startswith(_identity(manifest, shard)) and found[0] != identity:
+        raise ValueError(
+            f"{_path(folder, shard)} was made from other rows than those that come now: the source has changed, or "
+            "another number of rows is used. Use another folder, or delete this one."
+        )
+
+
+def _with_length(folder: Path, manifest: dict[str, Any], num_rows: int, rank: int) -> dict[str, Any]:
+    """The manifest with the number of rows of a stream, now that its end is known."""
+    known = manifest["num_source_rows"]
+    num_shards = -(-num_rows // manifest["shard_size"])
+    if known not in (None, num_rows) or len(list(folder.glob("shard-*.parquet"))) > num_shards:
+        raise ValueError(
+            f"{folder} was made from {'more' if known is None else known} rows, and {num_rows} come now. Use another "
+            "folder, or delete this one."
+        )
+    manifest = {**manifest, "num_source_rows": num_rows}
+    if known is None:
+        write_manifest(folder, manifest, rank)
+    return manifest
+
+
+def _source_rows(rows: Sequence[dict[str, Any]], indices: range) -> tuple[Rows, dict[int, tuple[Any, Any]]]:
     """Source rows, and for each decoded image in them, by `id`: that image, and what it was decoded from."""
-    source = [rows[index] for index in range(start, stop)]
+    source = [rows[index] for index in indices]
     if not isinstance(rows, Dataset) or rows.format["type"] is not None:
         return source, {}
+    table = rows.with_format("arrow")[indices.start : indices.stop]
     originals = {}
-    for row, stored in zip(source, raw_rows(rows.with_format("arrow")[start:stop], rows.features), strict=True):
+    for row, stored in zip(source, raw_rows(table, rows.features), strict=True):
         for image, original in zip(row.get("images") or [], stored.get("images") or [], strict=True):
             originals[id(image)] = image, original  # with the image, which keeps its `id` from being used again
     return source, originals
 
 
-def _embed_images(row: dict[str, Any], originals: dict[int, tuple[Any, Any]]) -> dict[str, Any]:
+def _with_images(
+    row: dict[str, Any], originals: dict[int, tuple[Any, Any]], image_folder: str | os.PathLike | None
+) -> dict[str, Any]:
+    """The row with its images as they are stored: embedded, or paths in `image_folder`."""
     if "images" not in row:
         return row
     images = []
     for image in row["images"] or []:
         _, original = originals.get(id(image), (None, image))
         stored = resolve_image(original)
+        if image_folder is not None:
+            images.append(relative_image(stored, image_folder))
+            continue
         data = Path(stored["path"]).read_bytes() if stored["bytes"] is None else stored["bytes"]
         images.append({"bytes": data, "path": stored["path"] and os.path.basename(stored["path"])})
     return {**row, "images": images}
 
 
-def _write_shard(folder: Path, shard: int, manifest: dict[str, Any], table: pa.Table, rank: int) -> None:
-    metadata = {**(table.schema.metadata or {}), _IDENTITY: _identity(manifest, shard)}
-    table = table.replace_schema_metadata(metadata)
+def _write_shard(folder: Path, shard: int, metadata: dict[bytes, bytes], table: pa.Table, rank: int) -> None:
+    kept = {name: metadata[name] for name in (_IDENTITY, _LEFT_OUT) if name in metadata}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **kept})
     with (
         replacing(_path(folder, shard), rank) as file,
         pq.ParquetWriter(file, table.schema, write_page_checksum=True) as writer,

@@ -64,7 +64,7 @@ def to_table(rows: list[dict[str, Any]], features: Features | None = None) -> pa
 def unified_features(schemas: Iterable[pa.Schema]) -> Features:
     """
     Features that rows of all these schemas fit in: a column that is always `None` in one of them takes the type that
-    it has in another.
+    it has in another, and messages of texts become messages of parts ([`mixed_messages`]).
 
     Args:
         schemas (`Iterable[pyarrow.Schema]`):
@@ -78,10 +78,12 @@ def unified_features(schemas: Iterable[pa.Schema]) -> Features:
         `ValueError`:
             If a column has types that do not go together, such as text and numbers.
     """
+    schemas = [schema.remove_metadata() for schema in schemas]
+    mixed = mixed_messages(schemas)
     try:
         # The empty schema stands for no rows at all.
         schema = pa.unify_schemas(
-            [pa.schema([]), *(schema.remove_metadata() for schema in schemas)], promote_options="permissive"
+            [pa.schema([]), *(_without_texts(schema, mixed) for schema in schemas)], promote_options="permissive"
         )
     except pa.ArrowException as error:
         raise ValueError(f"Rows differ in the type of a column: {error}. {_CURE}") from error
@@ -89,6 +91,43 @@ def unified_features(schemas: Iterable[pa.Schema]) -> Features:
     if "images" in features:
         features["images"] = IMAGES
     return features
+
+
+def mixed_messages(schemas: Iterable[pa.Schema]) -> list[str]:
+    """
+    Columns of messages whose contents are texts in some schemas and lists of parts in others.
+
+    Args:
+        schemas (`Iterable[pyarrow.Schema]`):
+            Schemas of tables from [`to_table`].
+
+    Returns:
+        `list[str]`:
+            Their names; with [`~trl_mm.data.rows.as_parts`], the rows with texts fit in with the others.
+    """
+    kinds = {}
+    for schema in schemas:
+        for field in schema:
+            content = _content(field.type)
+            if content is not None and not pa.types.is_null(content):
+                kinds.setdefault(field.name, set()).add(pa.types.is_string(content))
+    return [name for name, are_texts in kinds.items() if len(are_texts) > 1]
+
+
+def _content(type: pa.DataType) -> pa.DataType | None:
+    """Type of the contents of a column of messages."""
+    messages = pa.types.is_list(type) and pa.types.is_struct(type.value_type)
+    index = type.value_type.get_field_index("content") if messages else -1
+    return type.value_type[index].type if index >= 0 else None
+
+
+def _without_texts(schema: pa.Schema, columns: list[str]) -> pa.Schema:
+    """The schema with contents that are texts taken for unknown, so that they go together with parts."""
+    for index, field in enumerate(schema):
+        if field.name in columns and pa.types.is_string(_content(field.type) or pa.null()):
+            message = [pa.field("content", pa.null()) if f.name == "content" else f for f in field.type.value_type]
+            schema = schema.set(index, pa.field(field.name, pa.list_(pa.struct(message))))
+    return schema
 
 
 def _undecoded(feature: Any) -> Any:

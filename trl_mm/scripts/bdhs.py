@@ -3,10 +3,14 @@
 import shlex
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from ..bdhs.config import BDHSConfig
-from .models import ModelArguments, check_model_path, load_model
+from .models import ModelArguments, check_model_path, load_model, load_processor
+
+
+LONGEST_WAIT = timedelta(days=30)  # for the slowest process, at the end
 
 
 @dataclass(kw_only=True)
@@ -24,6 +28,10 @@ class BDHSArguments(ModelArguments):
             conversations with `from` and `value`.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
+        streaming (`bool`, *optional*, defaults to `False`): whether to read and check rows as they come, for data
+            larger than memory or disk. Every process reads all of it; a bad row shows when it is reached.
+        images (`str`, *optional*, defaults to `"embed"`): `"embed"` to store the image files in the shards, `"path"`
+            to store their paths relative to the image folder, which whoever loads the pairs then passes.
         max_rows (`int`, *optional*): use only the first rows.
         shard_size (`int`, *optional*, defaults to `256`): source rows per shard; what a kill costs at most.
         push_to_hub (`bool`, *optional*, defaults to `False`): whether to push the pairs to the Hub, with a card.
@@ -43,6 +51,10 @@ class BDHSArguments(ModelArguments):
     )
     on_bad_image: str = field(
         default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
+    )
+    streaming: bool = field(default=False, metadata={"help": "Whether to read and check rows as they come."})
+    images: str = field(
+        default="embed", metadata={"help": "How shards hold images: embed or path.", "choices": ["embed", "path"]}
     )
     max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
     shard_size: int = field(default=256, metadata={"help": "Source rows per shard."})
@@ -74,29 +86,23 @@ def main(argv=None):
 
     from accelerate import PartialState
 
-    from ..bdhs.dataset import make_pairs
+    from ..bdhs.dataset import check_image_paths, make_pairs
     from ..bdhs.sampler import BDHSSampler
-    from ..data.converters import find_converter
+    from ..bdhs.summary import summary
     from ..data.fingerprints import weights_digest
     from ..data.hub import check_repo, push_preferences
-    from ..data.loading import BAD_ROWS, load_preferences
+    from ..data.sources import local_folder
 
-    state = PartialState()
+    state = PartialState(timeout=LONGEST_WAIT)
     push = {"repo_id": args.repo_id, "private": args.private or None, "overwrite": args.overwrite}
+    # Before the model is loaded: a refused token, an embedding model that is not there, bad rows
     if args.push_to_hub and state.is_main_process:
-        check_repo(**push)  # a refused token shows before the model runs, not after
-    dataset = load_preferences(
-        args.dataset_name,
-        converter=find_converter(args.converter),
-        split=args.dataset_split,
-        image_folder=args.image_folder,
-        needs=("images", "prompt", "chosen"),
-        on_bad_image=args.on_bad_image,
-        bad_rows_file=Path(args.output_dir) / BAD_ROWS,
-    )
-    if args.max_rows is not None:
-        dataset = dataset.select(range(min(args.max_rows, len(dataset))))
-    model, processor = load_model(args, state.device)
+        check_repo(**push)
+    sampler = BDHSSampler(config, load_processor(args), str(state.device))
+    dataset = load_rows(args)
+    image_folder = args.image_folder or local_folder(args.dataset_name)
+    check_image_paths(dataset, args.images, image_folder)
+    model = load_model(args, state.device)
     source = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,
@@ -107,10 +113,12 @@ def main(argv=None):
     }
     make_pairs(
         model,
-        BDHSSampler(config, processor, str(state.device)),
+        sampler,
         dataset,
         args.output_dir,
         source,
+        images=args.images,
+        image_folder=image_folder,
         shard_size=args.shard_size,
         rank=state.process_index,
         world_size=state.num_processes,
@@ -118,9 +126,29 @@ def main(argv=None):
     )
     state.wait_for_everyone()
     if state.is_main_process:
-        print(f"Pairs in {args.output_dir}")
+        print(f"{summary(args.output_dir)}\n\nPairs in {args.output_dir}")
         if args.push_to_hub:
-            print(f"Pairs at {push_preferences(args.output_dir, **push, license=args.license)}")
+            # Images that the shards refer to by path are embedded in what goes up
+            pushed = {**push, "image_folder": image_folder} if args.images == "path" else push
+            print(f"Pairs at {push_preferences(args.output_dir, **pushed, license=args.license)}")
+
+
+def load_rows(args):
+    from ..data.converters import find_converter
+    from ..data.loading import BAD_ROWS, load_preferences
+    from ..data.streaming import stream_preferences
+
+    options = {
+        "converter": find_converter(args.converter),
+        "split": args.dataset_split,
+        "image_folder": args.image_folder,
+        "needs": ("images", "prompt", "chosen"),
+        "on_bad_image": args.on_bad_image,
+    }
+    if args.streaming:
+        return stream_preferences(args.dataset_name, max_rows=args.max_rows, **options)
+    dataset = load_preferences(args.dataset_name, bad_rows_file=Path(args.output_dir) / BAD_ROWS, **options)
+    return dataset if args.max_rows is None else dataset.select(range(min(args.max_rows, len(dataset))))
 
 
 if __name__ == "__main__":

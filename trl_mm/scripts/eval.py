@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .models import ModelArguments, check_model_path, load_model
+from .models import ModelArguments, check_model_path, load_model, load_processor
 
 
 @dataclass(kw_only=True)
@@ -83,7 +83,7 @@ def main(argv=None):
         for name, asked in questions.items()
     }
     measures = {name: SCORES[name](args, truths) for name in args.benchmarks}
-    model, processor = load_model(args, state.device)
+    processor, model = load_processor(args), load_model(args, state.device)
     settings = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,

@@ -39,30 +39,51 @@ def check_model_path(name):
         )
 
 
+def load_processor(args):
+    """
+    Load the processor of the model that [`ModelArguments`] name: fast, so that what it lacks shows before the model
+    is loaded.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+
+    Returns:
+        `ProcessorMixin`: the processor.
+
+    Raises:
+        ValueError: the model is no vision-language model.
+    """
+    from transformers import AutoProcessor, ProcessorMixin
+
+    processor = AutoProcessor.from_pretrained(
+        args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
+    )
+    if not isinstance(processor, ProcessorMixin):
+        raise ValueError(
+            f"`model_name_or_path` ({args.model_name_or_path}) has no image processor, so it is no vision-language "
+            "model. Pass one such as llava-hf/llava-v1.6-vicuna-7b-hf."
+        )
+    return processor
+
+
 def load_model(args, device):
     """
-    Load the model and the processor that [`ModelArguments`] name.
+    Load the model that [`ModelArguments`] name.
 
     Args:
         args ([`ModelArguments`]): which model.
         device (`torch.device` or `str`): where it runs.
 
     Returns:
-        `(PreTrainedModel, ProcessorMixin)`: the model in eval mode, and its processor.
-
-    Raises:
-        ValueError: the model is no vision-language model.
+        `PreTrainedModel`: the model in eval mode.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
+    from transformers import AutoModelForImageTextToText
 
-    source = {"revision": args.model_revision, "trust_remote_code": args.trust_remote_code}
-    processor = AutoProcessor.from_pretrained(args.model_name_or_path, **source)
-    if not isinstance(processor, ProcessorMixin):
-        raise ValueError(
-            f"`model_name_or_path` ({args.model_name_or_path}) has no image processor, so it is no vision-language "
-            "model. Pass one such as llava-hf/llava-v1.6-vicuna-7b-hf."
-        )
     model = AutoModelForImageTextToText.from_pretrained(
-        args.model_name_or_path, dtype=args.dtype, attn_implementation=args.attn_implementation, **source
+        args.model_name_or_path,
+        revision=args.model_revision,
+        trust_remote_code=args.trust_remote_code,
+        dtype=args.dtype,
+        attn_implementation=args.attn_implementation,
     )
-    return model.to(device).eval(), processor
+    return model.to(device).eval()

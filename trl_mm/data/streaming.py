@@ -1,0 +1,157 @@
+"""Rows that are read, converted and checked one after another, by whoever needs them: nothing is known up front."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import datasets
+from datasets import IterableDataset
+
+from .fingerprints import image_digest
+from .images import ImageError, open_image
+from .reader import Converter, Row, RowReader
+from .rows import PREFERENCE_COLUMNS, as_parts, has_parts
+from .sources import open_stream
+
+
+logger = logging.getLogger(__name__)
+
+
+class StreamedRow(NamedTuple):
+    """
+    A row and its place in the source.
+
+    Attributes:
+        index (`int`): position in the source, counted from 0.
+        row (`dict`, *optional*): row of the format, images as they are stored; `None` if one of them is missing.
+        reason (`str`): why there is no row.
+    """
+
+    index: int
+    row: Row | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """
+    Rows as they come. It can be read again from its beginning, as often as needed.
+
+    Args:
+        rows (`Iterable[dict[str, Any]]`):
+            Rows as stored, images not decoded.
+        reader ([`RowReader`]):
+            What converts and checks a row.
+        max_rows (`int`, *optional*):
+            Use only the first rows.
+
+    Iterating gives a [`StreamedRow`] for each row of the source, so positions do not depend on which images are bad.
+    It raises a `ValueError` where a row is bad, with `on_bad_image="error"` also where an image is missing.
+    """
+
+    rows: Iterable[Row]
+    reader: RowReader
+    max_rows: int | None = None
+
+    def __iter__(self) -> Iterator[StreamedRow]:
+        for index, row in enumerate(islice(self.rows, self.max_rows)):
+            try:
+                yield StreamedRow(index, self.reader.read(row, index))
+            except ImageError as error:
+                if self.reader.on_bad_image == "error":
+                    raise
+                yield StreamedRow(index, None, str(error))
+
+    def decode(self, items: Sequence[StreamedRow]) -> tuple[list[Row], list[Row], list[Row]]:
+        """
+        Decode the images of some rows.
+
+        Args:
+            items (`Sequence[StreamedRow]`):
+                What iterating gave.
+
+        Returns:
+            `(list[dict], list[dict], list[dict])`:
+                Rows with images as they are stored, the same rows with PIL images, and for each row that is left out
+                because of an image `row`, `file` and `reason`.
+
+        Raises:
+            `ImageError`:
+                With `on_bad_image="error"`, if an image cannot be decoded.
+        """
+        stored, decoded, bad = [], [], []
+        for index, row, reason in items:
+            try:
+                if row is None:
+                    raise ImageError(reason)
+                decoded.append({**row, "images": [open_image(image) for image in row["images"]]})
+                stored.append(row)
+            except ImageError as error:
+                reason = reason or f"{self.reader.where(index)}: {error}"
+                if self.reader.on_bad_image == "error":
+                    raise ImageError(f"{reason} Or leave such rows out with `on_bad_image='skip'`.") from error
+                logger.warning("A row is skipped. %s", reason)
+                file, position = self.reader.locate(index)
+                bad.append({"row": position, "file": file, "reason": reason})
+        if any(has_parts(row) for row in stored):
+            stored, decoded = [as_parts(row) for row in stored], [as_parts(row) for row in decoded]
+        return stored, decoded, bad
+
+    @staticmethod
+    def digest(items: Sequence[StreamedRow]) -> str:
+        """Digest of what some rows say and show. Of image files that are not embedded, it covers name and size."""
+        digest = hashlib.sha256()
+        for _, row, _ in items:
+            said = row and [row.get(name) for name in ("row_id", "prompt", "chosen", "rejected")]
+            shown = row and [image_digest(image) for image in row["images"]]
+            digest.update(json.dumps([said, shown], sort_keys=True, default=str).encode())
+        return digest.hexdigest()
+
+
+def stream_preferences(
+    name_or_path: str | os.PathLike,
+    *,
+    split: str = "train",
+    converter: Converter | None = None,
+    image_folder: str | os.PathLike | None = None,
+    needs: Sequence[str] = PREFERENCE_COLUMNS,
+    on_bad_image: str = "error",
+    max_rows: int | None = None,
+    **load_dataset_kwargs: Any,
+) -> RowStream:
+    """
+    Open rows as [`load_preferences`] does, but read none of them: for datasets that are larger than the memory or the
+    disk.
+
+    Args:
+        name_or_path, split, converter, image_folder, needs, load_dataset_kwargs:
+            As in [`load_preferences`].
+        on_bad_image (`str`, *optional*, defaults to `"error"`):
+            `"error"`, or `"skip"` to leave out rows with a missing or undecodable image.
+        max_rows (`int`, *optional*):
+            Use only the first rows.
+
+    Returns:
+        [`RowStream`]:
+            The rows.
+
+    Raises:
+        `FileNotFoundError`:
+            If there is no such file, folder or dataset.
+    """
+    if on_bad_image == "keep":
+        raise ValueError("`on_bad_image='keep'` needs all rows at once. Use `load_preferences`.")
+    source = open_stream(name_or_path, split, load_dataset_kwargs)
+    image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
+    return RowStream(source.rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate), max_rows)
+
+
+def as_stream(rows: IterableDataset, needs: Sequence[str]) -> RowStream:
+    """Rows of an iterable dataset in the format, as [`RowStream`]. Decoded images become PNG."""
+    rows = rows if rows.features is None else rows.decode(False)
+    return RowStream(rows, RowReader(None, None, needs, "error", lambda index: ("", index)))
