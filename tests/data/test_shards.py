@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from trl_mm.data import manifest as manifest_module
 from trl_mm.data.images import open_image
 from trl_mm.data.loading import load_preferences, prepare_preferences
-from trl_mm.data.shards import finish_shards, read_manifest, write_shards
+from trl_mm.data.shards import finish_shards, read_left_out, read_manifest, write_shards
 
 
 SETTINGS = {"mask_threshold": 0.99, "model": "tiny", "range": (1, 2)}
@@ -257,6 +257,20 @@ def test_full_disk_leaves_finished_shards_and_no_temporary_file(tmp_path, undist
     assert contents(tmp_path) == undisturbed[1]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device without space")
+def test_a_device_without_space_leaves_no_temporary_file(tmp_path, undisturbed, monkeypatch):
+    run(tmp_path)
+    (tmp_path / "shard-00001.parquet").unlink()
+    before = contents(tmp_path)
+    monkeypatch.setattr(manifest_module, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path)
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    run(tmp_path)
+    assert contents(tmp_path) == undisturbed[1]
+
+
 def test_only_leftovers_of_this_rank_are_removed(tmp_path):
     names = [f".shard-00000.parquet.rank{rank}.tmp" for rank in range(4)]
     for name in names:
@@ -265,6 +279,86 @@ def test_only_leftovers_of_this_rank_are_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.glob(".*.tmp")) == [names[0], names[2]]
     run(tmp_path, rank=0, world_size=2)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def digest(rows):
+    return json.dumps([row["index"] for row in rows])
+
+
+def run_stream(folder, rows=None, **options):
+    rows = iter(source_rows() if rows is None else rows)
+    return write_shards(folder, rows, transform, {"model": "tiny"}, shard_size=2, digest=digest, **options)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_stream_gives_the_same_rows(tmp_path, undisturbed, world_size):
+    results = [run_stream(tmp_path, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert results == [None] * (world_size - 1) + [{**undisturbed[0], "streamed": True}]
+    for name, num_rows in undisturbed[0]["shards"].items():
+        table = pq.read_table(tmp_path / name)
+        assert len(table) == num_rows and table.equals(pq.read_table(io.BytesIO(undisturbed[1][name])))
+    before = contents(tmp_path)
+    assert run_stream(tmp_path) == results[-1] and contents(tmp_path) == before
+
+
+def test_a_stream_that_was_not_read_to_its_end_is_not_complete(tmp_path):
+    def broken():
+        yield from source_rows()[:5]
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        run_stream(tmp_path, broken())
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+    with pytest.raises(ValueError, match="was not read to its end. Run the same command again"):
+        finish_shards(tmp_path)
+    assert run_stream(tmp_path)["num_rows"] == 9
+
+
+def test_other_rows_of_a_stream_are_refused(tmp_path):
+    with pytest.raises(ConnectionError):
+        run_stream(tmp_path, (row if row["index"] < 6 else failed() for row in source_rows()))
+    for rows, message in (
+        (source_rows()[:4], "was made from more rows, and 4 come now"),
+        (source_rows()[1:], "shard-00000.parquet was made from other rows than those that come now"),
+    ):
+        for rank in range(2):
+            with pytest.raises(ValueError, match=message):
+                run_stream(tmp_path, rows, rank=rank, world_size=2)
+    assert run_stream(tmp_path)["num_rows"] == 9
+    with pytest.raises(ValueError, match="was made from 10 rows, and 8 come now"):
+        run_stream(tmp_path, source_rows()[:8])
+    more = [*source_rows(), *source_rows()[:2]]
+    with pytest.raises(ValueError, match="was made from 10 rows, and 12 come now"):
+        run_stream(tmp_path, more)
+    for other in (run, run_stream):
+        folder = tmp_path / other.__name__
+        other(folder)
+        with pytest.raises(ValueError, match="`streamed` is (not set|true) there and (not set|true) here"):
+            (run_stream if other is run else run)(folder)
+
+
+def failed():
+    raise ConnectionError("gone")
+
+
+def test_what_was_left_out_is_told_in_the_order_of_the_source(tmp_path):
+    def transform(rows):
+        return [row for row in rows if row["index"] % 3], [row["index"] for row in rows if row["index"] % 3 == 0]
+
+    rows = [{"index": index} for index in range(8)]
+    for rank in (1, 0):
+        write_shards(tmp_path, rows, transform, {}, shard_size=2, rank=rank, world_size=2)
+    assert read_left_out(tmp_path) == [0, 3, 6]
+
+
+def test_texts_and_parts_become_parts(tmp_path):
+    def message(content):
+        return {"images": [], "prompt": [{"role": "user", "content": content}]}
+
+    parts = [{"type": "text", "text": "b"}]
+    write_shards(tmp_path, [message("a"), message(parts)], lambda rows: rows, {}, shard_size=1)
+    dataset = datasets.load_dataset("parquet", data_files=str(tmp_path / "*.parquet"), split="train")
+    assert dataset["prompt"][:] == [message([{"type": "text", "text": text}])["prompt"] for text in "ab"]
 
 
 def test_nothing_at_all_is_a_complete_dataset(tmp_path):

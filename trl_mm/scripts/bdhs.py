@@ -3,14 +3,11 @@
 import shlex
 import sys
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from ..bdhs.config import BDHSConfig
 from .models import ModelArguments, check_model_path, load_model, load_processor
-
-
-LONGEST_WAIT = timedelta(days=30)  # for the slowest process, at the end
+from .processes import process_state
 
 
 @dataclass(kw_only=True)
@@ -84,8 +81,6 @@ def main(argv=None):
 
     check_model_path(args.model_name_or_path)
 
-    from accelerate import PartialState
-
     from ..bdhs.dataset import check_image_paths, make_pairs
     from ..bdhs.sampler import BDHSSampler
     from ..bdhs.summary import summary
@@ -93,7 +88,7 @@ def main(argv=None):
     from ..data.hub import check_repo, push_preferences
     from ..data.sources import local_folder
 
-    state = PartialState(timeout=LONGEST_WAIT)
+    state = process_state()
     push = {"repo_id": args.repo_id, "private": args.private or None, "overwrite": args.overwrite}
     # Before the model is loaded: a refused token, an embedding model that is not there, bad rows
     if args.push_to_hub and state.is_main_process:
@@ -131,6 +126,7 @@ def main(argv=None):
             # Images that the shards refer to by path are embedded in what goes up
             pushed = {**push, "image_folder": image_folder} if args.images == "path" else push
             print(f"Pairs at {push_preferences(args.output_dir, **pushed, license=args.license)}")
+    state.destroy_process_group()
 
 
 def load_rows(args):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .models import ModelArguments, check_model_path, load_model, load_processor
+from .processes import process_state
 
 
 @dataclass(kw_only=True)
@@ -63,8 +64,6 @@ def main(argv=None):
 
     check_model_path(args.model_name_or_path)
 
-    from accelerate import PartialState
-
     from ..data.fingerprints import weights_digest
     from ..data.images import resolve_image
     from ..eval.answers import answer_questions, read_answers
@@ -73,7 +72,7 @@ def main(argv=None):
     for name in args.benchmarks:
         if name not in QUESTIONS:
             raise ValueError(f"`benchmarks` has no {name!r}. Known: {', '.join(QUESTIONS)}.")
-    state = PartialState()
+    state = process_state()
     truths = load_annotations(args.annotations)
     truths = dict(list(truths.items())[: args.max_images])
     # Everything that can be wrong in the files is found before the model is loaded
@@ -112,6 +111,7 @@ def main(argv=None):
         path = Path(args.output_dir) / "scores.json"
         path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
+    state.destroy_process_group()
 
 
 def caption_questions(args, truths):

@@ -1,0 +1,105 @@
+"""`trl-mm bdhs` killed or out of disk, in one process or two, ends with the dataset of an undisturbed run.
+
+What is unusual in it: a start takes 10 seconds, so two processes are started for few of the cases.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+
+from trl_mm.scripts.bdhs import main
+
+
+pytestmark = pytest.mark.distributed
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 120
+LAUNCH = "-m accelerate.commands.launch --config_file recipes/accelerate/ddp.yaml --mixed_precision no"
+LAUNCH = [*LAUNCH.split(), "--num_processes", "2", "--main_process_port", "0"]
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """All flags but `--output_dir`: seven rows in shards of two."""
+    folder = tmp_path_factory.mktemp("world")
+    tiny_model(scale=4).save_pretrained(folder / "model")
+    tiny_processor().save_pretrained(folder / "model")
+    lines = []
+    for index in range(7):
+        tiny_image(index).save(folder / f"{index}.png")
+        lines.append(json.dumps({**tiny_row(index), "images": [f"{index}.png"]}))
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    settings = "--similarity lexical --max_sentence_tokens 4 --max_answer_tokens 6 --dtype float32 --shard_size 2"
+    return [
+        *["--model_name_or_path", str(folder / "model"), "--dataset_name", str(folder / "rows.jsonl")],
+        *settings.split(),
+    ]
+
+
+def contents(folder):
+    """What the folder holds, without the command, which names the folder."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    manifest = json.loads(found.pop("manifest.json"))
+    return {name: value for name, value in manifest.items() if name != "command"}, found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(flags, tmp_path_factory):
+    folders = {}
+    for streaming in ((), ("--streaming",)):
+        folders[streaming] = tmp_path_factory.mktemp("undisturbed")
+        main([*flags, "--output_dir", str(folders[streaming]), *streaming])
+    return {streaming: contents(folder) for streaming, folder in folders.items()}
+
+
+def run(processes, harm, flags):
+    """Exit status and output of a run; the last process fails at its second shard."""
+    script = Path(__file__).with_name("bdhs.py")
+    count = 2 + (processes == 1)  # the first process writes the manifest, the second one may
+    process = subprocess.Popen(
+        [sys.executable, *(LAUNCH if processes == 2 else []), script]
+        + [str(SECONDS), str(processes - 1), harm, str(count), *flags],
+        cwd=REPOSITORY,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=SECONDS + 60)
+    except BaseException:
+        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
+        raise
+    return process.returncode, output
+
+
+@pytest.mark.parametrize(
+    ("harm", "killed", "resumed", "streaming"),
+    [
+        ("kill", 1, 1, ()),
+        ("full", 2, 1, ()),
+        ("kill", 2, 2, ("--streaming",)),
+    ],
+)
+def test_a_run_that_ended_early_is_gone_on_with(flags, undisturbed, tmp_path, harm, killed, resumed, streaming):
+    flags = [*flags, "--output_dir", str(tmp_path), *streaming]
+    status, output = run(killed, harm, flags)
+    assert status == (-signal.SIGKILL if (harm, killed) == ("kill", 1) else 1), output
+    assert ("No space left on device" in output) == (harm == "full"), output
+    finished = {path: path.stat().st_ino for path in tmp_path.glob("*.parquet")}
+    assert 1 <= len(finished) < 4 and not json.loads((tmp_path / "manifest.json").read_text())["complete"]
+    assert len(list(tmp_path.glob(".*.tmp"))) == (harm == "kill")
+
+    if resumed == 1:
+        main(flags)
+    else:
+        status, output = run(resumed, "none", flags)
+        assert status == 0 and output.count("7 pairs from 7 rows") == 1, output
+    assert contents(tmp_path) == undisturbed[streaming]
+    assert {path: path.stat().st_ino for path in finished} == finished
