@@ -1,6 +1,8 @@
 """A tiny LLaVA-NeXT with its real processor, anyres tiles included, built in memory, and rows for it."""
 
+import contextlib
 from functools import cache
+from unittest import mock
 
 import torch
 from PIL import Image
@@ -111,3 +113,12 @@ def tiny_row(seed=0, answer="There is a red circle. There is a green square.", s
         "row_id": str(seed),
         **columns,
     }
+
+
+@contextlib.contextmanager
+def counted_images(model):
+    """A list that holds, afterwards, how many images each pass through the vision part had."""
+    counts = []
+    with mock.patch.object(model.model, "pack_image_features", wraps=model.model.pack_image_features) as pack:
+        yield counts
+    counts += [len(call.args[0]) for call in pack.call_args_list]

@@ -17,6 +17,7 @@ from trl_mm import BDHSConfig
         ("temperature", -1),
         ("positions", "moved"),
         ("batch_size", 0),
+        ("max_batch_tokens", 0),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(setting, value):

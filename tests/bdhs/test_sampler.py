@@ -2,9 +2,11 @@ from unittest import mock
 
 import pytest
 import torch
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import counted_images, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler
+from trl_mm.bdhs.sampler import FEATURES_PER_TOKEN
+from trl_mm.generation import Completer
 
 
 PROCESSOR = tiny_processor()
@@ -120,16 +122,42 @@ def test_a_single_attempt_is_guided_and_kept():
     assert all(pair["bdhs_guided"] and pair["bdhs_attempts"] == 1 for pair in pairs)
 
 
-def test_image_features_are_computed_once_for_all_attempts_and_not_at_all_when_hidden():
-    def encoded(**settings):
-        made = sampler(max_attempts=4, **settings)
+@pytest.mark.parametrize("settings", [{}, {"guided": False}, {"max_batch_tokens": 10}])
+def test_image_features_are_computed_once_for_all_attempts_and_not_at_all_when_hidden(settings):
+    def encoded(threshold):
+        made = sampler(max_attempts=4, mask_threshold=threshold, **settings)
         made.similarity = lambda answers, chosen: [1.0] * len(answers)
-        with mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as features:
+        with counted_images(MODEL) as encoded_images:
             made(MODEL, rows(3))
-        return features.call_count
+        return sum(encoded_images)
 
-    assert encoded(mask_threshold=0.2) == 3
-    assert encoded(mask_threshold=1.0) == 0
+    assert encoded(0.0) == encoded(0.2) == 3
+    assert encoded(1.0) == 0
+
+
+def test_image_features_in_memory_are_bounded():
+    """Few rows at a time where all of an image is shown, all rows where little is; the pairs are the same."""
+    kept = []
+    original = Completer.complete
+
+    def complete(self, model, requests, *args, **kwargs):
+        texts = original(self, model, requests, *args, **kwargs)
+        features = {id(r.prompt): r.prompt.features for r in requests if r.prompt.features is not None}
+        kept.append((len({id(request.prompt) for request in requests}), sum(map(len, features.values()))))
+        return texts
+
+    def made(bound, threshold):
+        kept.clear()
+        with mock.patch.object(Completer, "complete", complete):
+            return rejected(sampler(max_batch_tokens=bound, mask_threshold=threshold, max_attempts=1)(MODEL, rows(6)))
+
+    expected = made(16384, 0.0)
+    per_image = kept[0][1] // 6
+    assert kept == [(6, 6 * per_image)]
+    assert made(-(-2 * per_image // FEATURES_PER_TOKEN), 0.0) == expected
+    assert kept == [(2, 2 * per_image)] * 3
+    made(1, 0.9)
+    assert len(kept) > 1 and all(rows == 1 or count <= FEATURES_PER_TOKEN for rows, count in kept)
 
 
 def test_what_the_image_shows_matters_only_as_far_as_it_is_visible():

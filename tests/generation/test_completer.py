@@ -1,12 +1,11 @@
 """The tests compare with plain transformers: `generate` with one row at a time."""
 
 from copy import copy
-from unittest import mock
 
 import pytest
 import torch
 from families import FAMILIES, family
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import counted_images, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
 from trl_mm.generation import Completer, Request, SamplingSettings
@@ -62,13 +61,14 @@ def test_batched_greedy_completions_equal_those_of_generate_row_by_row(name):
     assert len(set(expected)) > 1
 
 
-def test_requests_of_one_prompt_share_its_image_features():
-    writer = completer(batch_size=2)
+@pytest.mark.parametrize("batch_size", [2, 7, 100])
+def test_requests_of_one_prompt_share_its_image_features(batch_size):
+    writer = completer(batch_size=batch_size)  # 2 is less than the requests of a prompt
     prompts = writer.prompts(rows(text_only=True))
     requests = [Request(prompt, prefix) for prompt in prompts for prefix in ("", " There is", " A dog. There")]
-    with mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as encode:
+    with counted_images(MODEL) as encoded_images:
         texts = writer.complete(MODEL, requests)
-    assert encode.call_count == len(SIZES)
+    assert sum(encoded_images) == len(SIZES)
     assert texts == [generated(MODEL, PROCESSOR, request.prompt, request.prefix) for request in requests]
 
 
@@ -82,6 +82,45 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch():
     )
     assert together == alone
     assert together != other
+
+
+@pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl", "gemma3"])
+def test_what_is_sampled_depends_on_no_other_request_and_no_bound_of_a_batch(name):
+    """Requests alone, with others of their prompt, and in batches of any size."""
+    model, processor = family(name)
+    settings = {"max_new_tokens": 5, "temperature": 1.0}
+    prefixes = ["", " There is", " A dog. There is a red", " Yes."]
+    prompts = Completer(processor).prompts(rows(SIZES[:3], text_only=True))
+    requests = [Request(prompt, text, seed=(text, index)) for index, prompt in enumerate(prompts) for text in prefixes]
+    alone = [Completer(processor, SamplingSettings(**settings)).complete(model, [request])[0] for request in requests]
+    assert len(set(alone)) > len(alone) // 2
+    for bounds in [{}, {"batch_size": 3}, {"max_batch_tokens": 1}, {"max_batch_tokens": 150}]:
+        writer = Completer(processor, SamplingSettings(**settings, **bounds))
+        assert writer.complete(model, requests) == alone
+        assert writer.complete(model, requests[::-1]) == alone[::-1]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_batch_holds_no_more_tokens_than_allowed(shared):
+    requests = [Request(prompt, " There is") for prompt in completer().prompts(rows()) for _ in range(1 + shared)]
+    rows_and_widths = []
+
+    def look(module, args, kwargs):
+        mask = kwargs["attention_mask"]
+        rows_and_widths.append(
+            (len(args[0] if args else kwargs["inputs_embeds"]), 0 if mask is None else mask.shape[-1])
+        )
+
+    longest = max(len(request.prompt.ids) for request in requests) + 2 + 6
+    layer = MODEL.model.language_model.layers[0]
+    hook = layer.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        completer(max_batch_tokens=5 * longest).complete(MODEL, requests)
+    finally:
+        hook.remove()
+    assert max(count for count, _ in rows_and_widths) >= 3
+    assert all(count * width <= 5 * longest for count, width in rows_and_widths)
+    assert any(width for _, width in rows_and_widths)
 
 
 def test_samples_follow_the_distribution_of_the_model():

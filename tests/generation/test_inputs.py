@@ -1,5 +1,7 @@
 """Inputs beside plain transformers: masking instead of dropping, one row at a time."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
@@ -74,13 +76,30 @@ def test_hiding_changes_the_logits_and_so_do_positions():
 
 def test_a_prompt_that_shows_other_images_is_encoded_anew():
     first, second = prompts(SIZES[:1] * 2)
-    show = {"processor": PROCESSOR, "continued": [[]], "keep_features": True}
-    with generating(MODEL):
-        before = model_inputs(MODEL, requests=[Request(first)], **show)["inputs_embeds"]
-        shown = model_inputs(MODEL, requests=[Request(first.showing(second.row["images"]))], **show)["inputs_embeds"]
-        expected = model_inputs(MODEL, requests=[Request(second)], **show)["inputs_embeds"]
-    assert torch.equal(shown, expected) and not torch.equal(shown, before)
+    everything = torch.ones(first.num_image_tokens, dtype=torch.bool)
+    first.kept = everything
+
+    def embeds(prompt):
+        with generating(MODEL):
+            return model_inputs(MODEL, PROCESSOR, [Request(prompt, visible=everything)], [[]])["inputs_embeds"]
+
+    before, shown = embeds(first), embeds(first.showing(second.row["images"]))
+    assert torch.equal(shown, embeds(second)) and not torch.equal(shown, before)
     assert first.row["images"] != second.row["images"], "the row itself is left alone"
+
+
+def test_only_features_that_are_shown_are_kept_and_computed_once():
+    kept, plain = prompts(SIZES[:1] * 2)
+    plain.row["images"] = kept.row["images"]
+    kept.kept = torch.arange(kept.num_image_tokens) % 3 != 1
+    shows = [torch.arange(kept.num_image_tokens) % 3 == rest for rest in (0, 2)]
+    with mock.patch.object(MODEL, "get_image_features", wraps=MODEL.get_image_features) as encode, generating(MODEL):
+        found = [model_inputs(MODEL, PROCESSOR, [Request(kept, visible=show)], [[]]) for show in shows]
+        assert encode.call_count == 1 and len(kept.features) == int(kept.kept.sum())
+        expected = [model_inputs(MODEL, PROCESSOR, [Request(plain, visible=show)], [[]]) for show in shows]
+    assert encode.call_count == 3 and plain.features is None
+    for ours, other in zip(found, expected, strict=True):
+        assert torch.equal(ours["inputs_embeds"], other["inputs_embeds"])
 
 
 def test_models_that_cannot_hide_image_tokens_are_named():

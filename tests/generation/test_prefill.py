@@ -1,11 +1,9 @@
 """Completions of prefilled prompts beside `generate` from the whole prompt."""
 
-from unittest import mock
-
 import pytest
 import torch
 from families import FAMILIES, family
-from tiny import tiny_row
+from tiny import counted_images, tiny_row
 from transformers import GenerationConfig
 
 from trl_mm.generation import Completer, Request, generating
@@ -43,8 +41,8 @@ def from_prefilled(model, processor, prefilled, rows, continued=None):
     return model.generate(**inputs, generation_config=greedy(processor))[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def prefilled_prompts(model, processor, asked, positions="collapsed", keep_features=False):
-    inputs = model_inputs(model, processor, asked, [[]] * len(asked), positions, keep_features)
+def prefilled_prompts(model, processor, asked, positions="collapsed"):
+    inputs = model_inputs(model, processor, asked, [[]] * len(asked), positions)
     return prefill(model, inputs, [int(request.prompt.ids[-1]) for request in asked])
 
 
@@ -116,10 +114,10 @@ def test_the_prompt_goes_through_the_model_once():
     hook = model.model.language_model.layers[0].register_forward_pre_hook(
         lambda module, args: widths.append(tuple(args[0].shape[:2]))
     )
-    with mock.patch.object(model, "get_image_features", wraps=model.get_image_features) as encode, generating(model):
-        prefilled = prefilled_prompts(model, processor, asked, keep_features=True)
+    with counted_images(model) as encoded_images, generating(model):
+        prefilled = prefilled_prompts(model, processor, asked)
         from_prefilled(model, processor, prefilled, [0, 0, 1, 1, 2, 2])
     hook.remove()
     length = max(len(request.prompt.ids) for request in asked)
     assert widths == [(3, length - 1)] + [(6, 1)] * 5
-    assert encode.call_count == len(SIZES)
+    assert sum(encoded_images) == len(SIZES)

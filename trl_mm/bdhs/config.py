@@ -24,8 +24,8 @@ class BDHSConfig:
             an image under diffusion noise. `"povid"` is the distortion of POVID, the baseline of the paper: under the
             noisy image, each token of the rejected answer is the most likely one after the chosen answer's own tokens
             before it. That is one forward pass, so there are no sentences, no attempts and no gate: only
-            `noise_steps`, `similarity`, `batch_size` and `seed` matter. Only LLaVA models can hide image tokens; the
-            other modes work for any model.
+            `noise_steps`, `similarity`, `seed` and the size of batches matter. Only LLaVA models can hide image
+            tokens; the other modes work for any model.
         guided (`bool`, *optional*, defaults to `True`):
             Whether sentences of the chosen answer, cut at random, guide the rejected one (eq. 7). `False` has the
             model write a full answer in every attempt; the settings of sentences and cuts then do not matter.
@@ -65,8 +65,13 @@ class BDHSConfig:
         max_answer_tokens (`int`, *optional*, defaults to `512`):
             Longest unguided answer, in tokens.
         batch_size (`int`, *optional*, defaults to `64`):
-            Completions that go through the model together. Lower it where a completion sees all of the image: with
-            `mode="noise"` or `"povid"`, or a low `mask_threshold`.
+            Completions that go through the model together, at most.
+        max_batch_tokens (`int`, *optional*, defaults to `16384`):
+            Tokens of such a batch, at most: completions times the longest one, with its prompt, the image tokens that
+            it sees, and the tokens still to be written. A longer completion goes alone. A 7B LLaVA-1.6 keeps 0.5 MB of
+            keys and values for each token (Mistral: 0.125 MB) beside 14 GB of weights: 8 GB here, for about 60
+            completions that see 1 % of an image, or five that see all of it. Raise it on a larger GPU. Image features
+            are bounded with it, to a sixteenth of that.
         seed (`int`, *optional*, defaults to `0`):
             Masks, noise, cuts and samples derive from it, the row id, the training step and the attempt.
     """
@@ -88,7 +93,8 @@ class BDHSConfig:
     top_p: float = setting(1.0, "Share of probability mass that is sampled from.")
     max_sentence_tokens: int = setting(64, "Longest completion of a sentence, in tokens.")
     max_answer_tokens: int = setting(512, "Longest unguided answer, in tokens.")
-    batch_size: int = setting(64, "Completions that go through the model together.")
+    batch_size: int = setting(64, "Completions that go through the model together, at most.")
+    max_batch_tokens: int = setting(16384, "Tokens of such a batch, at most, with those still to be written.")
     seed: int = setting(0, "Seed of masks, noise, cuts and samples.")
 
     def __post_init__(self):
@@ -96,7 +102,7 @@ class BDHSConfig:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
-        for name in ("max_attempts", "max_sentence_tokens", "max_answer_tokens", "batch_size"):
+        for name in ("max_attempts", "max_sentence_tokens", "max_answer_tokens", "batch_size", "max_batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.temperature < 0:

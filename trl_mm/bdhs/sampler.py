@@ -3,6 +3,8 @@
 import random
 from dataclasses import dataclass, replace
 
+import torch
+
 from ..data.rows import check_row
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
@@ -13,6 +15,8 @@ from .similarity import make_similarity
 
 
 NEEDS = ("images", "prompt", "chosen")
+# An image feature takes a sixty-fourth of the keys and values of a token in a 7B LLaVA-1.6
+FEATURES_PER_TOKEN = 4
 
 
 @dataclass
@@ -49,14 +53,22 @@ class BDHSSampler:
     def __init__(self, config, processor, device=None):
         self.config = config
         self.similarity = make_similarity(config.similarity, device)
-        settings = {"temperature": config.temperature, "top_p": config.top_p, "batch_size": config.batch_size}
+        settings = {name: getattr(config, name) for name in ("temperature", "top_p", "batch_size", "max_batch_tokens")}
         self.sentences = Completer(processor, SamplingSettings(config.max_sentence_tokens, **settings))
         self.answers = Completer(processor, SamplingSettings(config.max_answer_tokens, **settings))
 
     def __call__(self, model, rows, step=0):
         prompts = self._prompts(rows)
-        pending, pairs = list(range(len(rows))), {}
         num_attempts = 1 if self.config.mode == "povid" else self.config.max_attempts
+        pairs = []
+        for part in self._parts(prompts, step, num_attempts):
+            pairs += self._pairs(model, prompts[part], step, num_attempts)
+            for prompt in prompts[part]:
+                prompt.features = None
+        return pairs
+
+    def _pairs(self, model, prompts, step, num_attempts):
+        pending, pairs = list(range(len(prompts))), {}
         for attempt in range(1, num_attempts + 1):
             last = attempt == num_attempts
             # Alg. 1, line 5: the last of several attempts ignores the reference
@@ -70,11 +82,11 @@ class BDHSSampler:
             similarities = self.similarity(answers, [prompts[index].answer for index in pending])
             for index, answer, similarity in zip(pending, answers, similarities, strict=True):
                 if last or similarity < self.config.similarity_threshold:
-                    pairs[index] = as_pair(rows[index], answer, attempt, similarity, guided)
+                    pairs[index] = as_pair(prompts[index].row, answer, attempt, similarity, guided)
             pending = [index for index in pending if index not in pairs]
             if not pending:
                 break
-        return [pairs[index] for index in range(len(rows))]
+        return [pairs[index] for index in range(len(prompts))]
 
     def guided_answers(self, model, draws):
         """Complete all sentences of all rows together: they do not depend on one another (eq. 7)."""
@@ -114,6 +126,24 @@ class BDHSSampler:
                 )
         return prompts
 
+    def _parts(self, prompts, step, num_attempts):
+        """Slices of rows whose image features fit in memory: of each, those of tokens that some attempt shows."""
+        if self.config.mode != "attention":  # each attempt has an image of its own
+            return [slice(None)]
+        starts, count = [0], 0
+        for index, prompt in enumerate(prompts):
+            masks = [self._visible(prompt, step, attempt) for attempt in range(1, num_attempts + 1)]
+            prompt.kept = torch.stack(masks).any(0)
+            count += int(prompt.kept.sum())
+            if count > FEATURES_PER_TOKEN * self.config.max_batch_tokens and index > starts[-1]:
+                starts.append(index)
+                count = int(prompt.kept.sum())
+        return list(map(slice, starts, [*starts[1:], len(prompts)]))
+
+    def _visible(self, prompt, step, attempt):
+        seed = (self.config.seed, step, prompt.row["row_id"], attempt)
+        return visible_tokens(prompt.num_image_tokens, self.config.mask_threshold, seed)
+
     def _draw(self, prompt, step, attempt):
         """What one attempt shows of a row to all that is written in it (Alg. 1, line 2): one mask, or one noise."""
         seed = (self.config.seed, step, prompt.row["row_id"], attempt)
@@ -123,8 +153,7 @@ class BDHSSampler:
                 for number, image in enumerate(prompt.row["images"])
             ]
             return Request(prompt.showing(images), seed=seed)
-        threshold = self.config.mask_threshold
-        visible = visible_tokens(prompt.num_image_tokens, threshold, seed) if threshold > 0 else None
+        visible = self._visible(prompt, step, attempt) if self.config.mask_threshold > 0 else None
         return Request(prompt, seed=seed, visible=visible)
 
     def _pieces(self, draw):

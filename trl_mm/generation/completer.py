@@ -6,7 +6,9 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from ..data.chat import prompt_ids, render, text_ids
+from .batches import batches, same_prompts
 from .inputs import model_inputs
+from .prefill import can_go_on, go_on, prefill
 from .prompts import Prompt
 from .sampling import SamplingSettings, StopWhere, generating
 
@@ -47,7 +49,8 @@ class Completer:
 
     def complete(self, model, requests, find_end=None, positions="collapsed"):
         """
-        Complete all requests, sorted by length so that padding stays small.
+        Complete all requests, sorted by length so that padding stays small. A prompt that several of them show alike
+        goes through the model once, its images included.
 
         Args:
             model ([`~transformers.PreTrainedModel`]): the model, unwrapped.
@@ -64,13 +67,19 @@ class Completer:
             ValueError: the model cannot hide image tokens but a request asks for it.
         """
         config = self._generation_config(model)
-        several = len({id(request.prompt) for request in requests}) < len(requests)  # of some prompt
-
-        def complete(batch):
-            return self._complete(model, batch, config, find_end, positions, keep_features=several)
-
+        continued = [text_ids(self.processor, request.prefix) for request in requests]
+        new = self.settings.max_new_tokens
+        lengths = [(r.prompt_length, len(ids) + new) for r, ids in zip(requests, continued, strict=True)]
+        groups = same_prompts(requests) if can_go_on(model) else [[index] for index in range(len(requests))]
+        texts = [""] * len(requests)
         with generating(model):
-            return self._in_batches(complete, requests)
+            for batch in batches(groups, lengths, self.settings):
+                for indices, inputs in self._inputs(model, requests, continued, lengths, batch, positions):
+                    asked, given = [requests[i] for i in indices], [continued[i] for i in indices]
+                    answers = self._complete(model, inputs, asked, given, config, find_end)
+                    for index, answer in zip(indices, answers, strict=True):
+                        texts[index] = answer
+        return texts
 
     def predict(self, model, requests):
         """
@@ -87,28 +96,36 @@ class Completer:
             `list[str]`: the predicted tokens as text, in the order of the requests.
         """
         banned = sorted({*image_token_ids(model.config, self.processor), *self.tokenizer.all_special_ids})
-        with generating(model):
-            return self._in_batches(lambda batch: self._predict(model, batch, banned), requests)
-
-    def _in_batches(self, answer, requests):
-        """Texts of `answer(batch)` in the order of the requests, for batches of requests of similar length."""
+        continued = [text_ids(self.processor, request.prompt.lead + request.prompt.answer) for request in requests]
+        lengths = [(request.prompt_length, len(ids)) for request, ids in zip(requests, continued, strict=True)]
         texts = [""] * len(requests)
-        lengths = [self._length(request) for request in requests]
-        order = sorted(range(len(requests)), key=lambda index: lengths[index])
-        for start in range(0, len(order), self.settings.batch_size):
-            indices = order[start : start + self.settings.batch_size]
-            for index, text in zip(indices, answer([requests[index] for index in indices]), strict=True):
-                texts[index] = text
+        with generating(model):
+            for batch in batches([[index] for index in range(len(requests))], lengths, self.settings):
+                indices = [index for (index,) in batch]
+                given = [continued[index] for index in indices]
+                answers = self._predict(model, [requests[index] for index in indices], given, banned)
+                for index, answer in zip(indices, answers, strict=True):
+                    texts[index] = answer
         return texts
 
-    def _length(self, request):
-        visible = request.prompt.num_image_tokens if request.visible is None else int(request.visible.sum())
-        return len(request.prompt.ids) - request.prompt.num_image_tokens + visible + len(request.prefix) // 4
+    def _inputs(self, model, requests, continued, lengths, batch, positions):
+        """Numbers of requests, and what `generate` needs for them; a prompt of several goes through the model once."""
+        number = {index: place for place, group in enumerate(batch) for index in group}
+        if len(number) == len(batch):
+            indices = list(number)
+            given = [continued[index] for index in indices]
+            yield indices, model_inputs(model, self.processor, [requests[i] for i in indices], given, positions)
+            return
+        firsts = [requests[group[0]] for group in batch]
+        inputs = model_inputs(model, self.processor, firsts, [[]] * len(firsts), positions)
+        prefilled = prefill(model, inputs, [int(first.prompt.ids[-1]) for first in firsts])
+        # One part, unless a single prompt has more completions than a batch may hold
+        for part in batches([[index] for index in number], lengths, self.settings):
+            indices = [index for (index,) in part]
+            yield indices, go_on(model, prefilled, [number[i] for i in indices], [continued[i] for i in indices])
 
-    def _complete(self, model, batch, config, find_end, positions, keep_features):
-        prefixes = [text_ids(self.processor, request.prefix) for request in batch]
+    def _complete(self, model, inputs, batch, prefixes, config, find_end):
         contexts = [self._context(request.prompt, prefix) for request, prefix in zip(batch, prefixes, strict=True)]
-        inputs = model_inputs(model, self.processor, batch, prefixes, positions, keep_features)
         start = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
 
         def new_texts(sequences):
@@ -125,13 +142,11 @@ class Completer:
         texts = new_texts(sequences)
         return [text[: find_end(text)] for text in texts] if find_end else texts
 
-    def _predict(self, model, batch, banned):
-        given, answers, contexts = [], [], []
-        for prompt in (request.prompt for request in batch):
-            ids = text_ids(self.processor, prompt.lead + prompt.answer)
+    def _predict(self, model, batch, given, banned):
+        answers, contexts = [], []
+        for prompt, ids in zip((request.prompt for request in batch), given, strict=True):
             # Earlier turns, if `chosen` has several messages, are no part of the answer
             start = len(commonprefix([ids, text_ids(self.processor, prompt.lead.rstrip())]))
-            given.append(ids)
             answers.append(len(ids) - start)
             contexts.append(self._context(prompt, ids[:start]))
         inputs = model_inputs(model, self.processor, batch, given)

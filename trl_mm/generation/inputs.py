@@ -12,7 +12,7 @@ import torch
 MODELS_THAT_CAN_HIDE = ("llava", "llava_next", "vipllava")
 
 
-def model_inputs(model, processor, requests, continued, positions="collapsed", keep_features=False):
+def model_inputs(model, processor, requests, continued, positions="collapsed"):
     """
     Inputs of a batch, padded on the left.
 
@@ -23,8 +23,6 @@ def model_inputs(model, processor, requests, continued, positions="collapsed", k
         continued (`list[list[int]]`): token ids that follow each prompt.
         positions (`str`, *optional*, defaults to `"collapsed"`): what hidden tokens do to the positions of the others:
             `"collapsed"` closes the gap, `"original"` keeps it.
-        keep_features (`bool`, *optional*, defaults to `False`): whether image features are kept with their prompts,
-            for other requests of the same prompt object. Models that cannot hide image tokens encode them anew.
 
     Returns:
         `dict[str, torch.Tensor]`: `inputs_embeds` of shape `(B, T, H)` or `input_ids` of shape `(B, T)`, and what the
@@ -34,7 +32,8 @@ def model_inputs(model, processor, requests, continued, positions="collapsed", k
         ValueError: the model cannot hide image tokens but a request asks for it.
     """
     hides = any(request.visible is not None for request in requests)
-    if (hides or keep_features) and model.config.model_type in MODELS_THAT_CAN_HIDE:
+    keeps = any(request.prompt.kept is not None for request in requests)
+    if (hides or keeps) and model.config.model_type in MODELS_THAT_CAN_HIDE:
         inputs = as_embeddings(model, processor, requests, continued, positions)
     elif not hides:
         inputs = as_processed(processor, requests, continued)
@@ -74,7 +73,6 @@ def as_processed(processor, requests, continued):
 
 def as_embeddings(model, processor, requests, continued, positions):
     """Inputs as embeddings, hidden image tokens dropped."""
-    encode_images(model, processor, [r.prompt for r in requests if r.visible is None or r.visible.any()])
     embed = model.get_input_embeddings()
     embeds, position_ids = [], []
     for request, follow in zip(requests, continued, strict=True):
@@ -86,9 +84,8 @@ def as_embeddings(model, processor, requests, continued, positions):
         row = embed(ids[keep].to(model.device))  # (T, H)
         is_image = torch.cat([prompt.is_image, torch.zeros(len(follow), dtype=torch.bool)])[keep]
         if is_image.any():
-            shown = slice(None) if request.visible is None else request.visible.to(prompt.features.device)
             row = row.clone()
-            row[is_image.to(row.device)] = prompt.features[shown].to(row.dtype)
+            row[is_image.to(row.device)] = shown_features(model, processor, request).to(row.dtype)
         embeds.append(row)
         position_ids.append(keep.nonzero()[:, 0] if positions == "original" else torch.arange(len(row)))
     return {
@@ -98,20 +95,29 @@ def as_embeddings(model, processor, requests, continued, positions):
     }
 
 
-def encode_images(model, processor, prompts):
-    """Compute the image features of prompts that have none yet."""
-    missing = {id(p): p for p in prompts if p.features is None and p.row["images"]}
-    for prompt in missing.values():
-        inputs = processor.image_processor(prompt.row["images"], return_tensors="pt").to(model.device)
-        inputs = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
-        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-        features = torch.cat(list(model.get_image_features(**inputs).pooler_output))  # (num_image_tokens, H)
-        if len(features) != prompt.num_image_tokens:
-            raise ValueError(
-                f"The vision tower gives {len(features)} features but the processor counts "
-                f"{prompt.num_image_tokens} image tokens. Use the processor that belongs to the model."
-            )
-        prompt.features = features
+def shown_features(model, processor, request):
+    """Image features that a request shows, of shape `(visible.sum(), H)`; computed if its prompt keeps none yet."""
+    prompt, visible = request.prompt, request.visible
+    if prompt.kept is None:
+        features = encoded_images(model, processor, prompt)
+        return features if visible is None else features[visible.to(features.device)]
+    if prompt.features is None:
+        prompt.features = encoded_images(model, processor, prompt)[prompt.kept.to(model.device)]
+    return prompt.features if visible is None else prompt.features[visible[prompt.kept].to(prompt.features.device)]
+
+
+def encoded_images(model, processor, prompt):
+    """Features of a prompt's images, of shape `(num_image_tokens, H)`."""
+    inputs = processor.image_processor(prompt.row["images"], return_tensors="pt").to(model.device)
+    inputs = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    features = torch.cat(list(model.get_image_features(**inputs).pooler_output))
+    if len(features) != prompt.num_image_tokens:
+        raise ValueError(
+            f"The vision tower gives {len(features)} features but the processor counts {prompt.num_image_tokens} "
+            "image tokens. Use the processor that belongs to the model."
+        )
+    return features
 
 
 def pad_left(rows, value=0):

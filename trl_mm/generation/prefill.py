@@ -12,7 +12,8 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache, GenerationConfig
+from transformers import Cache, DynamicCache, GenerationConfig
+from transformers.cache_utils import DynamicLayer
 
 from .inputs import pad_left
 
@@ -89,7 +90,7 @@ def go_on(model, prefilled, rows, continued=None):
             between prompt and completion would take the place of others.
     """
     continued = continued or [[]] * len(rows)
-    if any(prefilled.cache.is_sliding) and len({len(ids) for ids in continued}) > 1:
+    if not can_go_on(model) and len({len(ids) for ids in continued}) > 1:
         raise ValueError(
             f"A `{model.config.model_type}` model has sliding windows, so completions of shared prompts must have "
             "`continued` of one length. Call `go_on` once for each length."
@@ -107,6 +108,12 @@ def go_on(model, prefilled, rows, continued=None):
     if prefilled.rope_deltas is not None:
         _holder_of_rope_deltas(model).rope_deltas = prefilled.rope_deltas[rows]
     return inputs
+
+
+def can_go_on(model):
+    """Whether prompts of a model can be gone on from at different lengths: not if it sees a window of tokens."""
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return all(type(layer) is DynamicLayer for layer in layers)
 
 
 def _selected(cache, rows):

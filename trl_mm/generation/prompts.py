@@ -17,8 +17,9 @@ class Prompt:
         answer (`str`): answer of the row, or `""`.
         ids (`torch.Tensor` of shape `(prompt_length,)`): token ids, image placeholders expanded.
         is_image (`torch.Tensor` of shape `(prompt_length,)`): `True` where a token is an image token.
-        features (`torch.Tensor` of shape `(num_image_tokens, hidden_size)`, *optional*): image features, computed
-            when they are first needed and kept for later requests.
+        kept (`torch.Tensor` of shape `(num_image_tokens,)`, *optional*): image tokens that some request will show.
+            Their features are computed once and kept with the prompt; without it, they are computed for every batch.
+        features (`torch.Tensor` of shape `(kept.sum(), hidden_size)`, *optional*): features that are kept.
     """
 
     row: dict
@@ -27,7 +28,8 @@ class Prompt:
     answer: str
     ids: torch.Tensor
     is_image: torch.Tensor
-    features: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
+    features: torch.Tensor | None = field(default=None, repr=False)
 
     @property
     def num_image_tokens(self):
@@ -35,7 +37,7 @@ class Prompt:
 
     def showing(self, images):
         """This prompt with other images of the same sizes, which take the same tokens."""
-        return replace(self, row={**self.row, "images": images}, features=None)
+        return replace(self, row={**self.row, "images": images}, kept=None, features=None)
 
 
 @dataclass
@@ -55,3 +57,9 @@ class Request:
     prefix: str = ""
     seed: tuple = ()
     visible: torch.Tensor | None = field(default=None, repr=False)
+
+    @property
+    def prompt_length(self):
+        """Tokens of the prompt that the model sees."""
+        hidden = 0 if self.visible is None else int((~self.visible).sum())
+        return len(self.prompt.ids) - hidden

@@ -29,13 +29,17 @@ class SamplingSettings:
         max_new_tokens (`int`, *optional*, defaults to `128`): longest completion, in tokens.
         temperature (`float`, *optional*, defaults to `1.0`): temperature of the softmax; `0.0` is greedy decoding.
         top_p (`float`, *optional*, defaults to `1.0`): share of probability mass that is sampled from.
-        batch_size (`int`, *optional*, defaults to `32`): requests that go through the model together.
+        batch_size (`int`, *optional*, defaults to `32`): requests that go through the model together, at most.
+        max_batch_tokens (`int`, *optional*, defaults to `16384`): tokens of such a batch, at most: requests times the
+            longest one, with its image tokens and `max_new_tokens`. A longer request goes alone. A 7B LLaVA-1.6 keeps
+            0.5 MB of keys and values for each token (Mistral: 0.125 MB) beside 14 GB of weights, so 8 GB here.
     """
 
     max_new_tokens: int = 128
     temperature: float = 1.0
     top_p: float = 1.0
     batch_size: int = 32
+    max_batch_tokens: int = 16384
 
     def processors(self, seeds):
         """What chooses the tokens of a batch (`list[LogitsProcessor]`); `seeds` are what its rows derive from."""
