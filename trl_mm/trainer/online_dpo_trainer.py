@@ -158,11 +158,12 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
             if report.max_length is None or self.offline_probability == 1:
                 continue
             room = report.max_length - report.kept.prompt
-            if (count := int((room < self.args.max_new_tokens).sum())) > 0:
+            wanted = self.args.max_new_tokens
+            if (count := int((room < wanted).sum())) > 0:
                 logger.warning(
-                    f"The prompts of {count} rows of the {name} dataset leave fewer than `max_new_tokens` "
-                    f"({self.args.max_new_tokens}) of `max_length` ({report.max_length}): longer answers are cut "
-                    f"before they are scored. Raise `max_length` to {self.args.max_new_tokens + report.kept.prompt.max()}."
+                    f"The prompts of {count} rows of the {name} dataset leave fewer than `max_new_tokens` ({wanted}) "
+                    f"of `max_length` ({report.max_length}): longer answers are cut before they are scored. Raise "
+                    f"`max_length` to {wanted + report.kept.prompt.max()}."
                 )
 
     def _set_signature_columns_if_needed(self):
