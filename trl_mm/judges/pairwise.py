@@ -25,7 +25,8 @@ class PairwiseVLMJudge:
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]): id or path of a vision-language model, or the model.
         processor ([`~transformers.ProcessorMixin`], *optional*): processor of the model; needed with a model object.
-        batch_size (`int`, *optional*, defaults to `8`): questions that go through the model together. A pair is two.
+        batch_size (`int`, *optional*, defaults to `8`): questions that go through the model together, at most; a pair
+            is two. A batch has at most 16,384 tokens, too ([`SamplingSettings`]).
         max_new_tokens (`int`, *optional*, defaults to `128`): longest reply, in tokens.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): data type of the weights; `"auto"` is that of
             the checkpoint.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .models import ModelArguments, check_model_path
+from .processes import process_state
 from .training import as_mapping
 
 
@@ -99,16 +100,12 @@ def main(argv=None):
     if args.judge == "vlm":
         check_model_path(args.model_name_or_path)
 
-    import torch
-    from accelerate import PartialState
-
     from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts
     from ..judges.prompts import question
 
-    # Without `cpu`, each of several processes on a machine without accelerator takes itself for the only one
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = process_state()
     dataset = load_preferences(
         args.dataset_name,
         converter=find_converter(args.converter),
