@@ -146,14 +146,19 @@ def test_two_processes_share_the_rows(endpoint, pairs, tmp_path):
     arguments = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
     arguments += ["--cache_dir", str(tmp_path / "replies"), *flags(pairs, tmp_path / "out", "--shard_size", "2")]
     launch = ["--config_file", "recipes/accelerate/ddp.yaml", "--num_processes", "2", "--main_process_port", "0"]
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "trl_mm.scripts.judge", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=200,
     )
-    assert done.returncode == 0, done.stderr[-5000:]
-    assert done.stdout.count("Scores in") == 1
+    try:
+        output, _ = process.communicate(timeout=200)
+    except BaseException:
+        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
+        raise
+    assert process.returncode == 0, output[-5000:]
+    assert output.count("Scores in") == 1
     assert len(endpoint.requests) == 12 and len(read_verdicts(tmp_path / "out" / "verdicts")) == 6
