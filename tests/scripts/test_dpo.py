@@ -111,7 +111,7 @@ def test_lora_is_for_the_language_model_unless_told_otherwise(checkpoint, data, 
     run(checkpoint, data / "pairs.jsonl", tmp_path, *lora)
     language, projector, tower = capsys.readouterr().out.partition("layers with LoRA\n")[2].splitlines()[:3]
     assert language.split()[-2:] == ["0.01", "14"] and projector.split()[-2:] == ["0.001", "–"] and "frozen" in tower
-    model, _ = load_model(ModelArguments(model_name_or_path=str(tmp_path), dtype="float32"), "cpu")
+    model = load_model(ModelArguments(model_name_or_path=str(tmp_path), dtype="float32"), "cpu")
     projector = model.base_model.multi_modal_projector.modules_to_save.default.linear_1.weight
     before = LlavaNextForConditionalGeneration.from_pretrained(checkpoint)
     assert (projector - before.base_model.multi_modal_projector.linear_1.weight).abs().max() > 1e-4
