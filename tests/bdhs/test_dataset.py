@@ -155,6 +155,12 @@ def test_a_stream_gives_the_dataset_of_its_rows(undisturbed, folder, tmp_path, w
     assert {name: manifest[name] for name in same} == {name: undisturbed[1][name] for name in same}
 
 
+def test_a_stream_of_parquet_gives_the_dataset_of_its_rows(undisturbed, tmp_path):
+    made(load_preferences(undisturbed[0], needs=NEEDS), tmp_path / "map")
+    made(stream(undisturbed[0], ""), tmp_path / "stream")
+    assert stored_rows(tmp_path / "stream") == stored_rows(tmp_path / "map")
+
+
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_killed_stream_is_gone_on_with(after, folder, tmp_path, monkeypatch):
     made(stream(folder), tmp_path / "undisturbed")

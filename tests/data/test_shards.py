@@ -53,6 +53,15 @@ def start(folder, rank, world_size, before=""):
     return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stderr=subprocess.PIPE, text=True)
 
 
+def finish(processes):
+    """Errors of the processes, which are bounded in time."""
+    try:
+        return [process.communicate(timeout=250)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -107,14 +116,14 @@ os.fsync = fsync
 @pytest.mark.parametrize(("killed", "resumed"), [(1, 1), (1, 2), (2, 1)])
 def test_killed_run_goes_on(tmp_path, undisturbed, killed, resumed):
     first = [start(tmp_path, rank, killed, KILL if rank == 0 else "") for rank in range(killed)]
-    errors = [process.communicate()[1] for process in first]
+    errors = finish(first)
     assert [process.returncode for process in first] == [-signal.SIGKILL, 0][:killed], errors
     finished = {path: path.stat().st_ino for path in tmp_path.glob("*.parquet")}
     assert 0 < len(finished) < 5 and len(list(tmp_path.glob(".*.tmp"))) == 1
     assert read_manifest(tmp_path)["complete"] is False
 
     second = [start(tmp_path, rank, resumed) for rank in range(resumed)]
-    errors = [process.communicate()[1] for process in second]
+    errors = finish(second)
     assert [process.returncode for process in second] == [0] * resumed, errors
     assert contents(tmp_path) == undisturbed[1]
 
