@@ -4,12 +4,13 @@ What is unusual in it: torchvision is not needed. Image processors are the PIL o
 processor, which exists with torchvision only; here they do without, and are given no video.
 """
 
+import json
 from functools import cache
 
 import torch
 import transformers
 from tiny import TEMPLATE, TEXTS, tiny_model, tiny_processor
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 
@@ -40,6 +41,28 @@ def tokenizer(*others, **named):
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="<pad>", eos_token="</s>", extra_special_tokens=named
+    )
+
+
+def byte_fallback_tokenizer():
+    """Tokenizer like that of Llama 2: a space in front, and characters it does not know as one token for each byte."""
+    octets = [f"<0x{octet:02X}>" for octet in range(256)]
+    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "</s>", "<image>"]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*special, *octets], show_progress=False)
+    made.train_from_iterator(TEXTS * 3, trainer)
+    state = json.loads(made.to_str())  # the trainer takes only special tokens, but bytes are text
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in special]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        unk_token="<unk>",
+        pad_token="<unk>",
+        eos_token="</s>",
+        extra_special_tokens={"image_token": "<image>"},
     )
 
 
@@ -82,10 +105,10 @@ def model(name, processor, vision=None, text=None, **settings):
     return made.eval()
 
 
-def llava(name="Llava"):
+def llava(name="Llava", tokens=None):
     processor = transformers.LlavaProcessor(
         transformers.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
-        tokenizer(image_token="<image>"),
+        tokens or tokenizer(image_token="<image>"),
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,

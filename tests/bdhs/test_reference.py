@@ -48,6 +48,9 @@ def test_known_splits(text, expected):
         ("  \n", None),
         (" What? Yes", " What?"),
         ("\n2. A dog. Then", "\n2. A dog."),
+        (" هذا كلب؟ نعم", " هذا كلب؟"),
+        ("ထွေး။ သွ", "ထွေး။"),
+        (". It runs", "."),
     ],
 )
 def test_end_of_the_first_sentence(text, first):
@@ -82,6 +85,12 @@ def test_all_places_are_cut_equally_often():
 def test_scripts_without_spaces_are_cut_between_characters():
     cuts = {cut("这里有圆。", random.Random(seed)) for seed in range(100)}
     assert {"", "这", "这里", "这里有"} <= cuts
+
+
+def test_vowels_and_tones_stay_with_their_consonant():
+    cuts = {cut("นี่คือไม้", random.Random(seed)) for seed in range(300)}
+    assert {"", "นี่", "นี่คื", "นี่คือ"} <= cuts
+    assert not {"น", "นี", "นี่ค"} & cuts
 
 
 def test_one_word_is_always_cut_before_it():

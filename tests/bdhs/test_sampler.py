@@ -1,16 +1,22 @@
+from itertools import accumulate
 from unittest import mock
 
 import pytest
 import torch
+from families import byte_fallback_tokenizer, llava
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tiny import counted_images, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler
+from trl_mm.bdhs.reference import split_sentences
 from trl_mm.bdhs.sampler import FEATURES_PER_TOKEN
 from trl_mm.generation import Completer
 
 
 PROCESSOR = tiny_processor()
 MODEL = tiny_model(scale=5)
+FALLBACK = llava(tokens=byte_fallback_tokenizer())
 FAST = {"similarity": "lexical", "max_sentence_tokens": 6, "max_answer_tokens": 8}
 
 
@@ -42,10 +48,10 @@ def completions(made, texts):
 
 
 def test_rows_come_back_in_order_with_rejected_and_provenance():
-    given = rows()
-    pairs = sampler()(MODEL, given)
-    assert [pair["row_id"] for pair in pairs] == [row["row_id"] for row in given]
-    for pair, row in zip(pairs, given, strict=True):
+    sft = rows()
+    pairs = sampler()(MODEL, sft)
+    assert [pair["row_id"] for pair in pairs] == [row["row_id"] for row in sft]
+    for pair, row in zip(pairs, sft, strict=True):
         assert {name: pair[name] for name in row} == row
         assert pair["rejected"][0]["role"] == "assistant" and pair["rejected"][0]["content"]
         assert pair["rejected"] != pair["chosen"]
@@ -72,8 +78,8 @@ def test_each_sentence_is_completed_from_the_original_earlier_ones():
     for index, request in enumerate(requests):
         earlier, sentence = "".join(originals[:index]), originals[index]
         assert (earlier + sentence).startswith(request.prefix)
-        assert request.prefix.startswith(earlier.rstrip())
-        assert request.prefix == request.prefix.rstrip()
+        assert request.prefix.startswith(earlier.rstrip(" "))  # with its ends of lines
+        assert request.prefix == request.prefix.rstrip(" ")
         assert request.visible is requests[0].visible  # one mask per attempt, shared by all sentences
     answer = rejected([pair])[0]
     assert answer.count("CHANGED.") == 3 and ".\n\n" in answer
@@ -167,22 +173,126 @@ def test_what_the_image_shows_matters_only_as_far_as_it_is_visible():
     assert rejected(seen(MODEL, rows())) != rejected(seen(MODEL, other))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "no full stop",
-        "Yes",
-        "3.5",
-        "- one\n- two\n",
-        "这里有一个圆。还有一个方。",
-        "Nice 😀 day! ...",
-        "Dr. No is here.",
-    ],
-)
-def test_awkward_answers_give_an_answer_without_special_tokens(answer):
-    (pair,) = sampler()(MODEL, [tiny_row(answer=answer)])
-    text = rejected([pair])[0]
-    assert isinstance(text, str) and not any(token in text for token in PROCESSOR.tokenizer.all_special_tokens)
+AWKWARD = [
+    "no full stop",
+    "Yes",
+    "3.5",
+    "- one\n- two\n",
+    "1. A dog.\n2. A cat, e.g. at 5 p.m. near Mr. J. Smith.\n\nThat is all",
+    "这里有一个圆。还有一个方。",
+    "นี่คือสุนัข มันวิ่ง",
+    "Nice 😀 day! ... 👨‍👩‍👧",
+    "Dr. No is here.",
+    "Line one\r\nLine two\n\n\n  indented. Tab\there.",
+]
+PARTS = [
+    "A dog",
+    " sits",
+    " by Dr. No",
+    ".",
+    "!",
+    " 3.5 cm",
+    "\n",
+    "\n\n",
+    "- one",
+    "1. ",
+    "。",
+    "圆",
+    "ไม้",
+    " 😀",
+    " ",
+    "Yes",
+    "…",
+]
+TEXTS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=12).map("".join).filter(str.strip)
+
+
+def ends(request):
+    """Where each sentence of the answer ends that a request is about, in the text behind the prompt."""
+    lengths = map(len, split_sentences(request.prompt.answer))
+    return [len(request.prompt.lead) + end for end in accumulate(lengths)]
+
+
+@given(TEXTS | st.sampled_from(AWKWARD), st.integers(0, 99))
+def test_sentences_that_are_completed_as_they_were_give_back_the_answer(answer, seed):
+    made = sampler(max_attempts=1, swap_probability=0.0, seed=seed)
+
+    def complete(model, requests, find_end, positions):
+        text = requests[0].prompt.lead + answer
+        assert len(requests) == len(ends(requests[0]))
+        return [text[len(r.prefix) : end] for r, end in zip(requests, ends(requests[0]), strict=True)]
+
+    with mock.patch.object(made.sentences, "complete", complete):
+        (pair,) = made(None, [{**tiny_row(answer=answer), "images": []}])
+    assert rejected([pair]) == [answer.strip()]
+    assert pair["bdhs_similarity"] == 1.0
+
+
+COMPLETIONS = st.sampled_from(["", " ", "\n", " red.", "red", "。", " 😀", " sits.\n"])
+
+
+@example("Yes. No. Yes.", [" red.", ""], 0)  # sentences of one word are cut before it
+@given(TEXTS | st.sampled_from(AWKWARD), st.lists(COMPLETIONS, min_size=1, max_size=9), st.integers(0, 99))
+def test_first_parts_stay_in_place_and_joints_double_no_space(answer, completions, seed):
+    made = sampler(max_attempts=1, swap_probability=0.0, seed=seed)
+    asked = []
+
+    def complete(model, requests, find_end, positions):
+        asked.extend(requests)
+        return [completions[number % len(completions)] for number in range(len(requests))]
+
+    with mock.patch.object(made.sentences, "complete", complete):
+        (pair,) = made(None, [{**tiny_row(answer=answer), "images": []}])
+    text, position = rejected([pair])[0], 0
+    assert text == text.strip()
+    if "  " not in answer:
+        assert "  " not in text
+    starts = [len(asked[0].prompt.lead), *ends(asked[0])]
+    for request, start in zip(asked, starts, strict=False):
+        first_part = request.prefix[start:].strip()
+        assert answer.startswith(request.prefix[len(request.prompt.lead) :])
+        position = text.index(first_part, position) + len(first_part) if first_part else position
+
+
+@pytest.mark.parametrize("processor", [PROCESSOR, FALLBACK[1]], ids=["byte level", "byte fallback"])
+def test_awkward_answers_give_readable_answers(processor):
+    """Random weights write any bytes: what is no character is left out, and so are special tokens."""
+    model = MODEL if processor is PROCESSOR else FALLBACK[0]
+    settings = {**FAST, "max_attempts": 2, "mask_threshold": 0.5, "temperature": 5.0}
+    made = BDHSSampler(BDHSConfig(**settings), processor)
+    sft = [tiny_row(seed, answer) for seed, answer in enumerate(AWKWARD)]
+    pairs = made(model, sft) + BDHSSampler(BDHSConfig(**settings, guided=False), processor)(model, sft)
+    for text in rejected(pairs):
+        assert text and text == text.strip()
+        assert not any(token in text for token in [*processor.tokenizer.all_special_tokens, "\ufffd"])
+
+
+def test_earlier_turns_are_context_and_stay_as_they_are():
+    """Turns of the prompt, and turns of `chosen` before its last message."""
+    turns = [
+        *tiny_row()["prompt"],
+        {"role": "assistant", "content": "A circle. It is red."},
+        {"role": "user", "content": "Is there a dog?"},
+    ]
+    last = {"role": "assistant", "content": "Yes. It sits."}
+    in_prompt = tiny_row(prompt=turns, chosen=[last])
+    in_chosen = tiny_row(prompt=turns[:1], chosen=[*turns[1:], last])
+    made = sampler(max_attempts=1, swap_probability=0.0)
+    asked, *patches = completions(made, lambda call, request: " CHANGED.")
+    with patches[0], patches[1]:
+        first, second = made(MODEL, [in_prompt, in_chosen])
+    written = []
+    for pair, row in [(first, in_prompt), (second, in_chosen)]:
+        assert pair["prompt"] == row["prompt"] and pair["chosen"] == row["chosen"]
+        assert pair["rejected"][:-1] == row["chosen"][:-1] and pair["rejected"][-1]["role"] == "assistant"
+        assert pair["rejected"][-1]["content"].count("CHANGED.") == 2, (
+            "sentences of earlier turns are not written anew"
+        )
+    for request in asked[0]:
+        context = request.prompt.text + request.prefix
+        assert context.count("<image>") == 1 and "A circle. It is red." in context and "Is there a dog?" in context
+        written.append(context)
+    assert "It sits" not in "".join(written[:1])
 
 
 def test_text_only_rows_need_no_image():

@@ -1,13 +1,17 @@
 """The tests compare with plain transformers: `generate` with one row at a time."""
 
 from copy import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
-from families import FAMILIES, family
+from families import FAMILIES, byte_fallback_tokenizer, family, llava
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from tiny import counted_images, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
+from trl_mm.data.chat import text_ids
 from trl_mm.generation import Completer, Request, SamplingSettings
 from trl_mm.generation.completer import image_token_ids
 
@@ -17,8 +21,8 @@ MODEL = tiny_model(scale=8)
 SIZES = [(40, 30), (30, 60), (90, 30), (56, 56), (20, 20)]
 
 
-def completer(**settings):
-    return Completer(PROCESSOR, SamplingSettings(**{"max_new_tokens": 6, "temperature": 0.0, **settings}))
+def completer(**given):
+    return Completer(PROCESSOR, SamplingSettings(**{"max_new_tokens": 6, "temperature": 0.0, **given}))
 
 
 def rows(sizes=SIZES, text_only=False):
@@ -43,7 +47,7 @@ def generated(model, processor, prompt, prefix):
         eos_token_id=processor.tokenizer.eos_token_id,
     )
     new = model.generate(**inputs, generation_config=config)[0, inputs["input_ids"].shape[1] :]
-    return processor.tokenizer.decode(new, skip_special_tokens=True)
+    return processor.tokenizer.decode(new, skip_special_tokens=True).replace("\ufffd", "")  # bytes, no characters
 
 
 @pytest.mark.parametrize("name", ["llava_next", "llava_next, masked", "llava_onevision", "qwen2_5_vl"])
@@ -88,14 +92,14 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch():
 def test_what_is_sampled_depends_on_no_other_request_and_no_bound_of_a_batch(name):
     """Requests alone, with others of their prompt, and in batches of any size."""
     model, processor = family(name)
-    settings = {"max_new_tokens": 5, "temperature": 1.0}
+    sampled = {"max_new_tokens": 5, "temperature": 1.0}
     prefixes = ["", " There is", " A dog. There is a red", " Yes."]
     prompts = Completer(processor).prompts(rows(SIZES[:3], text_only=True))
     requests = [Request(prompt, text, seed=(text, index)) for index, prompt in enumerate(prompts) for text in prefixes]
-    alone = [Completer(processor, SamplingSettings(**settings)).complete(model, [request])[0] for request in requests]
+    alone = [Completer(processor, SamplingSettings(**sampled)).complete(model, [request])[0] for request in requests]
     assert len(set(alone)) > len(alone) // 2
     for bounds in [{}, {"batch_size": 3}, {"max_batch_tokens": 1}, {"max_batch_tokens": 150}]:
-        writer = Completer(processor, SamplingSettings(**settings, **bounds))
+        writer = Completer(processor, SamplingSettings(**sampled, **bounds))
         assert writer.complete(model, requests) == alone
         assert writer.complete(model, requests[::-1]) == alone[::-1]
 
@@ -121,6 +125,39 @@ def test_a_batch_holds_no_more_tokens_than_allowed(shared):
     assert max(count for count, _ in rows_and_widths) >= 3
     assert all(count * width <= 5 * longest for count, width in rows_and_widths)
     assert any(width for _, width in rows_and_widths)
+
+
+PROCESSORS = {"byte level": PROCESSOR, "byte fallback": llava(tokens=byte_fallback_tokenizer())[1]}
+TEXT = st.text(alphabet=st.sampled_from("ab .\n圆。😀éไม้")) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd▁"), max_size=12
+)
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+@given(given=TEXT, new=TEXT, cut_off=st.integers(0, 3))
+def test_new_text_begins_and_ends_between_characters(name, given, new, cut_off):
+    """Whatever the tokens: with all its spaces, and whole characters only."""
+    writer = Completer(PROCESSORS[name])
+    prompt = SimpleNamespace(ids=torch.tensor(text_ids(writer.processor, "圆的 ASSISTANT:")))
+    decode = writer.tokenizer.decode
+    whole = text_ids(writer.processor, given + "。" + new)
+    starts = [k for k in range(len(whole)) if decode(whole[:k]) == given + "。"]
+    assume(starts)
+    ids = whole[starts[-1] :]
+    context = writer._context(prompt, whole[: starts[-1]])
+    assert writer._text(context, ids) == new
+    cut_text = writer._text(context, ids[: len(ids) - cut_off])
+    assert new.startswith(cut_text) and len(new) - len(cut_text) <= 3 + cut_off
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_bytes_that_are_no_character_are_left_out(name):
+    writer = Completer(PROCESSORS[name])
+    circle = text_ids(writer.processor, "圆")[-3:]  # one token for each byte
+    words = text_ids(writer.processor, " There is")
+    context = writer._context(SimpleNamespace(ids=torch.tensor(words)), [])
+    text = writer._text(context, [*circle[:2], *words, *circle, writer.tokenizer.eos_token_id])
+    assert text.strip() == "There is圆"
 
 
 def test_samples_follow_the_distribution_of_the_model():

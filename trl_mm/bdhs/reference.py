@@ -1,6 +1,7 @@
 """What guides a rejected answer: sentences of the chosen one, cut at random (arXiv 2407.02477, Section 4.2)."""
 
 import re
+import unicodedata
 
 
 YES_NO = re.compile(r"(yes|no)\b", re.IGNORECASE)  # the word boundary keeps "Not" and "North" as they are
@@ -8,7 +9,7 @@ SWAPPED = {"yes": "no", "no": "yes"}
 # Scripts without spaces between words: a cut is possible in front of every character
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 LIST_NUMBER = re.compile(r"\s*\(?\d{1,3}[.)]\s*")  # "2. " of "2. A dog." is no sentence
-MAY_END_SENTENCE = re.compile(r"[.!?。！？…।\n]")
+UNENDED = re.compile(r"[\w ,]*")  # spares the splitter most of the texts that are still being written
 
 
 def split_sentences(text, language="en"):
@@ -39,7 +40,7 @@ def find_sentence_end(text, language="en"):
 
     A full stop ends a sentence only once something follows it: "3." may become "3.5", "Dr." may become "Dr. Smith".
     """
-    if not MAY_END_SENTENCE.search(text):
+    if UNENDED.fullmatch(text):
         return None
     sentences = split_sentences(text, language)
     return len(sentences[0].rstrip()) if len(sentences) > 1 and sentences[1].strip() else None
@@ -73,11 +74,16 @@ def cut(sentence, rng, before_first_word=True):
     sentence = sentence.strip()
     places = sorted(
         {match.start() for match in re.finditer(r"\s+", sentence)}
-        | {match.start() for match in UNSPACED.finditer(sentence) if match.start() > 0}
+        | {match.start() for match in UNSPACED.finditer(sentence) if match.start() > 0 and not _is_mark(match.group())}
     )
     if before_first_word or not places:
         places.insert(0, 0)
     return sentence[: rng.choice(places)].rstrip()
+
+
+def _is_mark(character):
+    """Whether a character belongs to the one before, as vowels and tones do in Thai."""
+    return unicodedata.category(character).startswith("M")
 
 
 def _boundaries(text, language):

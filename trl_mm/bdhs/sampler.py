@@ -30,7 +30,9 @@ class Piece:
 
     @property
     def text(self):
-        return self.before + self.first_part + (self.rest if self.first_part else self.rest.lstrip())
+        if not self.first_part:
+            return self.before + self.rest.lstrip() if self.rest.strip() else ""
+        return self.before + self.first_part + self.rest
 
 
 class BDHSSampler:
@@ -167,7 +169,8 @@ class BDHSSampler:
             earlier = prompt.answer[:start]
             space = sentence[: len(sentence) - len(sentence.lstrip())]
             before = earlier[len(earlier.rstrip()) :] + space
-            prefix = (prompt.lead + earlier + space + first_part).rstrip()
+            # A space belongs to the token of the next word. The end of a line stays: the model is to begin a new one
+            prefix = (prompt.lead + earlier + space + first_part).rstrip(" ")
             pieces.append(Piece(before, first_part, replace(draw, prefix=prefix, seed=(*draw.seed, number))))
             start += len(sentence)
         return pieces

@@ -14,6 +14,8 @@ from .sampling import SamplingSettings, StopWhere, generating
 
 
 CONTEXT_TOKENS = 8  # decoded in front of new tokens, since some tokenizers strip the space of a first token
+CHARACTER_TOKENS = 4  # a character outside the vocabulary is up to four tokens, one for each byte
+UNREADABLE = "\ufffd"  # what bytes that are no character decode to
 
 
 class Completer:
@@ -29,6 +31,7 @@ class Completer:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.settings = settings or SamplingSettings()
+        self._special_ids = set(self.tokenizer.all_special_ids)
         token = getattr(processor, "image_token_id", None)
         if token is None or text_ids(processor, processor.image_token) != [token]:
             raise ValueError(
@@ -172,14 +175,23 @@ class Completer:
         )
 
     def _context(self, prompt, prefix):
-        return [*prompt.ids[-CONTEXT_TOKENS:].tolist(), *prefix][-CONTEXT_TOKENS:]
+        ids = [*prompt.ids[-CONTEXT_TOKENS - CHARACTER_TOKENS :].tolist(), *prefix]
+        # After half a character, a tokenizer that falls back to bytes finds all the following ones unreadable
+        contexts = [ids[-CONTEXT_TOKENS - more :] for more in range(CHARACTER_TOKENS)]
+        return next((context for context in contexts if not self._decode(context).startswith(UNREADABLE)), contexts[0])
 
     def _text(self, context, ids):
         """New text after `context`, with the space that a tokenizer would strip from a text that begins with it."""
         before = self._decode(context)
-        whole = self._decode(context + ids)
+        ids = [token for token in ids if token not in self._special_ids]
+        # Half a character at the end of a text that is still being written, or was cut off there, is left out
+        ends = (self._decode(context + ids[: max(len(ids) - fewer, 0)]) for fewer in range(CHARACTER_TOKENS))
+        whole = next((text for text in ends if not text.endswith(UNREADABLE)), None)
+        if whole is None:  # more than that was sampled that is no character
+            whole = self._decode(context + ids)
         text = whole[len(before) :] if whole.startswith(before) else self._decode(ids)
-        return text.replace(self.processor.image_token, "")  # spelled in other tokens, it would be read as an image
+        # An image token spelled in other tokens would be read as an image
+        return text.replace(self.processor.image_token, "").replace(UNREADABLE, "")
 
     def _decode(self, ids):
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
