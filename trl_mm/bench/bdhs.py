@@ -4,7 +4,6 @@ import random
 import statistics
 
 import numpy as np
-import PIL.Image
 import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -13,11 +12,13 @@ from ..bdhs.sampler import BDHSSampler
 from ..data.chat import text_ids
 from ..generation import Completer
 from ..generation.sampling import StopWhere, generating
-from .models import QUESTION, WORDS, load
+from .models import QUESTION, WORDS
 from .rounds import Timed, alternate, speed_ratio
+from .rows import picture
+from .steps import OURS, load_model
 
 
-OURS, NAIVE = "trl_mm", "naive"
+NAIVE = "naive"
 WORDS_PER_SENTENCE = 12
 
 
@@ -68,13 +69,11 @@ def random_sft_rows(settings, seed=0):
         `list[dict]`: rows with PIL `images`, `prompt`, `chosen` and `row_id`.
     """
     draw, pixels = random.Random(seed), np.random.default_rng(seed)
-    size = tuple(map(int, settings.image_size.split("x")))
 
     def row(number):
-        noise = PIL.Image.fromarray(pixels.integers(0, 256, (16, 16, 3), np.uint8))
         sentences = [" ".join(draw.choices(WORDS, k=WORDS_PER_SENTENCE)) + " ." for _ in range(settings.sentences)]
         return {
-            "images": [noise.resize(size, PIL.Image.Resampling.BICUBIC)],
+            "images": [picture(settings.image_size, pixels)],
             "prompt": [{"role": "user", "content": QUESTION}],
             "chosen": [{"role": "assistant", "content": " ".join(sentence.capitalize() for sentence in sentences)}],
             "row_id": str(number),
@@ -95,10 +94,8 @@ def compare(settings):
         `equal_answers` (share of the direct way's answers that ours equal), `image_tokens` (per image) and for each
         side `answers_per_second`.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = getattr(torch, settings.dtype)
-    model, processor = load(settings.model, settings.arch, settings.size, dtype, settings.attn_implementation, device)
-    model = model.to(device).eval()
+    model, processor = load_model(settings)
+    model.eval()
     config = BDHSConfig(
         mask_threshold=settings.mask_threshold,
         max_attempts=1,

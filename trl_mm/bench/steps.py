@@ -1,0 +1,75 @@
+"""Trainers that take one step at a time, ours and TRL's with the same settings."""
+
+import torch
+from peft import LoraConfig
+
+from .models import load
+
+
+OURS, TRL = "trl_mm", "trl"
+WARMUP = 1
+
+
+class Steps:
+    """
+    A trainer that takes one step at a time: next batch, forward and backward, clipping, optimizer.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): trainer that has not trained yet.
+    """
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        trainer.create_optimizer()
+        trainer.current_gradient_accumulation_steps = 1
+        self.batches = iter(trainer.get_train_dataloader())
+        self.model, trainer.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+        if trainer.args.gradient_checkpointing:
+            trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+
+    def __call__(self):
+        """One step. Returns its loss and the norm of its gradient (`(float, float)`)."""
+        trainer = self.trainer
+        loss = trainer.training_step(self.model, next(self.batches))
+        norm = trainer.accelerator.clip_grad_norm_(self.model.parameters(), trainer.args.max_grad_norm)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        return loss.item(), norm.item()
+
+
+def load_model(settings):
+    """Model, on the device that is measured, and processor of a benchmark's settings; the same at every call."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, settings.dtype)
+    model, processor = load(settings.model, settings.arch, settings.size, dtype, settings.attn_implementation, device)
+    return model.to(device), processor
+
+
+def training_arguments(settings, folder):
+    """Arguments of [`~transformers.TrainingArguments`] that all sides get (`dict[str, Any]`)."""
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": 1e-6,
+        "lr_scheduler_type": "constant",
+        "bf16": False,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "train_sampling_strategy": "sequential",
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def lora(settings, model):
+    """Adapters on the language model ([`~peft.LoraConfig`]), or `None` if all weights are trained."""
+    if not settings.use_peft:
+        return None
+    names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    rank = max(1, model.config.get_text_config().hidden_size // 32)  # 128 for a 7B model, as in the paper
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=rf".*language_model.*\.({names})")
+
+
+def largest_difference(ours, theirs):
+    """Largest difference of two lists of numbers, relative to the second (`float`)."""
+    return max(abs(own - other) / max(abs(other), 1e-12) for own, other in zip(ours, theirs, strict=True))
