@@ -89,7 +89,7 @@ def test_every_script_keeps_the_contract(name):
 
 def test_unknown_command_names_the_nearest(capsys):
     assert cli.main(["dpoo"]) == 2
-    known = "bdhs, bench bdhs, bench dpo, dpo, eval, judge, online-dpo, report"
+    known = "bdhs, bench bdhs, bench dpo, bench online-dpo, dpo, eval, judge, online-dpo, report"
     assert capsys.readouterr().err == f"error: unknown command `dpoo`, did you mean `dpo`?; known: {known}.\n"
 
 

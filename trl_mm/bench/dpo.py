@@ -14,9 +14,9 @@ from ..trainer.dpo_config import MMDPOConfig
 from ..trainer.dpo_trainer import MMDPOTrainer
 from .flops import dpo_step_flops
 from .memory import peak_memory
-from .rounds import alternate, matrix_rate, speed_ratio
+from .rounds import alternate, matrix_rate
 from .rows import random_pairs
-from .steps import OURS, TRL, WARMUP, Steps, largest_difference, load_model, lora, training_arguments
+from .steps import OURS, TRL, WARMUP, Steps, load_model, lora, training_arguments, versus
 
 
 UNCACHED = "uncached"  # ours with a pass of the reference in every step
@@ -100,14 +100,7 @@ def compare(settings):
         saved = 1 / sides[UNCACHED]["pairs_per_second"] - 1 / sides[OURS]["pairs_per_second"]
         result["reference"] = {"seconds_per_pair": cost, "saved_per_pair": saved, "epochs_to_earn_back": cost / saved}
     if TRL in names:
-        ratio, spread = speed_ratio(timed[OURS], timed[TRL])
-        result |= {
-            "ratio": ratio,
-            "ratio_spread": spread,
-            "memory_ratio": memory[OURS] / memory[TRL] if memory else None,
-            "max_loss_difference": largest_difference(sides[OURS]["losses"], sides[TRL]["losses"]),
-            "max_grad_norm_difference": largest_difference(sides[OURS]["grad_norms"], sides[TRL]["grad_norms"]),
-        }
+        result |= versus(sides, timed)
     return {**result, "floor": floor, "sides": sides}
 
 

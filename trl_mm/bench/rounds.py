@@ -43,14 +43,15 @@ def alternate(contenders, rounds, warmup=1):
     for number in tqdm(range(warmup + rounds), desc="Rounds"):
         names = list(contenders) if number % 2 else list(contenders)[::-1]
         for name in names:
-            begin = _now()
+            begin = now()
             timed[name].results.append(contenders[name]())
             if number >= warmup:
-                timed[name].seconds.append(_now() - begin)
+                timed[name].seconds.append(now() - begin)
     return timed
 
 
-def _now():
+def now():
+    """Seconds (`float`), once all work is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -88,9 +89,9 @@ def matrix_rate(dtype, device, sizes=(1024, 2048, 4096), seconds=0.5):
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         stop = time.perf_counter() + seconds
         while True:
-            begin = _now()
+            begin = now()
             left @ right
-            end = _now()
+            end = now()
             best = max(best, 2 * size**3 / (end - begin))
             if end > stop:
                 break

@@ -4,6 +4,7 @@ import torch
 from peft import LoraConfig
 
 from .models import load
+from .rounds import speed_ratio
 
 
 OURS, TRL = "trl_mm", "trl"
@@ -70,6 +71,29 @@ def lora(settings, model):
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=rf".*language_model.*\.({names})")
 
 
-def largest_difference(ours, theirs):
-    """Largest difference of two lists of numbers, relative to the second (`float`)."""
-    return max(abs(own - other) / max(abs(other), 1e-12) for own, other in zip(ours, theirs, strict=True))
+def versus(sides, timed):
+    """
+    Ours over TRL's.
+
+    Args:
+        sides (`dict[str, dict]`): `losses` and `grad_norms` of the steps of each side, and `peak_memory` if measured.
+        timed (`dict[str, Timed]`): its rounds.
+
+    Returns:
+        `dict[str, Any]`: `ratio` and `ratio_spread` (speed), `memory_ratio` (or `None`), `max_loss_difference` and
+        `max_grad_norm_difference` (relative).
+    """
+    ratio, spread = speed_ratio(timed[OURS], timed[TRL])
+    memory = [sides[name].get("peak_memory") for name in (OURS, TRL)]
+    return {
+        "ratio": ratio,
+        "ratio_spread": spread,
+        "memory_ratio": None if None in memory else memory[0] / memory[1],
+        "max_loss_difference": _difference(sides, "losses"),
+        "max_grad_norm_difference": _difference(sides, "grad_norms"),
+    }
+
+
+def _difference(sides, name):
+    pairs = zip(sides[OURS][name], sides[TRL][name], strict=True)
+    return max(abs(ours - theirs) / max(abs(theirs), 1e-12) for ours, theirs in pairs)

@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:11}{text}" for name, (_, text) in COMMANDS.items())
+    width = max(map(len, COMMANDS)) + 2
+    listing = "\n".join(f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="trl-mm",
         usage="trl-mm COMMAND --config recipe.yaml [--accelerate_config NAME_OR_PATH] [--num_processes N] [flags]",
@@ -81,6 +82,7 @@ COMMANDS = {
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
     "bench bdhs": ("trl_mm.scripts.bench_bdhs", "compare BDHS with the direct way to write it on this machine"),
     "bench dpo": ("trl_mm.scripts.bench_dpo", "compare a DPO step with TRL's on this machine"),
+    "bench online-dpo": ("trl_mm.scripts.bench_online_dpo", "compare an online DPO step with TRL's on this machine"),
 }
 
 

@@ -61,16 +61,15 @@ def summary(result):
     """The figures as text (`str`), a line per side and one for what they differ in."""
     floor = result["floor"]
     lines = [
-        f"prompt {_span(floor['prompt_tokens'])} tokens, answers {_span(floor['answer_tokens'])}; floor "
+        f"prompt {span(floor['prompt_tokens'])} tokens, answers {span(floor['answer_tokens'])}; floor "
         f"{floor['flops'] / 1e12:.2f} TFLOP per step, {floor['seconds']:.2f} s at "
         f"{floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s",
         f"{'':9}{'s/step':>9}{'pairs/s':>9}{'tokens/s':>10}{'of floor':>10}{'peak GB':>9}",
     ]
     for name, side in result["sides"].items():
-        memory = f"{side['peak_memory'] / 1e9:.2f}" if "peak_memory" in side else "-"
         lines.append(
             f"{name:9}{side['seconds_per_step']:9.2f}{side['pairs_per_second']:9.3f}{side['tokens_per_second']:10.0f}"
-            f"{side['share_of_floor']:10.0%}{memory:>9}"
+            f"{side['share_of_floor']:10.0%}{peak(side):>9}"
         )
     if "reference" in result:
         reference = result["reference"]
@@ -78,20 +77,31 @@ def summary(result):
             f"the reference took {reference['seconds_per_pair']:.2f} s per pair before training and saves "
             f"{reference['saved_per_pair']:.2f} s in each epoch: earned back in {reference['epochs_to_earn_back']:.1f}"
         )
-    if "ratio" in result:
-        low, high = result["ratio_spread"]
-        memory = f", {result['memory_ratio']:.2f}x the memory" if result["memory_ratio"] is not None else ""
-        lines.append(
-            f"trl_mm is {result['ratio']:.2f}x as fast as TRL [{low:.2f}, {high:.2f}]{memory}; largest relative "
-            f"difference of losses {result['max_loss_difference']:.1e}, of gradient norms "
-            f"{result['max_grad_norm_difference']:.1e}"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *versus(result)])
 
 
-def _span(bounds):
+def versus(result):
+    """What ours and TRL's differ in (`list[str]`): one line, or none if there was no comparison."""
+    if "ratio" not in result:
+        return []
+    low, high = result["ratio_spread"]
+    memory = f", {result['memory_ratio']:.2f}x the memory" if result["memory_ratio"] is not None else ""
+    return [
+        f"trl_mm is {result['ratio']:.2f}x as fast as TRL [{low:.2f}, {high:.2f}]{memory}; largest relative "
+        f"difference of losses {result['max_loss_difference']:.1e}, of gradient norms "
+        f"{result['max_grad_norm_difference']:.1e}"
+    ]
+
+
+def span(bounds):
+    """Smallest and largest number as text (`str`)."""
     low, high = bounds
     return f"{low}" if low == high else f"{low} to {high}"
+
+
+def peak(side):
+    """Peak memory of a side in GB as text (`str`)."""
+    return f"{side['peak_memory'] / 1e9:.2f}" if "peak_memory" in side else "-"
 
 
 if __name__ == "__main__":

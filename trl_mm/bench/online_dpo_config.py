@@ -1,0 +1,29 @@
+"""What `trl-mm bench online-dpo` measures."""
+
+from dataclasses import dataclass, field
+
+from .step_config import StepBenchmark
+
+
+@dataclass(kw_only=True)
+class OnlineDPOBenchmark(StepBenchmark):
+    """
+    Settings of a comparison of online DPO steps. The only changes w.r.t. [`StepBenchmark`] are the arguments below.
+
+    Args:
+        new_tokens (`int`, *optional*, defaults to `64`): tokens of each sampled answer; all are as long.
+        gradient_checkpointing (`bool`, *optional*, defaults to `True`): whether activations are computed again in the
+            backward pass. TRL's default, with which it samples without a KV cache.
+        batch_size (`int`, *optional*, defaults to `1`): rows per step.
+    """
+
+    new_tokens: int = field(default=64, metadata={"help": "Tokens of each sampled answer."})
+    gradient_checkpointing: bool = field(
+        default=True, metadata={"help": "Whether activations are computed again; TRL then samples without a KV cache."}
+    )
+    batch_size: int = field(default=1, metadata={"help": "Rows per step."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.new_tokens < 1:
+            raise ValueError(f"`new_tokens` must be at least 1, got {self.new_tokens}.")
