@@ -1,10 +1,13 @@
 import json
+from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset, Image, List
 from tiny import tiny_model, tiny_processor, tiny_row
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
 from trl_mm.bdhs.sampler import as_pair
@@ -130,11 +133,11 @@ def test_a_killed_run_is_gone_on_with(tmp_path, monkeypatch):
     class Dying:
         config = sampler.config
 
-        def __call__(self, model, rows):
+        def __call__(self, model, rows, step):
             if len(calls) == 2:
                 raise KeyboardInterrupt
             calls.append(rows)
-            return sampler(model, rows)
+            return sampler(model, rows, step)
 
     killed._sampler = Dying()
     with pytest.raises(KeyboardInterrupt):
@@ -198,7 +201,103 @@ def test_pairs_made_before_training_are_pushed_once(tmp_path, monkeypatch):
     assert pushed == [((folder,), push)]
 
 
-@pytest.mark.parametrize("options", [{"push_to_hub": {"repo_id": "a/b"}}, {"online": False, "push_to_hub": {}}])
-def test_a_push_that_cannot_be_is_refused(options):
-    with pytest.raises(ValueError, match="`push_to_hub` needs `online=False` and a `repo_id`"):
-        BDHSDataGenerator(BDHSConfig(**FAST), **options)
+def test_a_push_without_a_name_is_refused():
+    with pytest.raises(ValueError, match="`push_to_hub` needs a `repo_id`"):
+        BDHSDataGenerator(BDHSConfig(**FAST), push_to_hub={"private": True})
+
+
+class Training:
+    """What a trainer tells its callbacks, without a trainer."""
+
+    def __init__(self, callback, folder, step=0, rows=None, **arguments):
+        self.callback, self.state = callback, TrainerState(global_step=step)
+        self.args = TrainingArguments(str(folder), per_device_train_batch_size=2, use_cpu=True, **arguments)
+        self.rows = list(rows or dataset(8))
+        self.tell("train_begin", model=MODEL, train_dataloader=DataLoader(rows or dataset(8)))
+
+    def tell(self, event, control=None, **kwargs):
+        getattr(self.callback, f"on_{event}")(self.args, self.state, control or TrainerControl(), **kwargs)
+
+    def step(self, save=False):
+        step = self.state.global_step
+        rows = [self.rows[(2 * step + number) % len(self.rows)] for number in (0, 1)]
+        pairs, _ = self.callback.sample(MODEL, PROCESSOR, rows, step)
+        self.callback.sample(MODEL, PROCESSOR, rows, None)  # an evaluation
+        self.state.global_step += 1
+        self.tell("step_end", TrainerControl(should_save=save))
+        return pairs
+
+
+def test_online_pairs_are_kept_with_their_step(tmp_path):
+    training = Training(generator(save_to=str(tmp_path / "kept")), tmp_path)
+    made = [pair for _ in range(3) for pair in training.step()]
+    training.tell("train_end")
+    kept = load_preferences(tmp_path / "kept")
+    assert kept["step"][:] == [0, 0, 1, 1, 2, 2]
+    for name in ("rejected", "chosen", "prompt", "row_id", "bdhs_attempts", "bdhs_guided", "bdhs_similarity"):
+        assert kept[name][:] == [pair[name] for pair in made], name
+    assert kept[1]["images"][0].tobytes() == tiny_row(1)["images"][0].tobytes()
+    manifest = json.loads((tmp_path / "kept" / "manifest.json").read_text())
+    assert manifest["settings"]["bdhs"]["max_sentence_tokens"] == 4
+    assert manifest["settings"]["training"] == {"batch_size": 2, "learning_rate": 5e-5, "seed": 42}
+
+
+def test_online_pairs_are_not_kept_unless_asked_for(tmp_path):
+    training = Training(generator(), tmp_path / "out")
+    training.step()
+    training.tell("train_end")
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_at_a_checkpoint_all_pairs_are_on_the_disk(tmp_path):
+    training = Training(generator(save_to=str(tmp_path)), tmp_path)
+    training.step()
+    assert not list(tmp_path.glob("*.parquet"))
+    training.step(save=True)
+    (shard,) = tmp_path.glob("*.parquet")
+    assert pq.read_table(shard)["step"].to_pylist() == [0, 0, 1, 1]
+    training.step()
+    training.args.save_strategy = "best"
+    training.tell("evaluate")  # whether a checkpoint follows is not known yet
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+
+
+def test_pairs_of_another_training_are_not_mixed(tmp_path):
+    for settings, error in [({"learning_rate": 1e-3}, "`training.learning_rate` is 5e-05"), ({}, "`rows` is")]:
+        Training(generator(save_to=str(tmp_path)), tmp_path)
+        with pytest.raises(ValueError, match=f"made with other settings: {error}"):
+            Training(generator(save_to=str(tmp_path)), tmp_path, rows=None if settings else dataset(4), **settings)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What the callback asks of the Hub; a push fails with the error in `hub.error`, if there is one."""
+    seen = SimpleNamespace(checked=[], pushed=[], error=None)
+
+    def push(folder, **options):
+        if seen.error:
+            raise seen.error
+        seen.pushed.append((len(load_preferences(folder)), options))
+
+    monkeypatch.setattr("trl_mm.bdhs.callback.check_repo", lambda **options: seen.checked.append(options))
+    monkeypatch.setattr("trl_mm.bdhs.callback.push_preferences", push)
+    return seen
+
+
+def test_online_pairs_are_pushed_at_the_end(tmp_path, hub):
+    push = {"repo_id": "me/pairs", "private": True, "license": "mit"}
+    training = Training(BDHSDataGenerator(BDHSConfig(**FAST), push_to_hub=push), tmp_path)
+    assert hub.checked == [{"repo_id": "me/pairs", "private": True}], "before anything long begins"
+    training.step()
+    assert not hub.pushed
+    training.tell("train_end")
+    assert hub.pushed == [(2, push)]
+
+
+def test_a_push_that_fails_at_the_end_loses_neither_model_nor_pairs(tmp_path, hub, caplog):
+    hub.error = OSError("No network.")
+    training = Training(BDHSDataGenerator(BDHSConfig(**FAST), push_to_hub={"repo_id": "me/pairs"}), tmp_path)
+    training.step()
+    training.tell("train_end")
+    assert f"not pushed: No network. They are in {tmp_path / 'pairs'}" in caplog.text
+    assert len(load_preferences(tmp_path / "pairs")) == 2

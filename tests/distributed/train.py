@@ -17,12 +17,22 @@ from peft import LoraConfig
 from tiny import tiny_row
 from transformers import AutoModelForImageTextToText
 
-from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
+from trl_mm.data.loading import load_preferences
 
 
 BATCH_SIZE = 2  # rows of all processes together
 NUM_PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 DEEPSPEED = "ACCELERATE_USE_DEEPSPEED" in os.environ
+# Some rows are accepted at once, others take all attempts, so that processes finish at different times
+BDHS = {
+    "similarity": "lexical",
+    "similarity_threshold": 0.35,
+    "mask_threshold": 0.5,
+    "max_attempts": 3,
+    "max_sentence_tokens": 4,
+    "max_answer_tokens": 8,
+}
 LOGGED = ("loss", "grad_norm", "rewards/margins", "logps/chosen")
 
 
@@ -36,7 +46,18 @@ def dataset(num_images):
     return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
-def train(checkpoint, folder, num_images, lora=None, **settings):
+def made_pairs(folder, logged):
+    """Pairs in an order that does not depend on who made them, and how BDHS fared in the first step."""
+    pairs = [{**row, "images": len(row["images"])} for row in load_preferences(folder, check_images=False)]
+    names = [name for name in logged if name.startswith("bdhs/") and name != "bdhs/answers_per_second"]
+    assert logged["bdhs/answers_per_second"] > 0
+    return {
+        "pairs": sorted(json.dumps(pair, sort_keys=True) for pair in pairs),
+        **{name: [logged[name]] for name in sorted(names)},
+    }
+
+
+def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
     """
     Train for one epoch and evaluate on the same rows.
 
@@ -45,10 +66,11 @@ def train(checkpoint, folder, num_images, lora=None, **settings):
         folder (`str`): where the trained weights go.
         num_images (`list[int]`): number of images of each row.
         lora (`str` or `list[str]`, *optional*): modules that get an adapter; `None` trains all weights.
+        bdhs (`dict`, *optional*): arguments of the [`BDHSDataGenerator`] that makes pairs; `None` takes those stored.
         settings: settings of [`MMDPOConfig`].
 
     Returns:
-        `dict[str, list[float]]`: what is logged at each step, and the evaluation's loss.
+        `dict[str, list]`: what is logged at each step, the evaluation's loss, and the pairs that were made.
     """
     batch_size = BATCH_SIZE // NUM_PROCESSES
     args = MMDPOConfig(
@@ -72,16 +94,21 @@ def train(checkpoint, folder, num_images, lora=None, **settings):
     )
     # Not by its name: how ZeRO-3 loads it would move the random numbers that adapters start from
     model = checkpoint if lora is None else AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
+    rows = dataset(num_images)
+    pairs = Path(folder) / "pairs"
     trainer = MMDPOTrainer(
         model,
         args=args,
-        train_dataset=dataset(num_images),
-        eval_dataset=dataset(num_images),
+        train_dataset=rows,
+        eval_dataset=rows if bdhs is None or args.precompute_ref_log_probs else rows.remove_columns("rejected"),
+        callbacks=None if bdhs is None else [BDHSDataGenerator(BDHSConfig(**BDHS), save_to=str(pairs), **bdhs)],
         peft_config=None if lora is None else LoraConfig(target_modules=lora, lora_alpha=64),
     )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     found = {name: [step[name] for step in steps] for name in LOGGED}
+    if bdhs is not None:
+        found.update(made_pairs(pairs, steps[0]))
     found["eval_loss"] = [trainer.evaluate()["eval_loss"]]
     trainer.save_model(folder)
     return found

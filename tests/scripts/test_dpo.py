@@ -6,8 +6,9 @@ from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
 
 from trl_mm import BDHSConfig, MMDPOTrainer
+from trl_mm.data.loading import load_preferences
 from trl_mm.scripts.bdhs import main as bdhs
-from trl_mm.scripts.dpo import bdhs_config, main
+from trl_mm.scripts.dpo import bdhs_config, main, push_arguments
 from trl_mm.scripts.models import ModelArguments, load_model
 
 
@@ -80,11 +81,19 @@ def test_pairs_of_the_bdhs_command_are_trained_on(checkpoint, data, tmp_path, im
 
 @pytest.mark.parametrize("online", ["true", "false"])
 def test_pairs_are_made_on_the_way(checkpoint, data, tmp_path, online):
-    flags = ["--bdhs", json.dumps(BDHS), "--bdhs_online", online]
+    flags = ["--bdhs", json.dumps(BDHS), "--bdhs_online", online, "--bdhs_save_to", str(tmp_path / "kept")]
     log = run(checkpoint, data / "sft.jsonl", tmp_path, *flags)
-    assert ("bdhs/attempts" in log[0]) == (online == "true")
-    assert (tmp_path / "pairs" / "manifest.json").exists() == (online == "false")
+    assert "bdhs/attempts" in log[0]
+    assert ("step" in load_preferences(tmp_path / "kept").column_names) == (online == "true")
+    assert not (tmp_path / "pairs").exists()
     assert change(checkpoint, tmp_path) > 1e-3
+
+
+def test_a_push_is_named_by_a_mapping_that_is_checked():
+    pushed = push_arguments('{"repo_id": "me/pairs", "private": true}', ["--bdhs", "{}"])
+    assert pushed == {"repo_id": "me/pairs", "private": True, "command": "trl-mm dpo --bdhs '{}'"}
+    with pytest.raises(ValueError, match="`bdhs_push_to_hub` has no setting 'repo'. Did you mean `repo_id`"):
+        push_arguments({"repo": "me/pairs"}, [])
 
 
 def test_a_recipe_gives_the_settings_of_bdhs_as_a_mapping(checkpoint, data, tmp_path, monkeypatch):

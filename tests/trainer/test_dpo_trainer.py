@@ -7,9 +7,11 @@ import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
 from tiny import tiny_model, tiny_processor, tiny_row
+from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
+from trl_mm.data.loading import load_preferences
 
 
 FAST = {"similarity": "lexical", "max_sentence_tokens": 5, "max_answer_tokens": 5}
@@ -97,10 +99,10 @@ def test_equal_seeds_give_equal_losses_with_pairs_made_on_the_way(checkpoint, tm
     assert len(first) == 4 and all(loss > 0 for loss in first)
     assert first == run("second")[0]
     assert first != run("third", seed=1)[0]
-    if online:
-        names = {"attempts", "acceptance_rate", "similarity", "unguided_rate", "answers_per_second"}
-        assert {f"bdhs/{name}" for name in names} <= set(trainer.state.log_history[0])
-    else:
+    names = {"attempts", "acceptance_rate", "similarity", "unguided_rate", "answers_per_second"}
+    assert {f"bdhs/{name}" for name in names} <= set(trainer.state.log_history[0])
+    assert ("bdhs/attempts" in trainer.state.log_history[1]) == online  # those made before training are logged once
+    if not online:
         manifest = json.loads((tmp_path / "first" / "pairs" / "manifest.json").read_text())
         assert manifest["complete"] and manifest["settings"]["bdhs"]["mask_threshold"] == 0.99
 
@@ -152,23 +154,88 @@ def test_evaluation_makes_pairs_as_well(checkpoint, tmp_path):
     assert metrics["eval_loss"] == trainer.evaluate()["eval_loss"]
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("online", [False, True], ids=["pairs", "online"])
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(checkpoint, tmp_path, lora, online):
-    def run(folder, resume=None):
+def stored(folder):
+    """Pairs on disk, images left out."""
+    return sorted(load_preferences(folder).remove_columns("images").to_list(), key=lambda pair: str(pair))
+
+
+GENERATORS = {
+    "pairs": None,
+    "online": {"save_to": "kept"},
+    "online and stored": {"save_to": "kept", "rejected_weight": 0.5},
+    "before": {"online": False, "save_to": "kept"},
+}
+
+
+@pytest.mark.parametrize(
+    ("generator", "lora"),
+    [
+        ("pairs", False),
+        ("pairs", True),
+        ("online", False),
+        ("online and stored", True),
+        ("before", False),
+        ("before", True),
+    ],
+)
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(checkpoint, tmp_path, monkeypatch, lora, generator):
+    """Also if it was killed while it wrote pairs: those of later steps are neither lost nor there twice."""
+    options = GENERATORS[generator]
+
+    def run(folder, resume=None, until=None):
+        monkeypatch.chdir(folder)
+        callbacks = [] if options is None else [BDHSDataGenerator(BDHSConfig(**FAST), **options)]
         trainer = MMDPOTrainer(
             checkpoint,
-            args=arguments(tmp_path / folder, save_strategy="steps", save_steps=2, lr_scheduler_type="constant"),
-            train_dataset=dataset(sft_rows() if online else pairs()),
-            callbacks=[BDHSDataGenerator(BDHSConfig(**FAST))] if online else None,
+            args=arguments(
+                "out",
+                save_strategy="steps",
+                save_steps=2,
+                lr_scheduler_type="constant",
+                gradient_accumulation_steps=2,
+            ),
+            train_dataset=dataset(pairs(16) if options is None or "rejected_weight" in options else sft_rows(16)),
+            callbacks=[*callbacks, Killed(until)],
             peft_config=LoraConfig(target_modules=["q_proj"]) if lora else None,
         )
-        trainer.train(resume_from_checkpoint=resume)
+        if until is None:
+            trainer.train(resume_from_checkpoint=resume)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                trainer.train()
         return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
-    undisturbed = run("first")
-    assert undisturbed[2:] != undisturbed[:2]
-    assert run("second", str(tmp_path / "first" / "checkpoint-2")) == pytest.approx(undisturbed, rel=1e-5)
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+    undisturbed = run(tmp_path / "undisturbed")
+    assert len(undisturbed) == 4 and undisturbed[2:] != undisturbed[:2]
+    run(tmp_path / "killed", until=3)
+    assert run(tmp_path / "killed", "out/checkpoint-2") == pytest.approx(undisturbed, rel=1e-5)
+    if options is not None:
+        assert stored(tmp_path / "killed" / "kept") == stored(tmp_path / "undisturbed" / "kept")
+        assert len(stored("kept")) == 16
+
+
+class Killed(TrainerCallback):
+    """Ends a run in the middle of a step."""
+
+    def __init__(self, until):
+        self.until = until
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step == self.until:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_stored_rejected_answer_is_not_looked_at(checkpoint, tmp_path, online):
+    def run(rows):
+        generator = BDHSDataGenerator(BDHSConfig(**FAST), online=online, save_to=str(tmp_path / str(len(rows[0]))))
+        return losses(
+            MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(rows), callbacks=[generator])
+        )
+
+    assert run(pairs()) == run(sft_rows())
 
 
 def test_streams_are_refused(checkpoint, tmp_path):

@@ -8,6 +8,7 @@ from tiny import tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
 from trl_mm.bdhs.sampler import as_pair
+from trl_mm.data.loading import load_preferences
 
 
 STORED = ["There is a dog.", "A blue sky. Yes.", "No.", "It is late, and there is a sofa."]
@@ -27,13 +28,14 @@ def rows(rejected=STORED):
 class Fixed(BDHSDataGenerator):
     """Gives each row the answer in `SAMPLED`."""
 
-    def __init__(self, rejected_weight):
-        super().__init__(BDHSConfig(similarity="lexical"), rejected_weight=rejected_weight)
+    def __init__(self, rejected_weight, **options):
+        super().__init__(BDHSConfig(similarity="lexical"), rejected_weight=rejected_weight, **options)
 
     def sampler(self, processor, device=None):
-        return lambda model, rows, step: [
-            as_pair(row, SAMPLED[int(row["row_id"])], attempts=1, similarity=0.5, guided=True) for row in rows
-        ]
+        return self
+
+    def __call__(self, model, rows, step):
+        return [as_pair(row, SAMPLED[int(row["row_id"])], attempts=1, similarity=0.5, guided=True) for row in rows]
 
 
 def curve(folder, dataset, callbacks=(), lora=False, **settings):
@@ -100,7 +102,23 @@ def test_the_real_sampler_adds_its_answer_to_the_stored_one(tmp_path):
     assert made.shape == (3, 5) and made.isfinite().all()
 
 
-@pytest.mark.parametrize(("settings", "error"), [({"rejected_weight": 1.5}, "1.5"), ({"online": False}, "online")])
-def test_wrong_weights_are_refused(settings, error):
-    with pytest.raises(ValueError, match=error):
-        BDHSDataGenerator(**{"rejected_weight": 0.5, **settings})
+def test_wrong_weights_are_refused():
+    with pytest.raises(ValueError, match="1.5"):
+        BDHSDataGenerator(rejected_weight=1.5)
+
+
+@pytest.mark.parametrize("rejected", [STORED, [*STORED[:2], None, None]], ids=["all", "some"])
+def test_pairs_made_before_training_keep_the_stored_answer(tmp_path, rejected):
+    """With an answer that does not depend on the policy, when it is made changes nothing."""
+    dataset = rows().map(lambda _, n: {"rejected": rejected[n] and said(rejected[n])}, with_indices=True)
+    before = Fixed(0.3, online=False)
+    assert_same(curve(tmp_path, dataset, [before]), curve(tmp_path, dataset, [Fixed(0.3)]))
+    pairs = load_preferences(tmp_path / "pairs")
+    assert [said(text or SAMPLED[n]) for n, text in enumerate(rejected)] == pairs["rejected"][:]
+    assert [said(text) for text in SAMPLED] == pairs["second_rejected"][:]
+
+
+def test_other_stored_answers_are_not_taken_for_those_of_finished_pairs(tmp_path):
+    curve(tmp_path, rows(), [Fixed(0.3, online=False)])
+    with pytest.raises(ValueError, match="made with other settings: `rejected` is"):
+        curve(tmp_path, rows(SAMPLED), [Fixed(0.3, online=False)])

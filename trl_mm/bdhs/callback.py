@@ -1,15 +1,28 @@
 """BDHS inside training, as a callback."""
 
-import time
+import logging
+from pathlib import Path
 
+from accelerate import PartialState
+from datasets import Image, List
+from datasets.fingerprint import Hasher
 from transformers import TrainerCallback
 
-from ..data.fingerprints import weights_digest
-from ..data.hub import push_preferences
+from ..data.fingerprints import rows_digest, weights_digest
+from ..data.growing_shards import GrowingShards
+from ..data.hub import check_repo, push_preferences
 from ..data.images import open_image
 from .config import BDHSConfig
 from .dataset import make_pairs
+from .health import COLUMNS, health
 from .sampler import NEEDS, BDHSSampler
+from .timed import Timed
+
+
+logger = logging.getLogger(__name__)
+
+# Arguments of `push_preferences` that can be wrong before there are rows
+CHECKED = ("repo_id", "private", "overwrite", "token")
 
 
 class BDHSDataGenerator(TrainerCallback):
@@ -23,20 +36,24 @@ class BDHSDataGenerator(TrainerCallback):
             Whether pairs are made from the current policy at each step (Online-BDHS), or once before training from the
             initial policy.
         save_to (`str`, *optional*):
-            With `online=False`, folder of the pairs. Defaults to `pairs` in the output directory. A folder that a
-            killed run left is gone on with.
+            Folder of the pairs, as shards with a manifest. With `online=True` they are only written if this or
+            `push_to_hub` is given, each with its `step`; training that is resumed goes on from its checkpoint's step.
+            With `online=False` a folder that a killed run left is gone on with. Defaults to `pairs` in the output
+            directory.
         rejected_weight (`float`, *optional*):
-            With `online=True`, what becomes of a `rejected` that a row has already. By default it is not looked at.
-            With a weight, the loss averages both: γ·L(chosen, stored) + (1 - γ)·L(chosen, sampled), γ being the weight
-            (eq. 5; 0.5 in the paper). A row without one counts its sampled answer alone.
+            What becomes of a `rejected` that a row has already. By default it is not looked at. With a weight, the
+            loss averages both: γ·L(chosen, stored) + (1 - γ)·L(chosen, sampled), γ being the weight (eq. 5; 0.5 in the
+            paper), and the sampled one is `second_rejected`. A row without one counts its sampled answer alone.
         push_to_hub (`dict`, *optional*):
-            With `online=False`, arguments of [`push_preferences`], such as `{"repo_id": "me/pairs", "private": True}`:
-            the pairs are pushed before the first step. Training that is resumed does not push again.
+            Arguments of [`push_preferences`], such as `{"repo_id": "me/pairs", "private": True}`. With `online=True`
+            pairs are pushed after the last step; if that fails, a warning says so and they stay in their folder. With
+            `online=False` they are pushed before the first step, and training that is resumed does not push again.
 
-    Metrics of each step, next to TRL's: `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows
-    accepted by the similarity gate; not with `mode="povid"`, which has none), `bdhs/similarity` (mean similarity of
-    rejected to chosen), `bdhs/unguided_rate` (share of rows that fell back to the unguided last attempt; 1 with
-    `guided=False`) and `bdhs/answers_per_second`.
+    Metrics of each step, next to TRL's; with `online=False` of all pairs, once, with the first step:
+    `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows accepted by the similarity gate; not
+    with `mode="povid"`, which has none), `bdhs/similarity` (mean similarity of rejected to chosen),
+    `bdhs/unguided_rate` (share of rows that fell back to the unguided last attempt; 1 with `guided=False`) and
+    `bdhs/answers_per_second` (of one process; 0 if all pairs were there already). All are means over processes.
     """
 
     needs = NEEDS
@@ -44,12 +61,8 @@ class BDHSDataGenerator(TrainerCallback):
     def __init__(self, config=None, *, online=True, save_to=None, rejected_weight=None, push_to_hub=None):
         if rejected_weight is not None and not 0 <= rejected_weight <= 1:
             raise ValueError(f"`rejected_weight` must be in [0, 1], got {rejected_weight}.")
-        if rejected_weight is not None and not online:
-            raise ValueError("`rejected_weight` needs `online=True`: pairs on disk have one rejected answer each.")
-        if push_to_hub is not None and (online or "repo_id" not in push_to_hub):
-            raise ValueError(
-                f"`push_to_hub` needs `online=False` and a `repo_id`, got {push_to_hub} with `online={online}`."
-            )
+        if push_to_hub is not None and "repo_id" not in push_to_hub:
+            raise ValueError(f"`push_to_hub` needs a `repo_id`, got {push_to_hub}.")
         self.config = config or BDHSConfig()
         self.online = online
         self.save_to = save_to
@@ -57,6 +70,8 @@ class BDHSDataGenerator(TrainerCallback):
         self.push_to_hub = push_to_hub
         self._sampler = None
         self._folder = None
+        self._shards = None
+        self._answers_per_second = 0.0
 
     def sampler(self, processor, device=None):
         """The sampler, made when it is first needed."""
@@ -72,47 +87,93 @@ class BDHSDataGenerator(TrainerCallback):
             model ([`~transformers.PreTrainedModel`]): current policy, unwrapped.
             processor ([`~transformers.ProcessorMixin`]): its processor.
             rows (`list[dict]`): SFT rows.
-            step (`int`): optimizer step, so that a row is masked and cut anew in every epoch.
+            step (`int`, *optional*): optimizer step, so that a row is masked and cut anew in every epoch; `None` in
+                evaluation, whose pairs are not kept.
 
         Returns:
             `(list[dict], dict[str, float])`: preference rows in the order of the rows, and metrics.
         """
-        start = time.perf_counter()
-        decoded = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
-        pairs = self.sampler(processor, str(model.device))(model, decoded, step)
-        seconds = time.perf_counter() - start
-        metrics = {
-            "bdhs/attempts": sum(pair["bdhs_attempts"] for pair in pairs) / len(pairs),
-            "bdhs/similarity": sum(pair["bdhs_similarity"] for pair in pairs) / len(pairs),
-            "bdhs/unguided_rate": sum(not pair["bdhs_guided"] for pair in pairs) / len(pairs),
-            "bdhs/answers_per_second": len(pairs) / seconds,
-        }
-        if self.config.mode != "povid":
-            metrics["bdhs/acceptance_rate"] = sum(self._was_accepted(pair) for pair in pairs) / len(pairs)
-        if self.rejected_weight is not None:
-            pairs = [with_both(row, pair) for row, pair in zip(rows, pairs, strict=True)]
-        return pairs, metrics
-
-    def _was_accepted(self, pair):
-        fell_back = self.config.guided and not pair["bdhs_guided"]  # to the last attempt, which is kept unchecked
-        return not fell_back and pair["bdhs_similarity"] < self.config.similarity_threshold
+        make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
+        pairs = make(model, [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows], step)
+        metrics = health(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
+        if step is not None and self._shards is not None:
+            self._shards.add([{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], step)
+        return pairs, {**metrics, "bdhs/answers_per_second": make.answers_per_second}
 
     def make_dataset(self, model, processor, dataset, folder, rank, world_size):
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""
         folder = self.save_to or folder
         source = {"model": model.config.name_or_path, "weights": weights_digest(model)}
-        sampler = self.sampler(processor, str(model.device))
-        make_pairs(model, sampler, dataset, folder, source, rank=rank, world_size=world_size)
-        self._folder = folder
+        if self.rejected_weight is not None and "rejected" in dataset.column_names:
+            source["rejected"] = Hasher.hash(dataset["rejected"][:])
+        make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
+        make_pairs(model, make, dataset, folder, source, rank=rank, world_size=world_size)
+        self._folder, self._answers_per_second = folder, make.answers_per_second
         return folder
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def health(self, pairs):
+        """Metrics of the pairs of [`make_dataset`] (`datasets.Dataset`)."""
+        columns = pairs.select_columns(list(COLUMNS))[:]
+        metrics = health(*(columns[name] for name in COLUMNS), self.config)
+        return {**metrics, "bdhs/answers_per_second": self._answers_per_second}
+
+    def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+        if self.online and (self.save_to or self.push_to_hub):
+            if self.push_to_hub and state.is_world_process_zero:
+                check_repo(**{name: value for name, value in self.push_to_hub.items() if name in CHECKED})
+            self._folder = self.save_to or Path(args.output_dir) / "pairs"
+            self._shards = GrowingShards(
+                self._folder,
+                self._settings(args, model, train_dataloader.dataset),
+                start=state.global_step,
+                rank=args.process_index,
+                world_size=args.world_size,
+            )
+            return
         # All processes have made their pairs by now, which one of them could not know in `make_dataset`
         folder, self._folder = self._folder, None
         if self.push_to_hub and folder and state.is_world_process_zero and state.global_step == 0:
             push_preferences(folder, **self.push_to_hub)
 
+    def on_step_end(self, args, state, control, **kwargs):
+        if self._shards is not None:
+            self._shards.end_step(write=control.should_save)
+            if control.should_save:
+                # A checkpoint is where a killed run goes on from: what was made before it must be there by then
+                PartialState().wait_for_everyone()
 
-def with_both(row, pair):
-    """The pair with the row's own `rejected`, if it has one, and the sampled one as `second_rejected`."""
-    return {**pair, "rejected": row.get("rejected") or pair["rejected"], "second_rejected": pair["rejected"]}
+    # What else may lead to a checkpoint
+    on_epoch_end = on_step_end
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if self._shards is not None and args.save_strategy == "best":
+            self._shards.end_step(write=True)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        shards, self._shards = self._shards, None
+        if shards is None:
+            return
+        shards.end_step(write=True)
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            shards.finish()
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero and self.push_to_hub:
+            try:
+                push_preferences(self._folder, **self.push_to_hub)
+            except (OSError, ValueError) as error:  # the model is not saved yet
+                logger.warning(
+                    "The pairs were not pushed: %s They are in %s. Push them with `push_preferences`.",
+                    error, self._folder,
+                )  # fmt: skip
+
+    def _settings(self, args, model, dataset):
+        """What determines the pairs of each step, for the manifest."""
+        batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return {
+            "bdhs": self.config.as_settings(),
+            "rows": rows_digest(dataset.cast_column("images", List(Image(decode=False)))),
+            "model": model.config.name_or_path,
+            "training": {"batch_size": batch_size, "learning_rate": args.learning_rate, "seed": args.seed},
+            "rejected_weight": self.rejected_weight,
+        }

@@ -117,3 +117,10 @@ class BDHSConfig:
                 "`guided=False` contradicts `mode='povid'`, which predicts each token after those of the chosen "
                 "answer. Leave `guided=True`, or set `mode='noise'` for full answers under noise."
             )
+
+    def as_settings(self):
+        """Settings for a manifest, as JSON values; of a function as `similarity` its name."""
+        settings = dict(vars(self))
+        if callable(self.similarity):
+            settings["similarity"] = getattr(self.similarity, "__qualname__", type(self.similarity).__qualname__)
+        return settings

@@ -80,16 +80,13 @@ def make_pairs(
         progress.count(pairs, time.perf_counter() - start)
         return [{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], left_out
 
-    bdhs = dict(vars(sampler.config))
-    if callable(bdhs["similarity"]):
-        bdhs["similarity"] = getattr(bdhs["similarity"], "__qualname__", type(bdhs["similarity"]).__qualname__)
     rows = "streamed, a digest in each shard" if is_stream else rows_digest(stored)
     with progress:
         manifest = write_shards(
             folder,
             progress.counted(stored) if is_stream else stored,
             transform,
-            {"bdhs": bdhs, "rows": rows, "images": images, **source},
+            {"bdhs": sampler.config.as_settings(), "rows": rows, "images": images, **source},
             shard_size=shard_size,
             rank=rank,
             world_size=world_size,

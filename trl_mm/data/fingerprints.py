@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 
 _PASSING = ("is_local", "local_files_only", "name_or_path", "padding", "truncation")
@@ -20,7 +21,7 @@ def weights_digest(model, path=None):
             than weights are hashed in memory, and a commit on the Hub is known already.
 
     Returns:
-        `str`: digest, or commit.
+        `str`: digest, or commit. A LoRA that is not trained yet does not count.
     """
     if path is not None and Path(path).is_dir():
         digest = hashlib.sha256()
@@ -38,7 +39,14 @@ def weights_digest(model, path=None):
 
     from trl.trainer.utils import hash_module
 
-    return hash_module(model)
+    tensors = model.state_dict()
+    return hash_module(SimpleNamespace(state_dict=lambda: {k: v for k, v in tensors.items() if not _idle(k, tensors)}))
+
+
+def _idle(name, tensors):
+    """Whether a tensor is the random half of a new LoRA, which changes nothing and differs from run to run."""
+    other = name.replace("lora_A", "lora_B").replace("lora_embedding_A", "lora_embedding_B")
+    return other != name and not tensors[other].any()
 
 
 def rows_digest(dataset, columns=("row_id", "images", "prompt", "chosen"), dated=False):

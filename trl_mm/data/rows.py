@@ -19,7 +19,7 @@ from typing import Any
 
 PREFERENCE_COLUMNS = ("images", "prompt", "chosen", "rejected")
 IMAGE_MARKER = "<image>"
-_MESSAGE_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+_MESSAGE_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant", "second_rejected": "assistant"}
 
 
 def message_text(message: dict[str, Any]) -> str:

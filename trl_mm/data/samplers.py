@@ -20,7 +20,13 @@ class PairGenerator(Protocol):
     rejected_weight: float | None
 
     def sample(self, model, processor, rows, step):
-        """Make pairs from rows (`list[dict]`, PIL images); returns the pairs and metrics (`dict[str, float]`)."""
+        """
+        Make pairs from rows (`list[dict]`); returns the pairs and metrics (`dict[str, float]`), the same ones in every
+        process. `step` is `None` in evaluation.
+        """
 
     def make_dataset(self, model, processor, dataset, folder, rank, world_size):
         """Make pairs from a whole dataset and keep them in a folder; returns the folder with the finished shards."""
+
+    def health(self, pairs):
+        """Metrics (`dict[str, float]`) of the pairs of `make_dataset`, as loaded (`datasets.Dataset`)."""

@@ -56,7 +56,7 @@ class Completer:
         goes through the model once, its images included.
 
         Args:
-            model ([`~transformers.PreTrainedModel`]): the model, unwrapped.
+            model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
             requests (`list` of [`Request`]): what to complete.
             find_end (`Callable[[str], int | None]`, *optional*): given the new text of a row so far, where the
                 completion ends, or `None` to go on. Without it a completion ends with the end token.
@@ -141,6 +141,8 @@ class Completer:
             generation_config=config,
             logits_processor=LogitsProcessorList(self.settings.processors([request.seed for request in batch])),
             stopping_criteria=StoppingCriteriaList([StopWhere(find_end, new_texts)] if find_end else []),
+            # Weights are whole, also under ZeRO-3, where processes would wait for one another at each token
+            synced_gpus=False,
         )
         texts = new_texts(sequences)
         return [text[: find_end(text)] for text in texts] if find_end else texts

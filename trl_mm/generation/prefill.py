@@ -59,7 +59,8 @@ def prefill(model, inputs, last_ids):
     # `generate`, not a plain forward, since it knows the positions that each model wants under padding. The token that
     # it adds never enters the cache
     config = GenerationConfig(max_new_tokens=1, pad_token_id=0, use_cache=True, return_dict_in_generate=True)
-    cache = model.generate(**shortened, generation_config=config).past_key_values
+    # Nor does it wait for other processes, which may have less to prefill, or nothing
+    cache = model.generate(**shortened, generation_config=config, synced_gpus=False).past_key_values
     positions, holder = inputs.get("position_ids"), _holder_of_rope_deltas(model)
     return Prefilled(
         cache,

@@ -1,5 +1,7 @@
 """`trl-mm dpo`: DPO on image-text pairs, from disk or made by BDHS on the way."""
 
+import shlex
+import sys
 from dataclasses import dataclass, field, fields
 
 from .models import check_model_path
@@ -25,6 +27,10 @@ class DPOArguments(TrainingDataArguments):
             otherwise once before training.
         bdhs_rejected_weight (`float`, *optional*): with `bdhs`, weight of the `rejected` that a row has already beside
             the one that is made (γ of eq. 5, 0.5 in the paper); without it, it is not looked at.
+        bdhs_save_to (`str`, *optional*): with `bdhs`, folder that keeps the pairs; by default pairs made at each step
+            are not kept, and those made once are in `pairs` in the output directory.
+        bdhs_push_to_hub (`dict`, *optional*): with `bdhs`, arguments of [`push_preferences`], such as `repo_id` and
+            `private`: pairs made at each step are pushed at the end, those made once before the first step.
     """
 
     bdhs: dict | str | None = field(
@@ -35,6 +41,10 @@ class DPOArguments(TrainingDataArguments):
     )
     bdhs_rejected_weight: float | None = field(
         default=None, metadata={"help": "With `bdhs`: weight of the `rejected` that a row has already (eq. 5)."}
+    )
+    bdhs_save_to: str | None = field(default=None, metadata={"help": "With `bdhs`: folder that keeps the pairs."})
+    bdhs_push_to_hub: dict | str | None = field(
+        default=None, metadata={"help": "With `bdhs`: repo_id, private, ... of a push of the pairs, as a mapping."}
     )
 
 
@@ -62,7 +72,11 @@ def main(argv=None):
     if args.bdhs is not None:
         callbacks.append(
             BDHSDataGenerator(
-                bdhs_config(args.bdhs), online=args.bdhs_online, rejected_weight=args.bdhs_rejected_weight
+                bdhs_config(args.bdhs),
+                online=args.bdhs_online,
+                save_to=args.bdhs_save_to,
+                rejected_weight=args.bdhs_rejected_weight,
+                push_to_hub=push_arguments(args.bdhs_push_to_hub, argv),
             )
         )
     set_model_init_kwargs(training_args, model_args)
@@ -87,6 +101,15 @@ def bdhs_config(settings):
     settings = as_mapping("bdhs", settings, '{"mask_threshold": 0.99}')
     check_keys("bdhs", settings, [field.name for field in fields(BDHSConfig)])
     return BDHSConfig(**settings)
+
+
+def push_arguments(settings, argv):
+    """Arguments of [`push_preferences`] (`dict`) from a mapping, or its JSON, with the command for the card."""
+    if settings is None:
+        return None
+    settings = as_mapping("bdhs_push_to_hub", settings, '{"repo_id": "me/pairs"}')
+    check_keys("bdhs_push_to_hub", settings, ["repo_id", "private", "overwrite", "license"])
+    return {"command": shlex.join(["trl-mm", "dpo", *(sys.argv[1:] if argv is None else argv)]), **settings}
 
 
 if __name__ == "__main__":

@@ -2,22 +2,20 @@
 
 import logging
 from functools import cache, partial
-from pathlib import Path
 
 import torch
 from torch.utils.data import SequentialSampler
 from trl import DPOTrainer
-from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import get_config_model_id
 
 from ..data.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
-from ..data.loading import load_preferences
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
-from .checked_rows import checked_rows, fitting_rows
+from .checked_rows import checked_rows
 from .dpo_config import MMDPOConfig
 from .lora_targets import with_targets
+from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
 from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
@@ -121,6 +119,7 @@ class MMDPOTrainer(DPOTrainer):
         self._prepare_models_once()
 
     def _prepare_models(self, data_collator, compute_metrics):
+        check_backend(self)
         freeze_parts(self.model, self.args)
         logger.info(trained_parts(self.model, self.args))
         reason = None
@@ -133,6 +132,8 @@ class MMDPOTrainer(DPOTrainer):
 
     def _checked(self, dataset, processor, args, name):
         needs = self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS
+        if self.pair_generator is not None:
+            dataset = to_be_made(dataset, self.pair_generator, name)
         dataset = checked_rows(dataset, processor, args, needs, self.fit_report, name, args.max_length)
         return hide_images(dataset) if args.precompute_ref_log_probs else dataset
 
@@ -143,15 +144,16 @@ class MMDPOTrainer(DPOTrainer):
         return dataset.rename_column(HIDDEN_IMAGES, "images")
 
     def _precompute_ref_logps(self, dataset, name, batch_size):
+        self._prepare_models_once()
         if dataset is self.train_dataset:
             dataset = self._with_pairs(dataset)
-        self._prepare_models_once()
         return with_reference(self, dataset, name, batch_size)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        # Seeds derive from `row_id`
-        for name in (*COLUMNS, *REF_LOG_PROBS, "row_id"):
+        # A pair generator may keep all that it is given
+        given = () if self.pair_generator is None else self.train_dataset.column_names
+        for name in (*COLUMNS, "second_rejected", *REF_LOG_PROBS, *given):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
 
@@ -162,25 +164,7 @@ class MMDPOTrainer(DPOTrainer):
 
     def _with_pairs(self, dataset):
         if self.pair_generator is not None and not self.pair_generator.online and not self._pairs_are_made:
-            if self.is_deepspeed_enabled:
-                raise ValueError(
-                    "Pairs cannot be made before training under DeepSpeed, which has not placed the model yet. Make "
-                    "them with `trl-mm bdhs` and train on its output, or set `online=True`."
-                )
-            with self._generation_model() as model:
-                folder = self.pair_generator.make_dataset(
-                    model,
-                    self.processing_class,
-                    dataset,
-                    Path(self.args.output_dir) / "pairs",
-                    self.args.process_index,
-                    self.args.world_size,
-                )
-            self.accelerator.wait_for_everyone()
-            pairs = load_preferences(folder, check_images=False)
-            dataset = fitting_rows(
-                pairs, self.processing_class, self.args, self.fit_report, "train", self.args.max_length
-            )
+            dataset = pairs_before_training(self, dataset)
             self._pairs_are_made = True
         return dataset
 
@@ -208,20 +192,14 @@ class MMDPOTrainer(DPOTrainer):
         return optimizer
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        self.train_dataset = self._with_pairs(self.train_dataset)  # while the policy still is the initial one
         model = self.model if model is None else model
         if not loads_saved_weights(self, resume_from_checkpoint, model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def _generation_model(self):
-        return unwrap_model_for_generation(
-            self.model_wrapped,
-            self.accelerator,
-            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-        )
-
     def _prepare_inputs(self, inputs):
         if "rows" in inputs:
-            inputs = self.pair_collator(self._make_pairs(inputs["rows"]))
+            inputs = self.pair_collator(pairs_of_step(self, inputs["rows"]))
         inputs = self._prepare_batch(inputs)
         mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
         padding = self.accelerator.reduce(1 - mask.float().mean(), reduction="mean")
@@ -254,18 +232,3 @@ class MMDPOTrainer(DPOTrainer):
         if self._dummy_image is not None:
             batch = self._dummy_image.added_to(batch)
         return super()._prepare_inputs(batch)
-
-    def _make_pairs(self, rows):
-        if self.pair_generator is None:
-            raise ValueError("A row has no `rejected` and no callback makes it. Pass a `BDHSDataGenerator`.")
-        mode = "train" if self.model.training else "eval"
-        step = self.state.global_step if mode == "train" else 0
-        with self._generation_model() as model, self.accelerator.autocast():
-            pairs, metrics = self.pair_generator.sample(model, self.processing_class, rows, step)
-        names = sorted(metrics)
-        means = self.accelerator.reduce(
-            torch.tensor([metrics[name] for name in names], device=self.accelerator.device), reduction="mean"
-        )
-        for name, value in zip(names, means.tolist(), strict=True):
-            self._metrics[mode][name].append(value)
-        return pairs

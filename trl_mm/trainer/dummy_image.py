@@ -57,6 +57,13 @@ class DummyImage:
         # New tensors for each batch: by them `encode_once` knows it
         return {**batch, "dummy_image": {name: value.detach() for name, value in self.image.items()}}
 
+    @torch.no_grad()
+    def encode(self, device):
+        """Let the policy encode the image, its weights being whole, on a device (`torch.device`)."""
+        if self.image is not None:
+            image = {name: value.to(device) for name, value in self.image.items()}
+            self.policy.base_model.get_image_features(**image, return_dict=True)
+
     def _is_needed(self):
         if self.sharded:
             return True

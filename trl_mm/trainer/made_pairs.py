@@ -1,0 +1,133 @@
+"""How `MMDPOTrainer` has a pair generator make its pairs, at each step or before training.
+
+What is unusual in it: every process generates on its own, with whole weights. Processes finish at different times, and
+one that waited for the others in each forward pass, as ZeRO-3 would have it, would wait for ever.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from trl.models.utils import unwrap_model_for_generation
+
+from ..data.loading import load_preferences
+from .checked_rows import fitting_rows
+
+
+def to_be_made(dataset, generator, name):
+    """
+    Rows without the `rejected` that is not looked at, so that all processes agree on which pairs are made.
+
+    Args:
+        dataset (`datasets.Dataset`, `dict` of them, or `None`): rows.
+        generator ([`PairGenerator`]): what makes the pairs.
+        name (`str`): `"train"`, or `"eval"`: evaluation takes the pairs that a dataset has, if all its rows are pairs.
+    """
+    if isinstance(dataset, dict):
+        return {key: to_be_made(part, generator, name) for key, part in dataset.items()}
+    if not isinstance(dataset, Dataset) or "rejected" not in dataset.column_names:
+        return dataset
+    if generator.rejected_weight is not None:
+        return dataset
+    if name == "train" or dataset.data.column("rejected").null_count:
+        return dataset.remove_columns("rejected")
+    return dataset
+
+
+def check_backend(trainer):
+    """Refuse to make pairs where a process cannot generate without the others."""
+    if trainer.pair_generator is not None and trainer.is_fsdp_enabled:
+        raise ValueError(
+            "Pairs cannot be made under FSDP, which keeps a part of each weight on every process. Use DDP or "
+            "DeepSpeed (`--accelerate_config zero3`), or make the pairs with `trl-mm bdhs`."
+        )
+
+
+@contextmanager
+def generation_model(trainer):
+    """Context with the policy, unwrapped. Under ZeRO-3 each process has all of its weights meanwhile."""
+    kwargs = trainer.args.gradient_checkpointing_kwargs
+    unwrapping = unwrap_model_for_generation(
+        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
+    )
+    with unwrapping as model, _alone(trainer.model_wrapped):
+        yield model
+
+
+@contextmanager
+def _alone(engine):
+    """TRL leaves one hook of ZeRO-3: before each forward it compares with the others what this process has entered."""
+    optimizer = getattr(engine, "optimizer", None)
+    offload = getattr(optimizer, "parameter_offload", optimizer)
+    if not hasattr(offload, "get_param_coordinator"):
+        yield
+        return
+    coordinator = offload.get_param_coordinator()
+    coordinator.reset_step = lambda: None
+    try:
+        yield
+    finally:
+        del coordinator.reset_step
+
+
+def pairs_before_training(trainer, dataset):
+    """
+    Make the pairs of all rows with the initial policy, every process its share, or take those that are there.
+
+    Args:
+        trainer ([`MMDPOTrainer`]): the trainer, with its models ready.
+        dataset (`datasets.Dataset`): SFT rows.
+
+    Returns:
+        `datasets.Dataset`: pairs that fit.
+    """
+    args, accelerator, generator = trainer.args, trainer.accelerator, trainer.pair_generator
+    if trainer.is_deepspeed_enabled:
+        trainer.model.to(accelerator.device)  # DeepSpeed does so itself, but only when training begins
+    with generation_model(trainer) as model:
+        if trainer._dummy_image is not None:
+            # A process without a share writes no answer. transformers adds hooks to a vision part that it enters, and
+            # ZeRO-3 wants those of all processes in the same order
+            trainer._dummy_image.encode(model.device)
+        folder = generator.make_dataset(
+            model,
+            trainer.processing_class,
+            dataset,
+            Path(args.output_dir) / "pairs",
+            args.process_index,
+            args.world_size,
+        )
+    accelerator.wait_for_everyone()
+    pairs = load_preferences(folder, check_images=False)
+    log_metrics(trainer, generator.health(pairs), "train")
+    return fitting_rows(pairs, trainer.processing_class, args, trainer.fit_report, "train", args.max_length)
+
+
+def pairs_of_step(trainer, rows):
+    """
+    Make the pairs of one batch with the current policy.
+
+    Args:
+        trainer ([`MMDPOTrainer`]): the trainer.
+        rows (`list[dict]`): SFT rows.
+
+    Returns:
+        `list[dict]`: pairs.
+    """
+    if trainer.pair_generator is None:
+        raise ValueError("A row has no `rejected` and no callback makes it. Pass a `BDHSDataGenerator`.")
+    training = trainer.model.training
+    step = trainer.state.global_step if training else None
+    with generation_model(trainer) as model, trainer.accelerator.autocast():
+        pairs, metrics = trainer.pair_generator.sample(model, trainer.processing_class, rows, step)
+    log_metrics(trainer, metrics, "train" if training else "eval")
+    return pairs
+
+
+def log_metrics(trainer, metrics, mode):
+    """Put metrics, averaged over processes, next to TRL's; all processes must have the same ones."""
+    names = sorted(metrics)
+    values = torch.tensor([metrics[name] for name in names], device=trainer.accelerator.device)
+    for name, value in zip(names, trainer.accelerator.reduce(values, reduction="mean").tolist(), strict=True):
+        trainer._metrics[mode][name].append(value)
