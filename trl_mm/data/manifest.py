@@ -51,7 +51,7 @@ def open_manifest(
     folder: Path,
     settings: dict[str, Any],
     num_rows: int | None,
-    shard_size: int,
+    shard_size: int | None,
     rank: int,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -65,8 +65,8 @@ def open_manifest(
             Settings as JSON values.
         num_rows (`int`, *optional*):
             Number of source rows; `None` for a stream, which is any number.
-        shard_size (`int`):
-            Number of source rows per shard.
+        shard_size (`int`, *optional*):
+            Number of source rows per shard; `None` if each has its own.
         rank (`int`):
             This process.
         command (`str`, *optional*):

@@ -30,7 +30,7 @@ from .tables import mixed_messages, raw_rows, to_table, unified_features
 
 logger = logging.getLogger(__name__)
 
-_IDENTITY, _LEFT_OUT = b"trl_mm_shard", b"trl_mm_left_out"
+IDENTITY, _LEFT_OUT = b"trl_mm_shard", b"trl_mm_left_out"
 
 Rows = list[dict[str, Any]]
 
@@ -97,36 +97,33 @@ def write_shards(
         raise ValueError(f"`rank` must be in [0, `world_size`), got {rank} with `world_size` {world_size}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.rank*.tmp"):
-        # A run with more processes may have left some that no process of this run has the rank of.
-        if int(leftover.suffixes[-2].removeprefix(".rank")) % world_size == rank:
-            leftover.unlink()
+    remove_leftovers(folder, rank, world_size)
     manifest = open_manifest(folder, settings, len(rows) if digest is None else None, shard_size, rank, command)
     identities, num_rows = [], 0
     for shard, part in enumerate(_parts(rows, shard_size, is_stream=digest is not None)):
         num_rows += len(part)
-        identity = _identity(manifest, shard) + (b"" if digest is None else f":{digest(part)}".encode())
+        identity = shard_identity(manifest, shard) + (b"" if digest is None else f":{digest(part)}".encode())
         identities.append(identity)
         if digest is not None:
             _check_stored(folder, shard, manifest, identity)
         if shard % world_size != rank:
             continue
-        count = _stored_rows(folder, shard, identity, verify=True)
+        count = stored_rows(folder, shard, identity, verify=True)
         if count is None:
-            if _path(folder, shard).exists():
-                logger.warning("%s is not intact and is made again.", _path(folder, shard))
+            if shard_path(folder, shard).exists():
+                logger.warning("%s is not intact and is made again.", shard_path(folder, shard))
             source, originals = (part, {}) if digest is not None else _source_rows(rows, part)
             stored = transform(source)
             stored, left_out = stored if isinstance(stored, tuple) else (stored, [])
-            table = to_table([_with_images(row, originals, image_folder) for row in stored])
-            metadata = {_IDENTITY: identity, **({_LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
-            _write_shard(folder, shard, metadata, table, rank)
+            table = to_table([with_images(row, originals, image_folder) for row in stored])
+            metadata = {IDENTITY: identity, **({_LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
+            write_shard(folder, shard, metadata, table, rank)
             count = len(stored)
         if on_shard is not None:
             on_shard(shard, count)
     if digest is not None:
         manifest = _with_length(folder, manifest, num_rows, rank)
-    if all(_stored_rows(folder, shard, identity) is not None for shard, identity in enumerate(identities)):
+    if all(stored_rows(folder, shard, identity) is not None for shard, identity in enumerate(identities)):
         return finish_shards(folder, rank=rank)
     return None
 
@@ -151,23 +148,21 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest["num_source_rows"] is None:
-        raise ValueError(f"{folder}: the source was not read to its end. Run the same command again.")
-    num_shards = -(-manifest["num_source_rows"] // manifest["shard_size"])
-    counts = {shard: _stored_rows(folder, shard, _identity(manifest, shard)) for shard in range(num_shards)}
+    shards = all_shards(folder, manifest)
+    counts = {shard: stored_rows(folder, shard, shard_identity(manifest, shard)) for shard in shards}
     missing = [shard for shard, count in counts.items() if count is None]
     if missing:
         raise ValueError(f"{folder}: shards {missing} are missing or not intact. Run the same command again.")
-    schemas = {shard: pq.read_schema(_path(folder, shard)) for shard in counts}
+    schemas = {shard: pq.read_schema(shard_path(folder, shard)) for shard in counts}
     features, mixed = unified_features(schemas.values()), mixed_messages(schemas.values())
     # `load_dataset` takes the types from the first shard, which may be empty or have a column that is always `None`.
     for shard, schema in schemas.items():
         if schema.remove_metadata() != features.arrow_schema.remove_metadata():
-            rows = [as_parts(row, mixed) for row in pq.read_table(_path(folder, shard)).to_pylist()]
-            _write_shard(folder, shard, schema.metadata, to_table(rows, features), rank)
+            rows = [as_parts(row, mixed) for row in pq.read_table(shard_path(folder, shard)).to_pylist()]
+            write_shard(folder, shard, schema.metadata, to_table(rows, features), rank)
     manifest = {
         **manifest,
-        "shards": {_path(folder, shard).name: count for shard, count in counts.items()},
+        "shards": {shard_path(folder, shard).name: count for shard, count in counts.items()},
         "num_rows": sum(counts.values()),
         "complete": True,
     }
@@ -175,8 +170,26 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
     return manifest
 
 
-def _path(folder: Path, shard: int) -> Path:
-    return folder / f"shard-{shard:05d}.parquet"
+def all_shards(folder: Path, manifest: dict[str, Any]) -> Sequence[int | str]:
+    """Numbers of the shards that there must be; of [`GrowingShards`], which do not know it, names of those there."""
+    if manifest["shard_size"] is None:
+        return sorted(path.stem.removeprefix("shard-") for path in folder.glob("shard-*.parquet"))
+    if manifest["num_source_rows"] is None:
+        raise ValueError(f"{folder}: the source was not read to its end. Run the same command again.")
+    return range(-(-manifest["num_source_rows"] // manifest["shard_size"]))
+
+
+def shard_path(folder: Path, shard: int | str) -> Path:
+    """Path of a shard."""
+    return folder / f"shard-{shard if isinstance(shard, str) else format(shard, '05d')}.parquet"
+
+
+def remove_leftovers(folder: Path, rank: int, world_size: int) -> None:
+    """Remove the files that a killed run has not finished, as far as this process has to."""
+    for leftover in folder.glob(".*.rank*.tmp"):
+        # A run with more processes may have left some that no process of this run has the rank of.
+        if int(leftover.suffixes[-2].removeprefix(".rank")) % world_size == rank:
+            leftover.unlink()
 
 
 def read_left_out(folder: str | os.PathLike) -> Rows:
@@ -207,7 +220,7 @@ def _parts(rows: Any, shard_size: int, is_stream: bool) -> Iterator[Sequence[Any
             yield part
 
 
-def _identity(manifest: dict[str, Any], shard: int) -> bytes:
+def shard_identity(manifest: dict[str, Any], shard: int | str) -> bytes:
     """What a shard was made with; that of a stream begins with this and goes on with the digest of its source rows."""
     num_rows = None if manifest.get("streamed") else manifest["num_source_rows"]
     made_with = [manifest["settings"], num_rows, manifest["shard_size"]]
@@ -215,19 +228,19 @@ def _identity(manifest: dict[str, Any], shard: int) -> bytes:
     return f"{shard}:{digest}".encode()
 
 
-def _stored_identity(folder: Path, shard: int, verify: bool = False) -> tuple[bytes, int] | None:
+def _stored_identity(folder: Path, shard: int | str, verify: bool = False) -> tuple[bytes, int] | None:
     """Identity and number of rows of an intact shard. With `verify`, every page is read against its checksum."""
     try:
-        with pq.ParquetFile(_path(folder, shard), page_checksum_verification=True) as file:
+        with pq.ParquetFile(shard_path(folder, shard), page_checksum_verification=True) as file:
             if verify:
                 for _ in file.iter_batches(batch_size=64):
                     pass
-            return (file.schema_arrow.metadata or {}).get(_IDENTITY, b""), file.metadata.num_rows
+            return (file.schema_arrow.metadata or {}).get(IDENTITY, b""), file.metadata.num_rows
     except (OSError, pa.ArrowException):  # missing, truncated, changed, or no parquet at all
         return None
 
 
-def _stored_rows(folder: Path, shard: int, identity: bytes, verify: bool = False) -> int | None:
+def stored_rows(folder: Path, shard: int | str, identity: bytes, verify: bool = False) -> int | None:
     """Number of rows of an intact shard whose identity begins with this one, else `None`."""
     found = _stored_identity(folder, shard, verify)
     return found[1] if found and found[0].startswith(identity) else None
@@ -236,10 +249,10 @@ def _stored_rows(folder: Path, shard: int, identity: bytes, verify: bool = False
 def _check_stored(folder: Path, shard: int, manifest: dict[str, Any], identity: bytes) -> None:
     """Refuse a shard that was made with these settings from other rows."""
     found = _stored_identity(folder, shard)
-    if found and found[0].startswith(_identity(manifest, shard)) and found[0] != identity:
+    if found and found[0].startswith(shard_identity(manifest, shard)) and found[0] != identity:
         raise ValueError(
-            f"{_path(folder, shard)} was made from other rows than those that come now: the source has changed, or "
-            "another number of rows is used. Use another folder, or delete this one."
+            f"{shard_path(folder, shard)} was made from other rows than those that come now: the source has changed, "
+            "or another number of rows is used. Use another folder, or delete this one."
         )
 
 
@@ -271,7 +284,7 @@ def _source_rows(rows: Sequence[dict[str, Any]], indices: range) -> tuple[Rows, 
     return source, originals
 
 
-def _with_images(
+def with_images(
     row: dict[str, Any], originals: dict[int, tuple[Any, Any]], image_folder: str | os.PathLike | None
 ) -> dict[str, Any]:
     """The row with its images as they are stored: embedded, or paths in `image_folder`."""
@@ -289,11 +302,11 @@ def _with_images(
     return {**row, "images": images}
 
 
-def _write_shard(folder: Path, shard: int, metadata: dict[bytes, bytes], table: pa.Table, rank: int) -> None:
-    kept = {name: metadata[name] for name in (_IDENTITY, _LEFT_OUT) if name in metadata}
+def write_shard(folder: Path, shard: int | str, metadata: dict[bytes, bytes], table: pa.Table, rank: int) -> None:
+    kept = {name: metadata[name] for name in (IDENTITY, _LEFT_OUT) if name in metadata}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **kept})
     with (
-        replacing(_path(folder, shard), rank) as file,
+        replacing(shard_path(folder, shard), rank) as file,
         pq.ParquetWriter(file, table.schema, write_page_checksum=True) as writer,
     ):
         if len(table):  # `datasets` fails on a row group without rows
