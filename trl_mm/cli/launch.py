@@ -46,7 +46,10 @@ def run(command: str, module: str, argv: list[str]) -> None:
         arguments = ["--config", options.config, *arguments]
 
     accelerate_config = settings.get("accelerate_config")
-    if accelerate_config is not None:
+    if settings.get("dry_run"):
+        # One process that only reads what would be launched; `bf16` is refused without a GPU that it will not use
+        script.main([*arguments, "--use_cpu", "true"], launch=_would_launch(accelerate_config, options.num_processes))
+    elif accelerate_config is not None:
         launch(module, arguments, find_accelerate_config(accelerate_config), options.num_processes, recipe.get("env"))
     elif options.num_processes is not None:
         raise ValueError(
@@ -149,6 +152,13 @@ def find_accelerate_config(name: str) -> Path:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is none of the `known` ones, which one is nearest, and list them."""
     return f"unknown {what} `{name}`{_nearest(name, known)}; known: {', '.join(sorted(known))}."
+
+
+def _would_launch(accelerate_config: str | None, num_processes: int | None) -> dict[str, Any]:
+    if accelerate_config is None:
+        return {}
+    settings = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
+    return settings if num_processes is None else {**settings, "num_processes": num_processes}
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

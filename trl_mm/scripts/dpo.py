@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field, fields
 
+from .dry_run import dry_run
 from .models import check_model_path
 from .training import (
     TrainingDataArguments,
@@ -56,7 +57,7 @@ def make_parser():
     return TrlParser((DPOArguments, MMDPOConfig, ModelConfig), prog="trl-mm dpo")
 
 
-def main(argv=None):
+def main(argv=None, launch=None):
     args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(model_args.model_name_or_path)
@@ -81,6 +82,10 @@ def main(argv=None):
         )
     set_model_init_kwargs(training_args, model_args)
     needs = callbacks[0].needs if callbacks else PREFERENCE_COLUMNS
+    if args.dry_run:
+        branches = 2 if args.bdhs_rejected_weight is None else 3
+        dry_run(args, training_args, model_args, needs, launch, num_answers=branches)
+        return
     train_dataset, eval_dataset = load_splits(args, training_args, needs)
     trainer = MMDPOTrainer(
         model_args.model_name_or_path,

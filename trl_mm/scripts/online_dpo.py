@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .dry_run import dry_run
 from .models import check_model_path
 from .training import (
     TrainingDataArguments,
@@ -45,7 +46,7 @@ def make_parser():
     return TrlParser((OnlineDPOArguments, MMOnlineDPOConfig, ModelConfig), prog="trl-mm online-dpo")
 
 
-def main(argv=None):
+def main(argv=None, launch=None):
     args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(model_args.model_name_or_path)
@@ -58,6 +59,20 @@ def main(argv=None):
     from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer, check_ranking
 
     set_model_init_kwargs(training_args, model_args)
+    needs = PREFERENCE_COLUMNS if training_args.offline_probability > 0 else ("images", "prompt")
+    if args.dry_run:
+        sampled = training_args.max_new_tokens if training_args.offline_probability < 1 else None
+        dry_run(
+            args,
+            training_args,
+            model_args,
+            needs,
+            launch,
+            answer_tokens=sampled,
+            has_reference=None if args.ref_model_name_or_path is None else True,
+        )
+        print("Not counted: judge, reward models, and the key-value cache while answers are sampled.")
+        return
     quantization = get_quantization_config(model_args)
     if quantization is not None:
         training_args.model_init_kwargs["quantization_config"] = quantization
@@ -67,7 +82,6 @@ def main(argv=None):
     reference = args.ref_model_name_or_path
     if reference is not None:
         reference = create_model_from_path(reference, **training_args.model_init_kwargs)
-    needs = PREFERENCE_COLUMNS if training_args.offline_probability > 0 else ("images", "prompt")
     train_dataset, eval_dataset = load_splits(args, training_args, needs)
     trainer = MMOnlineDPOTrainer(
         model_args.model_name_or_path,

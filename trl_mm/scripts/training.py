@@ -17,6 +17,8 @@ class TrainingDataArguments:
         converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
             conversations with `from` and `value`.
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
+        dry_run (`bool`, *optional*, defaults to `False`): whether to stop before weights are loaded and anything is
+            written, after saying how the rows fit, what trains, and the steps and the memory that it would take.
     """
 
     dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the rows."})
@@ -28,6 +30,9 @@ class TrainingDataArguments:
     )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
+    )
+    dry_run: bool = field(
+        default=False, metadata={"help": "Say what the run would do and take, load no weights, and stop."}
     )
 
 

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+import torch
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from transformers import PreTrainedModel
+
+from trl_mm.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Configuration and processor, and no weights."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().config.save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for index in range(5):
+        tiny_image(index).save(folder / f"{index}.png")
+        rejected = [{"role": "assistant", "content": "There is a dog."}]
+        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.fixture
+def dry_run(checkpoint, data, tmp_path, monkeypatch, capsys):
+    """Runs a command and returns its status and what it has printed; `output_dir` has to stay as it was."""
+
+    def loads_weights(*args, **kwargs):
+        raise AssertionError("weights are loaded")
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", loads_weights)
+    output = tmp_path / "out"
+
+    def run(command, *flags, model=checkpoint):
+        words = f"{command} --dry_run --model_name_or_path {model} --dataset_name {data}/pairs.jsonl".split()
+        status = main([*words, "--output_dir", str(output), "--report_to", "none", *flags])
+        assert not output.exists()
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return run
+
+
+def test_it_says_what_a_run_would_do_and_take(dry_run):
+    status, said = dry_run(
+        "dpo", *"--per_device_train_batch_size 2 --num_train_epochs 3 --freeze_vision_tower --dtype bfloat16".split()
+    )
+    assert status == 0
+    assert "Tokens of the 5 rows of the train dataset" in said and "All fit `max_length` (4096)." in said
+    assert "vision tower              frozen" in said
+    assert "Steps: 3 in an epoch, 9 together; 2 rows in a step (2 in a batch × 1 batches × 1 processes)." in said
+    assert "Expected memory of each GPU, one process, mixed precision bf16" in said and "Assumed: " in said
+
+
+def test_the_launch_is_read_and_not_made(dry_run, monkeypatch):
+    monkeypatch.setattr("trl_mm.cli.launch.launch", lambda *args: pytest.fail("processes are started"))
+    flags = "--per_device_train_batch_size 1 --gradient_accumulation_steps 2 --max_steps 7 --num_processes 2"
+    status, said = dry_run("dpo", *flags.split(), "--accelerate_config", "zero3")
+    assert status == 0
+    # 5 rows are 3 batches for each of 2 processes
+    assert "Steps: 2 in an epoch, 7 together; 4 rows in a step" in said
+    assert "ZeRO-3 on 2 processes, mixed precision bf16" in said
+
+
+def test_adapters_are_in_the_table_and_no_reference_in_the_memory(dry_run):
+    status, said = dry_run("dpo", "--use_peft", "--lora_r", "2", "--accelerate_config", "zero2")
+    assert status == 0 and "reference             0.00 GiB" in said
+    language = said.partition("layers with LoRA\n")[2].splitlines()[0]
+    assert language.split()[-1] == "14"
+
+
+def test_online_dpo_counts_the_answers_that_it_will_sample(dry_run):
+    flags = "--max_new_tokens 9 --per_device_train_batch_size 2 --reward_funcs unread/unread"
+    status, said = dry_run("online-dpo", *flags.split())
+    assert status == 0 and "36 of them of answers" in said and "Not counted: judge" in said
+
+
+def test_a_missing_configuration_is_named_with_its_cure(dry_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, said = dry_run("dpo", model=tmp_path / "empty")
+    assert status == 2 and "`--dry_run` needs config.json" in said and "Name a folder that holds it" in said
+    assert torch.get_default_device().type == "cpu"

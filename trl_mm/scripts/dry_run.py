@@ -1,0 +1,120 @@
+"""`--dry_run` of the commands that train: what a run would do and take, from configuration and data alone."""
+
+import math
+import os
+import tempfile
+
+from .training import load_splits
+
+
+def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, num_answers=2, has_reference=None):
+    """
+    Print how the rows fit, what trains, the steps, and the memory that is expected on each GPU. No weight is loaded
+    and nothing is left in `output_dir`.
+
+    Args:
+        args ([`TrainingDataArguments`]): the rows.
+        training_args ([`~transformers.TrainingArguments`]): settings of the trainer.
+        model_args ([`~trl.ModelConfig`]): the model.
+        needs (`Sequence[str]`): columns that rows must have.
+        launch (`dict`): accelerate's YAML; empty for one process.
+        answer_tokens (`int`, *optional*): longest answer, if answers are sampled.
+        num_answers (`int`, *optional*, defaults to `2`): answers to a prompt in the loss.
+        has_reference (`bool`, *optional*): whether a reference model stands beside the policy; by default if neither
+            adapters nor precomputed log-probabilities spare it.
+
+    Raises:
+        OSError: the model's configuration or processor cannot be had.
+        ValueError: not started by `trl-mm`, or what training would refuse.
+    """
+    if launch is None:
+        raise ValueError("`--dry_run` is for one process that `trl-mm` starts: `trl-mm COMMAND --config … --dry_run`.")
+
+    import torch
+    from peft import get_peft_model
+    from trl import get_peft_config
+
+    from ..trainer.checked_rows import fitting_rows
+    from ..trainer.lora_targets import with_targets
+    from ..trainer.memory import ASSUMPTIONS, expected_memory, image_patches, largest_batch
+    from ..trainer.model_parts import without_weights
+    from ..trainer.parameter_groups import check_optimizer, freeze_parts, trained_parts
+    from ..trainer.prefix_sharing import why_not
+    from ..trainer.sharding import read_sharding
+    from ..trainer.vision_processor import vision_processor
+
+    model_id = model_args.model_name_or_path
+    check_config(model_id, training_args)
+    processor = vision_processor(model_id, training_args)
+    model = without_weights(model_id, training_args)
+    check_optimizer(training_args)
+    sharding = read_sharding(launch, training_args)
+
+    training_args.output_dir = tempfile.mkdtemp(prefix="trl-mm-dry-run-")  # for a list of bad rows
+    reports, rows = {}, {}
+    for name, dataset in zip(("train", "eval"), load_splits(args, training_args, needs), strict=True):
+        if dataset is not None:
+            rows[name] = fitting_rows(dataset, processor, training_args, reports, name, training_args.max_length)
+            print(reports[name])
+    if not os.listdir(training_args.output_dir):
+        os.rmdir(training_args.output_dir)
+
+    dtype = training_args.model_init_kwargs["dtype"]
+    if dtype not in (None, "auto"):
+        model.to(getattr(torch, dtype))
+    peft_config = with_targets(get_peft_config(model_args), model, training_args)
+    if peft_config is not None:
+        with torch.device("meta"):
+            # As TRL does it: under ZeRO-3 all weights must have the same type
+            model = get_peft_model(model, peft_config, autocast_adapter_dtype=sharding.zero_stage != 3)
+    freeze_parts(model, training_args)
+    print(f"\n{trained_parts(model, training_args)}\n\n{steps(len(rows['train']), training_args, sharding)}")
+
+    if model_args.load_in_4bit or model_args.load_in_8bit:
+        print("The memory of quantized weights is not estimated.")
+        return
+    counts = reports["train"].kept
+    batch = largest_batch(
+        counts,
+        training_args.per_device_train_batch_size,
+        image_patches(rows["train"][int(counts.image.argmax())]["images"], processor, model.config.vision_config),
+        getattr(training_args, "prefix_sharing", True) and why_not(model) is None,
+        answer_tokens,
+        num_answers,
+    )
+    if has_reference is None:
+        cached = getattr(training_args, "precompute_ref_log_probs", False)
+        has_reference = peft_config is None and not cached
+    memory = expected_memory(model, training_args, sharding, batch, has_reference)
+    print(
+        f"\nExpected memory of each GPU, {sharding}, for a batch of {batch.tokens:,} tokens, "
+        f"{batch.predicted:,} of them of answers, and {batch.patches:,} image patches:\n{memory}\n{ASSUMPTIONS}"
+    )
+
+
+def check_config(model_id, args):
+    """Raise an `OSError` with the cure if the configuration of a model cannot be had."""
+    from transformers import AutoConfig
+
+    revision = (args.model_init_kwargs or {}).get("revision")
+    try:
+        AutoConfig.from_pretrained(model_id, revision=revision, trust_remote_code=args.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"`--dry_run` needs config.json of `model_name_or_path` ({model_id}), and it cannot be had: "
+            f"{str(error).splitlines()[0]} Name a folder that holds it, or go online once."
+        ) from error
+
+
+def steps(num_rows, args, sharding):
+    """Steps of each epoch and of all, as the trainer counts them (`str`)."""
+    batches = num_rows / args.per_device_train_batch_size
+    batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
+    per_epoch = max(1, math.ceil(math.ceil(batches / sharding.num_processes) / args.gradient_accumulation_steps))
+    total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    return (
+        f"Steps: {per_epoch:,} in an epoch, {total:,} together; "
+        f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * sharding.num_processes:,} rows in a "
+        f"step ({args.per_device_train_batch_size} in a batch × {args.gradient_accumulation_steps} batches × "
+        f"{sharding.num_processes} processes)."
+    )
