@@ -10,7 +10,7 @@ from tiny import counted_images, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler
 from trl_mm.bdhs.reference import split_sentences
-from trl_mm.bdhs.sampler import FEATURES_PER_TOKEN
+from trl_mm.bdhs.sampler import FEATURES_PER_TOKEN, as_pair
 from trl_mm.generation import Completer
 
 
@@ -265,6 +265,13 @@ def test_awkward_answers_give_readable_answers(processor):
     for text in rejected(pairs):
         assert text and text == text.strip()
         assert not any(token in text for token in [*processor.tokenizer.all_special_tokens, "\ufffd"])
+
+
+def test_rejected_has_parts_where_chosen_has():
+    """A column of messages holds strings or parts, not both."""
+    parts = {"role": "assistant", "content": [{"type": "text", "text": "A dog."}]}
+    row = as_pair(tiny_row(chosen=[parts, parts]), "A cat.", 1, 0.5, True)
+    assert row["rejected"] == [parts, {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]}]
 
 
 def test_earlier_turns_are_context_and_stay_as_they_are():

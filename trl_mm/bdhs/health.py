@@ -24,9 +24,13 @@ def health(attempts, similarities, guided, config):
     }
     if config.mode != "povid":
         accepted = [
-            # Unguided where guidance is set is the last attempt, which is kept unchecked
-            similarity < config.similarity_threshold and (by_reference or not config.guided)
+            was_accepted(similarity, by_reference, config.guided, config.similarity_threshold)
             for similarity, by_reference in zip(similarities, guided, strict=True)
         ]
         metrics["bdhs/acceptance_rate"] = sum(accepted) / len(accepted)
     return metrics
+
+
+def was_accepted(similarity, by_reference, guided, similarity_threshold):
+    """Whether the gate let an answer through. What fell back to the unguided attempt was kept unchecked."""
+    return not (guided and not by_reference) and similarity < similarity_threshold

@@ -180,10 +180,12 @@ class BDHSSampler:
 
 
 def as_pair(row, rejected, attempts, similarity, guided):
-    """The row with `rejected` and what is known of how it was made."""
+    """The row with `rejected`, in messages like those of `chosen`, and what is known of how it was made."""
+    *earlier, last = row["chosen"]
+    content = [{"type": "text", "text": rejected}] if isinstance(last.get("content"), list) else rejected
     return {
         **row,
-        "rejected": [*row["chosen"][:-1], {"role": "assistant", "content": rejected}],
+        "rejected": [*earlier, {"role": "assistant", "content": content}],
         "bdhs_attempts": attempts,
         "bdhs_similarity": round(float(similarity), 6),
         "bdhs_guided": guided,

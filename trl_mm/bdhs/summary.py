@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 
 from ..data.manifest import read_manifest
 from ..data.pair_statistics import count_attempts, count_words, histogram, text_of
+from .health import COLUMNS, was_accepted
 
 
 # Of the paper, with `mask_threshold` 0.99: 74 % at the first attempt, more than 90 % after four
 LEAST_AT_FIRST, MOST_AT_FIRST, MOST_FAILED = 0.6, 0.95, 0.15
-BDHS_COLUMNS = ("bdhs_attempts", "bdhs_similarity", "bdhs_guided")
 FEWEST_ROWS = 50  # of fewer, shares say little
 BAR = 30  # characters of the longest bar
 
@@ -35,14 +35,16 @@ def summary(folder):
     # Numbers in arrays: 20 bytes per row, so that millions of rows fit
     similarities, words = array("d"), (array("l"), array("l"))
     unguided = same = first = failed = 0
-    for row in read_columns(folder, manifest, ["chosen", "rejected", *BDHS_COLUMNS]):
+    for row in read_columns(folder, manifest, ["chosen", "rejected", *COLUMNS]):
         texts = text_of(row["chosen"][-1:]), text_of(row["rejected"][-1:])
         for lengths, text in zip(words, texts, strict=True):
             lengths.append(count_words(text))
         same += texts[0] == texts[1]
         unguided += not row["bdhs_guided"]
         similarities.append(row["bdhs_similarity"])
-        accepted = was_accepted(row, config["guided"], config["similarity_threshold"])
+        accepted = was_accepted(
+            row["bdhs_similarity"], row["bdhs_guided"], config["guided"], config["similarity_threshold"]
+        )
         first, failed = first + (accepted and row["bdhs_attempts"] == 1), failed + (not accepted)
     counts = count_attempts(read_columns(folder, manifest, ["bdhs_attempts"]))
 
@@ -60,11 +62,6 @@ def summary(folder):
     lines += ["", f"unguided {unguided / total:.1%}, rejected identical to chosen {same / total:.1%}"]
     advice = hint(config, total, first, failed)
     return "\n".join([*lines, "", advice] if advice else lines)
-
-
-def was_accepted(pair, guided, similarity_threshold):
-    """Whether the gate let a pair through. A guided row that fell back to the unguided attempt was kept unchecked."""
-    return not (guided and not pair["bdhs_guided"]) and pair["bdhs_similarity"] < similarity_threshold
 
 
 def hint(config, rows, first, failed):
