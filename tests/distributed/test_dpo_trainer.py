@@ -1,4 +1,4 @@
-"""Two processes train as one does: DDP, ZeRO-2 and ZeRO-3 on CPUs, through the recipes for `accelerate launch`.
+"""Two processes train as one does: DDP, ZeRO-1, 2 and 3 on CPUs, through the recipes for `accelerate launch`.
 
 What is unusual in it: a start costs 20 seconds, so each strategy starts once and trains several cases in a row.
 """
@@ -12,23 +12,29 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributed.online import train_online
 from distributed.train import train
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_processor
-from transformers import LlavaNextForConditionalGeneration
+from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 
 pytestmark = pytest.mark.distributed
 
 deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="the tests install DeepSpeed on Linux only")
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 150  # for all cases of a start, imports apart; then it ends with a traceback of where it hangs
+SECONDS = 200  # for all cases of a start, imports apart; then it ends with a traceback of where it hangs
 # Steps of two rows: images on one process, on the other one, on neither, on both
 MIXED = [1, 0, 0, 1, 0, 0, 1, 2]
 LANGUAGE_MODEL = r".*language_model.*(q|v)_proj"
 CASES = {
-    "full": {"num_images": MIXED},
-    "lora": {"num_images": MIXED, "lora": LANGUAGE_MODEL},  # a frozen vision part encodes once for the reference too
+    "full": {"num_images": MIXED, "save_strategy": "epoch"},
+    "lora": {
+        "num_images": MIXED,
+        "lora": LANGUAGE_MODEL,
+        "save_strategy": "epoch",
+    },
     "images": {"num_images": [1, 2, 1, 1], "gradient_checkpointing": False},
     "projector beside lora": {"num_images": MIXED, "lora": "all-linear", "projector_learning_rate": 5e-2},
     "projector alone": {
@@ -40,6 +46,7 @@ CASES = {
     "trls layout": {"num_images": MIXED, "prefix_sharing": False},
     "lora everywhere": {"num_images": MIXED, "lora": ["q_proj", "v_proj"]},
     "no checkpointing": {"num_images": MIXED, "gradient_checkpointing": False},
+    "adam": {"num_images": MIXED, "optim": "adamw_torch", "learning_rate": 1e-4, "adam_epsilon": 1e-3},
     "accumulation": {"num_images": MIXED, "gradient_accumulation_steps": 2},
     "reference before training": {"num_images": MIXED, "precompute_ref_log_probs": True},
     "bdhs online": {"num_images": MIXED, "bdhs": {"online": True}},
@@ -66,7 +73,25 @@ CASES = {
         "precompute_ref_log_probs": True,
     },
 }
-FEW = ("full", "lora", "images", "projector beside lora", "bdhs online", "bdhs before training")
+# The rows whose answers differ in their reward leave one process with nothing but ties, the other one, both, none
+ONLINE = {"num_images": MIXED, "rewarded": [0, 3, 6, 7], "learning_rate": 1e-1, "max_grad_norm": 100.0}
+CASES.update(
+    {
+        "online": {**ONLINE, "offline_probability": 0.5, "seed": 1},
+        "online lora": {**ONLINE, "lora": LANGUAGE_MODEL},
+        "online accumulation": {**ONLINE, "gradient_accumulation_steps": 2, "gradient_checkpointing": False},
+    }
+)
+FEW = (
+    "full",
+    "lora",
+    "images",
+    "projector beside lora",
+    "bdhs online",
+    "bdhs before training",
+    "online",
+    "online lora",
+)
 MORE = tuple(name for name in CASES if name not in FEW)
 
 
@@ -131,14 +156,20 @@ def alone(checkpoint, tmp_path_factory):
     def train_alone(names):
         folder = tmp_path_factory.mktemp("alone")
         cases = in_folder({name: CASES[name] for name in names}, checkpoint, folder)
-        return folder, {name: train(**case) for name, case in cases.items()}
+        return folder, {name: (train_online if "rewarded" in case else train)(**case) for name, case in cases.items()}
 
     return train_alone
 
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(MORE, marks=pytest.mark.slow)], ids=["few", "more"])
 @pytest.mark.parametrize(
-    "strategy", ["ddp", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
+    "strategy",
+    [
+        "ddp",
+        pytest.param("zero1", marks=[deepspeed, pytest.mark.slow]),
+        pytest.param("zero2", marks=deepspeed),
+        pytest.param("zero3", marks=deepspeed),
+    ],
 )
 def test_two_processes_train_as_one(strategy, names, checkpoint, alone, tmp_path):
     results = launch(strategy, {name: CASES[name] for name in names}, checkpoint, tmp_path)
@@ -151,6 +182,37 @@ def test_two_processes_train_as_one(strategy, names, checkpoint, alone, tmp_path
         got, wanted = weights(tmp_path / name, lora), weights(folder / name, lora)
         before = {} if lora else weights(checkpoint, lora)
         assert max((value - before.get(key, 0)).abs().max() for key, value in wanted.items()) > 1e-3, name
-        assert got.keys() == wanted.keys()
-        for key, value in wanted.items():
-            torch.testing.assert_close(got[key], value, rtol=1e-5, atol=1e-6)
+        assert_equal(got, wanted)
+        if CASES[name].get("save_strategy") == "epoch":
+            assert_loads(tmp_path / name / "checkpoint-4", checkpoint if lora else None, got)
+
+
+def assert_equal(got, wanted, **tolerance):
+    assert got.keys() == wanted.keys()
+    for key, value in wanted.items():
+        torch.testing.assert_close(got[key], value, **(tolerance or {"rtol": 1e-5, "atol": 1e-6}))
+
+
+def assert_loads(folder, base, wanted):
+    """A checkpoint of the last step is what was saved at the end, for transformers or PEFT, and put together."""
+    exact = {"rtol": 0, "atol": 0}
+    assert type(AutoProcessor.from_pretrained(folder)).__name__ == "LlavaNextProcessor"
+    if base is None:
+        assert_equal(weights(folder, False), wanted, **exact)
+    else:
+        model = PeftModel.from_pretrained(LlavaNextForConditionalGeneration.from_pretrained(base), folder)
+        assert_equal(get_peft_model_state_dict(model), wanted, **exact)
+    if base is None and (folder / "zero_to_fp32.py").exists():
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        # It leaves out what two names share
+        whole = get_fp32_state_dict_from_zero_checkpoint(str(folder))
+        assert_equal({key: whole[key] for key in wanted}, wanted, **exact)
+
+
+def test_the_online_cases_are_uneven(alone):
+    """In some step a process has no sampled answers, or nothing but ties, or shorter answers than the other."""
+    _, results = alone(FEW)
+    assert 0.5 in results["online"]["offline_rate"] and 0.5 in results["online"]["judge/tie_rate"]
+    assert 1.0 in results["online lora"]["judge/tie_rate"] and 0.0 in results["online lora"]["loss"]
+    assert any(length % 1 for name in ("online", "online lora") for length in results[name]["completions/mean_length"])

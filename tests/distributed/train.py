@@ -57,6 +57,39 @@ def made_pairs(folder, logged):
     }
 
 
+def training_arguments(folder):
+    """Settings (`dict`) of all cases, for any configuration of a trainer."""
+    batch_size = BATCH_SIZE // NUM_PROCESSES
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": batch_size,
+        "num_train_epochs": 1,
+        "train_sampling_strategy": "sequential",
+        "optim": "sgd",  # AdamW makes a step of what is only rounding
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "bf16": False,
+        # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
+        "use_cpu": not DEEPSPEED,
+        "ddp_backend": "gloo" if NUM_PROCESSES > 1 else None,
+    }
+
+
+def spread_all(args):
+    """Training arguments with which ZeRO-3 spreads small weights too: of a tiny model it would spread none."""
+    if DEEPSPEED:
+        args.deepspeed_plugin.deepspeed_config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    return args
+
+
+def initial_model(checkpoint, lora):
+    # Not by its name: how ZeRO-3 loads it would move the random numbers that adapters start from
+    return checkpoint if lora is None else AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
+
+
 def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
     """
     Train for one epoch and evaluate on the same rows.
@@ -72,32 +105,11 @@ def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
     Returns:
         `dict[str, list]`: what is logged at each step, the evaluation's loss, and the pairs that were made.
     """
-    batch_size = BATCH_SIZE // NUM_PROCESSES
-    args = MMDPOConfig(
-        **{
-            "output_dir": folder,
-            "per_device_train_batch_size": batch_size,
-            "per_device_eval_batch_size": batch_size,
-            "num_train_epochs": 1,
-            "train_sampling_strategy": "sequential",
-            "optim": "sgd",  # AdamW makes a step of what is only rounding
-            "learning_rate": 1e-2,
-            "logging_steps": 1,
-            "report_to": "none",
-            "save_strategy": "no",
-            "bf16": False,
-            # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
-            "use_cpu": not DEEPSPEED,
-            "ddp_backend": "gloo" if NUM_PROCESSES > 1 else None,
-            **settings,
-        }
-    )
-    # Not by its name: how ZeRO-3 loads it would move the random numbers that adapters start from
-    model = checkpoint if lora is None else AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
+    args = spread_all(MMDPOConfig(**{**training_arguments(folder), **settings}))
     rows = dataset(num_images)
     pairs = Path(folder) / "pairs"
     trainer = MMDPOTrainer(
-        model,
+        initial_model(checkpoint, lora),
         args=args,
         train_dataset=rows,
         eval_dataset=rows if bdhs is None or args.precompute_ref_log_probs else rows.remove_columns("rejected"),
@@ -117,6 +129,8 @@ def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
 if __name__ == "__main__":
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
     faulthandler.dump_traceback_later(seconds, exit=True)
+    from distributed.online import train_online  # which imports this file
+
     if DEEPSPEED:
         import deepspeed
 
@@ -124,7 +138,7 @@ if __name__ == "__main__":
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     results = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
-        results[name] = train(**case)
+        results[name] = (train_online if "rewarded" in case else train)(**case)
         AcceleratorState._reset_state()  # DeepSpeed's configuration belongs to one trainer
     if PartialState().is_main_process:
         (folder / "results.json").write_text(json.dumps(results))

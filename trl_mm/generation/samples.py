@@ -32,7 +32,7 @@ def sample_answers(model, processor, rows, config, seeds, num_samples=2):
     Sample answers to each prompt, which goes through the model once with its images.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]): the model, unwrapped.
+        model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
         processor ([`~transformers.ProcessorMixin`]): its processor.
         rows (`list[dict]`): rows with `prompt` and PIL `images`; answers are not looked at.
         config ([`~transformers.GenerationConfig`]): how tokens are chosen, and the ids of end tokens.
@@ -68,7 +68,12 @@ def sample_answers(model, processor, rows, config, seeds, num_samples=2):
             inputs = go_on(model, prefill(model, inputs, inputs["input_ids"][:, -1].tolist()), order)
         else:
             inputs = model_inputs(model, processor, [requests[index] for index in order], [[]] * len(order))
-        sequences = model.generate(**inputs, generation_config=own, logits_processor=chosen)
+        sequences = model.generate(
+            **inputs,
+            generation_config=own,
+            logits_processor=chosen,
+            synced_gpus=False,  # as in `prefill`
+        )
     ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     answers = [up_to_end(ids, ends) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
     return [answers[start : start + num_samples] for start in range(0, len(answers), num_samples)]

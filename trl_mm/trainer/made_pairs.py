@@ -1,18 +1,13 @@
-"""How `MMDPOTrainer` has a pair generator make its pairs, at each step or before training.
+"""How `MMDPOTrainer` has a pair generator make its pairs, at each step or before training."""
 
-What is unusual in it: every process generates on its own, with whole weights. Processes finish at different times, and
-one that waited for the others in each forward pass, as ZeRO-3 would have it, would wait for ever.
-"""
-
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from trl.models.utils import unwrap_model_for_generation
 
 from ..data.loading import load_preferences
 from .checked_rows import fitting_rows
+from .generation_model import generation_model
 
 
 def to_be_made(dataset, generator, name):
@@ -42,33 +37,6 @@ def check_backend(trainer):
             "Pairs cannot be made under FSDP, which keeps a part of each weight on every process. Use DDP or "
             "DeepSpeed (`--accelerate_config zero3`), or make the pairs with `trl-mm bdhs`."
         )
-
-
-@contextmanager
-def generation_model(trainer):
-    """Context with the policy, unwrapped. Under ZeRO-3 each process has all of its weights meanwhile."""
-    kwargs = trainer.args.gradient_checkpointing_kwargs
-    unwrapping = unwrap_model_for_generation(
-        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
-    )
-    with unwrapping as model, _alone(trainer.model_wrapped):
-        yield model
-
-
-@contextmanager
-def _alone(engine):
-    """TRL leaves one hook of ZeRO-3: before each forward it compares with the others what this process has entered."""
-    optimizer = getattr(engine, "optimizer", None)
-    offload = getattr(optimizer, "parameter_offload", optimizer)
-    if not hasattr(offload, "get_param_coordinator"):
-        yield
-        return
-    coordinator = offload.get_param_coordinator()
-    coordinator.reset_step = lambda: None
-    try:
-        yield
-    finally:
-        del coordinator.reset_step
 
 
 def pairs_before_training(trainer, dataset):

@@ -3,13 +3,11 @@
 import logging
 import random
 from collections import defaultdict
-from contextlib import nullcontext
 
 import torch
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from transformers import set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path, get_config_model_id
 
 from ..data.collator import PreferenceCollator
@@ -22,6 +20,7 @@ from ..generation.samples import sample_answers
 from .checked_rows import checked_rows
 from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
+from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
@@ -103,6 +102,11 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         if data_collator is not None:
             raise ValueError("`data_collator` cannot be replaced: answers are sampled after rows are collated.")
         processing_class = vision_processor(model_id, args, processing_class)
+        if args.ddp_find_unused_parameters is None and not (args.gradient_checkpointing_kwargs or {}).get(
+            "use_reentrant"
+        ):
+            # As in `DPOTrainer`: a batch without images leaves the vision part without gradients
+            args.ddp_find_unused_parameters = True
         self.judge = judge
         self.fit_report = {}
         if isinstance(model, str):
@@ -133,6 +137,7 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
             add_fused_lm_head(bare)
         compute_prompts_once(self, self.pair_collator)
         self._dummy_image = dummy_image(self)
+        check_generation(self)
 
     def _loaded(self, model_id, ref_model, args, peft_config):
         """Policy and reference from an id: TRL would take another class for some models, and no copy under ZeRO-3."""
@@ -214,8 +219,7 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         step = self.state.global_step if self.model.training else "eval"
         is_sampled = [not self._trains_on_stored(row, step) for row in rows]
         online = [row for row, sampled in zip(rows, is_sampled, strict=True) if sampled]
-        # All processes share vLLM, so each has to come, rows or not
-        answers, vllm_prompts = self._sample(online, step) if online or self.use_vllm else ([], [])
+        answers, vllm_prompts = self._sample(online, step) if self.offline_probability < 1 else ([], [])
         ranking = self._rank(online, answers)
         self._record(
             {
@@ -248,23 +252,13 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
     def _sample(self, rows, step):
         """
         Two answers to each row (`list[list[list[int]]]`), as token ids up to and with the end token, and the prompts
-        as vLLM read them, or `None`.
+        as vLLM read them, or `None`. Every process has to come, rows or not: together they gather the weights.
         """
         seeds = [("online", self.args.seed, step, row["row_id"]) for row in rows]
         if self.use_vllm:
             return vllm_answers(self, rows, seeds)
-        gathered = self.args.ds3_gather_for_generation
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=gathered,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            FSDP.summon_full_params(self.model_wrapped, recurse=False) if self.is_fsdp_enabled else nullcontext(),
-            self.accelerator.autocast(),
-        ):
-            answers = sample_answers(model, self.processing_class, rows, self.generation_config, seeds)
+        with generation_model(self) as model, self.accelerator.autocast():
+            answers = sample_answers(model, self.processing_class, rows, self.generation_config, seeds) if rows else []
         return answers, [None] * len(rows)
 
     def _rank(self, rows, answers):
