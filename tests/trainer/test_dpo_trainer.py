@@ -238,6 +238,45 @@ def test_a_stored_rejected_answer_is_not_looked_at(checkpoint, tmp_path, online)
     assert run(pairs()) == run(sft_rows())
 
 
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_a_resumed_run_has_its_learning_rates(checkpoint, tmp_path, lora):
+    def run(resume=None):
+        trainer = MMDPOTrainer(
+            checkpoint,
+            args=arguments(tmp_path, save_strategy="steps", save_steps=2, projector_learning_rate=5e-2),
+            train_dataset=dataset(pairs()),
+            peft_config=LoraConfig(target_modules=["q_proj"]) if lora else None,
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+        rates = [(group["initial_lr"], group["lr"]) for group in trainer.optimizer.param_groups]
+        return [(step["loss"], step["grad_norm"]) for step in steps], rates, dict(trainer.model.named_parameters())
+
+    losses, rates, weights = run()
+    assert losses[2:] != losses[:2] and len(set(rates)) == 2
+    resumed = run(str(tmp_path / "checkpoint-2"))
+    assert resumed[:2] == (losses, rates)
+    assert all(torch.equal(resumed[2][name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_the_best_checkpoint_is_loaded_at_the_end(checkpoint, tmp_path, lora):
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "rewards/margins", "greater_is_better": False}
+    every = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = MMDPOTrainer(
+        checkpoint,
+        args=arguments(tmp_path, max_steps=2, save_total_limit=1, **best, **every),
+        train_dataset=dataset(pairs(2)),
+        eval_dataset=dataset(pairs(2)),
+        peft_config=LoraConfig(target_modules=["q_proj"]) if lora else None,
+    )
+    trainer.train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    margins = [entry["eval_rewards/margins"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert margins[0] != margins[1]
+    assert trainer.evaluate()["eval_rewards/margins"] == pytest.approx(margins[0], rel=1e-5)
+
+
 def test_streams_are_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="train dataset is a stream"):
         MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(pairs()).to_iterable_dataset())

@@ -84,13 +84,15 @@ def set_model_init_kwargs(training_args, model_args):
 def train_and_save(trainer, training_args, dataset_name):
     """Say how the rows fit and what trains, train, save the model, and push it if that is asked for."""
     from ..trainer.parameter_groups import trained_parts
+    from ..trainer.resuming import explained_if_full
 
     for report in trainer.fit_report.values():
         trainer.accelerator.print(report)
     trainer.accelerator.print(trained_parts(trainer.model, training_args))
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    trainer.save_model(training_args.output_dir)
-    trainer.save_state()
+    with explained_if_full(Path(training_args.output_dir), Path(training_args.output_dir)):
+        trainer.save_model(training_args.output_dir)
+        trainer.save_state()
     trainer.accelerator.print(f"Model in {training_args.output_dir}")
     if training_args.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)

@@ -19,7 +19,7 @@ from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_
 from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
-from .resuming import loads_saved_weights
+from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
 
@@ -65,6 +65,7 @@ class MMDPOTrainer(DPOTrainer):
     """
 
     _tag_names = ["trl", "trl-mm", "dpo"]
+    last_checkpoint = None  # folder of the last one that this run has saved or comes from
 
     def __init__(
         self,
@@ -157,10 +158,11 @@ class MMDPOTrainer(DPOTrainer):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
 
-    def get_train_dataloader(self):
-        # The one moment before training when the dataset may still be replaced: on_train_begin comes too late
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        # The one moment when the dataset may still be replaced and the policy is the initial one: later the weights of
+        # the checkpoint are loaded, then the dataloader is made, then comes on_train_begin
         self.train_dataset = self._with_pairs(self.train_dataset)
-        return super().get_train_dataloader()
+        return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
 
     def _with_pairs(self, dataset):
         if self.pair_generator is not None and not self.pair_generator.online and not self._pairs_are_made:
@@ -196,6 +198,13 @@ class MMDPOTrainer(DPOTrainer):
         model = self.model if model is None else model
         if not loads_saved_weights(self, resume_from_checkpoint, model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not loads_saved_weights(self, self.state.best_model_checkpoint, self.model):
+            super()._load_best_model()
+
+    def _save_checkpoint(self, model, trial):
+        save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
 
     def _prepare_inputs(self, inputs):
         if "rows" in inputs:

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections import defaultdict
+from functools import partial
 
 import torch
 from transformers import set_seed
@@ -27,7 +28,7 @@ from .pair_losses import pair_loss, pair_metrics
 from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .ranking import ranked_by_judge, ranked_by_rewards
-from .resuming import loads_saved_weights
+from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 from .vision_processor import vision_processor
 from .vllm_answers import check_prompts, vllm_answers
 
@@ -76,6 +77,7 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
     """
 
     _tag_names = ["trl", "trl-mm", "online-dpo"]
+    last_checkpoint = None  # folder of the last one that this run has saved or comes from
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -188,6 +190,16 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         model = self.model if model is None else model
         if not loads_saved_weights(self, resume_from_checkpoint, model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not loads_saved_weights(self, self.state.best_model_checkpoint, self.model):
+            super()._load_best_model()
+
+    def _save_checkpoint(self, model, trial):
+        save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         # TRL's step samples, ranks and computes the loss in one piece; that of transformers calls the parts below

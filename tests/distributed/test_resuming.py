@@ -1,0 +1,92 @@
+"""Two processes that are killed while they save go on from the checkpoint before: DDP, ZeRO-2 and ZeRO-3 on CPUs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from transformers import LlavaNextForConditionalGeneration
+
+from trl_mm.trainer.resuming import complete_checkpoints
+
+
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 200  # for a start; then it ends with a traceback of where it hangs
+FLAGS = (
+    "--max_steps 6 --save_strategy steps --save_steps 2 --save_total_limit 1 --per_device_train_batch_size 1 "
+    "--learning_rate 1e-2 --logging_steps 1 --bf16 false --report_to none --dtype float32 "
+    "--gradient_checkpointing false --disable_tqdm true --resume_from_checkpoint true"
+).split()
+deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="the tests install DeepSpeed on Linux only")
+
+
+def launch(strategy, kill, arguments):
+    """Exit status and output of a command in two processes."""
+    flags = ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no"]
+    flags += ["--num_processes", "2", "--main_process_port", "0"]
+    # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
+    arguments = [*arguments, "--ddp_backend", "gloo", *(["--use_cpu"] if strategy == "ddp" else [])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", *flags]
+        + ["tests/killed_training.py", str(SECONDS), kill, *arguments],
+        cwd=REPOSITORY,
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "DS_ACCELERATOR": "cpu",
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=SECONDS + 60)
+    except BaseException:
+        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
+        raise
+    return process.returncode, output[-20_000:]
+
+
+@pytest.mark.timeout(4 * SECONDS)
+@pytest.mark.parametrize(
+    "strategy", ["ddp", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
+)
+def test_two_killed_processes_end_as_undisturbed_ones(strategy, tmp_path):
+    tiny_model(scale=4).save_pretrained(tmp_path / "model")
+    tiny_processor().save_pretrained(tmp_path / "model")
+    rows = []
+    for index in range(6):
+        tiny_image(index).save(tmp_path / f"{index}.png")
+        rejected = [{"role": "assistant", "content": "There is a dog." * (1 + index % 3)}]
+        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = ["--model_name_or_path", str(tmp_path / "model"), "--dataset_name", str(tmp_path / "pairs.jsonl")]
+
+    def run(name, kill=""):
+        return launch(strategy, kill, ["dpo", *source, "--output_dir", str(tmp_path / name), *FLAGS])
+
+    def result(name):
+        log = json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"]
+        model = LlavaNextForConditionalGeneration.from_pretrained(tmp_path / name)
+        return [(entry["loss"], entry["grad_norm"]) for entry in log if "loss" in entry], model.state_dict()
+
+    status, output = run("undisturbed")
+    assert status == 0, output
+    status, output = run("killed", "in the optimizer of checkpoint 4")
+    assert status != 0 and [path.name for path in complete_checkpoints(tmp_path / "killed")] == ["checkpoint-2"], (
+        output
+    )
+    assert (tmp_path / "killed" / "checkpoint-4").exists()
+    status, output = run("killed")
+    assert status == 0, output
+    (steps, weights), (expected, expected_weights) = result("killed"), result("undisturbed")
+    assert len(steps) == 6 and steps == expected
+    for name, value in expected_weights.items():
+        assert torch.equal(weights[name], value), name
