@@ -175,7 +175,7 @@ GENERATORS = {
         ("online", False),
         ("online and stored", True),
         ("before", False),
-        ("before", True),
+        pytest.param("before", True, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(checkpoint, tmp_path, monkeypatch, lora, generator):
