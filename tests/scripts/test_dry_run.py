@@ -77,6 +77,16 @@ def test_adapters_are_in_the_table_and_no_reference_in_the_memory(dry_run):
     assert language.split()[-1] == "14"
 
 
+def test_bad_rows_leave_nothing_in_the_output_either(dry_run, data, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text((data / "pairs.jsonl").read_text())
+    for index in range(5):
+        content = (data / f"{index}.png").read_bytes()
+        (tmp_path / f"{index}.png").write_bytes(content if index else content[:50])
+    flags = ["--dataset_name", str(tmp_path / "pairs.jsonl"), "--on_bad_image", "skip"]
+    status, said = dry_run("dpo", *flags)
+    assert status == 0 and "Tokens of the 4 rows of the train dataset" in said
+
+
 def test_online_dpo_counts_the_answers_that_it_will_sample(dry_run):
     flags = "--max_new_tokens 9 --per_device_train_batch_size 2 --reward_funcs unread/unread"
     status, said = dry_run("online-dpo", *flags.split())
