@@ -6,9 +6,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForImageTextToText
 
-from trl_mm.bench import dpo
+from trl_mm.bench.dpo import OURS, make_trainer
 from trl_mm.bench.dpo_config import DPOBenchmark
+from trl_mm.bench.memory import peak_memory
 from trl_mm.bench.models import llava_next
+from trl_mm.bench.rows import random_pairs
 from trl_mm.data.lengths import TokenCounts, count_tokens
 from trl_mm.trainer.memory import LargestBatch, LayerShape, expected_memory, image_patches, largest_batch
 from trl_mm.trainer.sharding import Sharding
@@ -112,7 +114,7 @@ def test_the_largest_batch_has_the_longest_rows_and_each_prompt_once():
 def test_a_real_step_takes_what_was_expected(changes):
     settings = DPOBenchmark(size="small", batch_size=1, rounds=2, response_tokens=[64, 64], vs="none", **changes)
     _, processor = llava_next("small")
-    rows = dpo.random_rows(settings, processor, 1)
+    rows = random_pairs(settings.image_size, 1, settings.response_tokens, processor)
     model = meta_model("small", rank=24 if settings.use_peft else None)
     patches = image_patches(rows[0]["images"], processor, model.config.vision_config)
     expected = memory(
@@ -122,6 +124,6 @@ def test_a_real_step_takes_what_was_expected(changes):
         reference=not settings.use_peft,
         checkpointing=settings.gradient_checkpointing,
     )
-    measured = dpo.peak_memory(dpo.OURS, settings)
+    measured = peak_memory(make_trainer, OURS, settings)
     print(f"expected {expected.total / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB\n{expected}")
     assert 1 / 1.5 < measured / expected.total < 1.5
