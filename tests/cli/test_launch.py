@@ -68,7 +68,9 @@ def test_accelerate_reads_our_configs(name, kind, processes):
 
 
 def test_all_configs_are_tested():
-    assert {path.stem for path in ACCELERATE.glob("*.yaml")} == {"single_gpu", "ddp", "zero2", "zero3"}
+    launched = {"single_gpu", "ddp", "zero1", "zero2", "zero3"}  # here or in tests/distributed
+    not_launched = {"fsdp2", "zero3_offload", "zero3_two_nodes"}  # README says so
+    assert {path.stem for path in ACCELERATE.glob("*.yaml")} == launched | not_launched
 
 
 def test_a_config_is_found_by_path_and_by_name(tmp_path, monkeypatch):
@@ -83,7 +85,7 @@ def test_a_config_is_found_by_path_and_by_name(tmp_path, monkeypatch):
 
 
 def test_an_unknown_config_names_the_nearest():
-    with pytest.raises(ValueError, match="`zero22`, did you mean `zero2`.; known: ddp, single_gpu, zero2, zero3"):
+    with pytest.raises(ValueError, match="`zero22`, did you mean `zero2`.; known: ddp, fsdp2, single_gpu, zero1"):
         find_accelerate_config("zero22")
 
 

@@ -179,6 +179,6 @@ def test_weights_are_sent_once_per_step_and_sleep_is_kept(tmp_path):
 def test_every_process_comes_even_without_rows_to_sample(tmp_path):
     engine = FakeEngine()
     ours = trainer(tmp_path, engine, "colocate")
-    ours.offline_probability = 1.0
+    ours.offline_probability = 0.5
     assert ours._make_pairs([])[0] == []
     assert engine.resets == 1

@@ -154,7 +154,7 @@ class MMDPOTrainer(DPOTrainer):
         super()._set_signature_columns_if_needed()
         # A pair generator may keep all that it is given
         given = () if self.pair_generator is None else self.train_dataset.column_names
-        for name in (*COLUMNS, "second_rejected", *REF_LOG_PROBS, *given):
+        for name in (*COLUMNS, "second_rejected", *REF_LOG_PROBS, "row_id", *given):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
 
