@@ -1,4 +1,4 @@
-"""A Hub in memory that speaks enough of its HTTP API on loopback to push datasets and to load them."""
+"""A Hub in memory that speaks enough of its HTTP API on loopback to push datasets and models and to load them."""
 
 import base64
 import hashlib
@@ -17,9 +17,9 @@ DATE = "2024-01-01T00:00:00.000Z"
 
 class Hub(ThreadingHTTPServer):
     """
-    `repos` maps the name of a dataset to its files, `private` holds the private ones, `requests` what was asked for.
-    `failures` are pairs: the next request that matches the pattern ("PUT /lfs/") of the first of them is refused with
-    the status beside it, or, if that is a function, answered with nothing after calling it.
+    `repos` maps the name of a dataset or model to its files, `private` holds the private ones, `requests` what was
+    asked for. `failures` are pairs: the next request that matches the pattern ("PUT /lfs/") of the first of them is
+    refused with the status beside it, or, if that is a function, answered with nothing after calling it.
     """
 
     daemon_threads = True
@@ -117,11 +117,12 @@ class Handler(BaseHTTPRequestHandler):
         wanted = json.loads(self.body)
         repo = f"{wanted['organization'] or 'me'}/{wanted['name']}"
         if repo in self.server.repos:
-            return self.refuse(409, message="You already created this dataset repo")
+            return self.refuse(409, message="You already created this repo")
         if wanted.get("visibility") == "private":
             self.server.private.add(repo)
         self.server.repos[repo] = {".gitattributes": b""}
-        self.answer({"url": f"{self.server.url}/datasets/{repo}", "name": repo})
+        kind = "datasets/" if wanted.get("type") == "dataset" else ""
+        self.answer({"url": f"{self.server.url}/{kind}{repo}", "name": repo})
 
     def info(self, repo, revision=None):
         files = [{"rfilename": path} for path in sorted(self.server.repos[repo])]
@@ -187,20 +188,21 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(content, status, **headers)
 
 
+KIND = "(?:datasets|models)"
 REPO, REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?P<revision>[^/]+)"
 ROUTES = [
     (r"GET /api/whoami-v2", Handler.whoami),
     (r"POST /api/validate-yaml", Handler.validate),
     (r"POST /api/repos/create", Handler.create),
-    (rf"GET /api/datasets/{REPO}", Handler.info),
-    (rf"GET /api/datasets/{REPO}/revision/{REVISION}", Handler.info),
-    (rf"POST /api/datasets/{REPO}/preupload/{REVISION}", Handler.preupload),
-    (rf"POST /datasets/{REPO}\.git/info/lfs/objects/batch", Handler.lfs_batch),
+    (rf"GET /api/{KIND}/{REPO}", Handler.info),
+    (rf"GET /api/{KIND}/{REPO}/revision/{REVISION}", Handler.info),
+    (rf"POST /api/{KIND}/{REPO}/preupload/{REVISION}", Handler.preupload),
+    (rf"POST /(?:datasets/)?{REPO}\.git/info/lfs/objects/batch", Handler.lfs_batch),
     (r"PUT /lfs/(?P<oid>\w+)", Handler.lfs_put),
-    (rf"POST /api/datasets/{REPO}/commit/{REVISION}", Handler.commit),
-    (rf"GET /api/datasets/{REPO}/tree/{REVISION}(?:/(?P<folder>.*))?", Handler.tree),
-    (rf"POST /api/datasets/{REPO}/paths-info/{REVISION}", Handler.paths_info),
-    (rf"(?:GET|HEAD) /datasets/{REPO}/resolve/{REVISION}/(?P<path>.+)", Handler.resolve),
+    (rf"POST /api/{KIND}/{REPO}/commit/{REVISION}", Handler.commit),
+    (rf"GET /api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<folder>.*))?", Handler.tree),
+    (rf"POST /api/{KIND}/{REPO}/paths-info/{REVISION}", Handler.paths_info),
+    (rf"(?:GET|HEAD) /(?:datasets/)?{REPO}/resolve/{REVISION}/(?P<path>.+)", Handler.resolve),
 ]
 
 

@@ -1,6 +1,9 @@
 import json
+import subprocess
+import sys
 
 import pytest
+from hub_server import running_hub
 from peft import PeftModel
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
@@ -193,3 +196,38 @@ def test_a_missing_model_folder_is_named_at_once(tmp_path):
             ["--model_name_or_path", str(tmp_path / "nowhere"), "--dataset_name", "unread"]
             + ["--output_dir", str(tmp_path / "out"), "--bf16", "False"]
         )
+
+
+PUSH = """
+import sys
+from pathlib import Path
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl_mm.scripts.dpo import main
+
+main(sys.argv[1:])
+model = AutoModelForImageTextToText.from_pretrained("me/aligned")
+AutoProcessor.from_pretrained("me/aligned")
+print("RESULT", float(model.lm_head.weight.detach().sum()))
+"""
+
+
+@pytest.mark.slow
+def test_a_pushed_model_comes_back_with_its_card(checkpoint, data, tmp_path):
+    output = tmp_path / "out"
+    source = ["--model_name_or_path", checkpoint, "--dataset_name", str(data / "pairs.jsonl")]
+    push = ["--push_to_hub", "--hub_model_id", "me/aligned", "--output_dir", str(output)]
+    with running_hub() as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", PUSH, *source, *push, *FLAGS],
+            env=hub.environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+        assert done.returncode == 0, done.stderr
+        files = hub.repos["me/aligned"]
+    weights = float(LlavaNextForConditionalGeneration.from_pretrained(output).lm_head.weight.detach().sum())
+    assert float(done.stdout.rpartition("RESULT ")[2]) == weights
+    card = files["README.md"].decode()
+    assert 'from_pretrained("me/aligned"' in card and str(tmp_path) not in card and "![loss by step](loss.svg)" in card
+    assert {"config.json", "generation_config.json", "processor_config.json", "loss.svg"} <= set(files)

@@ -47,6 +47,7 @@ def test_a_reward_function_by_its_path(checkpoint, data, tmp_path, monkeypatch, 
     log = run(checkpoint, data, tmp_path / "out", "--reward_funcs", "my_rewards.total")
     assert log[0]["objective/scores"] > 0 and log[0]["offline_rate"] == 0
     assert (tmp_path / "out" / "model.safetensors").exists()
+    assert "ranked by total." in (tmp_path / "out" / "README.md").read_text()
     printed = capsys.readouterr().out
     assert "Tokens of the 4 rows of the train dataset" in printed and "language model" in printed
 

@@ -78,6 +78,7 @@ COMMANDS = {
     "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
+    "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),
     "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
     "bench bdhs": ("trl_mm.scripts.bench_bdhs", "compare BDHS with the direct way to write it on this machine"),

@@ -53,35 +53,41 @@ def make_card(
     command = command or manifest.get("command")
     data = DatasetCardData(
         license=license,
-        base_model=model if _is_hub_id(model) else None,
+        base_model=model if is_hub_id(model) else None,
         task_categories=["image-text-to-text"],
         tags=["preference", "dpo", "vision", "trl", "trl-mm", *(["bdhs"] if attempts else [])],
         size_categories=_size_category(len(dataset)),
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
     )
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        finalize=inert,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("card.md.j2").render(
+    text = rendered(
+        Path(__file__).with_name("card.md.j2"),
         name=repo_id.split("/")[-1],
         num_rows=f"{len(dataset):,}",
         model=model,
-        loading=_code(f'from datasets import load_dataset\n\nload_dataset("{repo_id}", split="train")', "python"),
+        loading=code_block(f'from datasets import load_dataset\n\nload_dataset("{repo_id}", split="train")', "python"),
         columns=[
             {"name": name, "type": _type_name(feature), "meaning": _MEANINGS.get(name, "")}
             for name, feature in dataset.features.items()
         ],
         attempts=attempts,
-        command=command and _code(command, "bash"),
+        command=command and code_block(command, "bash"),
         settings=flat_settings(manifest) if manifest else {},
         versions=manifest.get("versions", {}),
         license=license,
     )
     return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def rendered(template: Path, **values: Any) -> str:
+    """Markdown of a card from its template, with every value made [`inert`] that is no `Markup`."""
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        finalize=inert,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template.name).render(**values)
 
 
 def inert(value: Any) -> Markup:
@@ -93,10 +99,16 @@ def inert(value: Any) -> Markup:
     return Markup(re.sub(r"[^\w .,;()/%=+'-]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text))
 
 
-def _code(text: str, language: str) -> Markup:
+def code_block(text: str, language: str) -> Markup:
+    """A block of code that shows `text` as it is, whatever fences it holds."""
     text = text.encode(errors="replace").decode()
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
     return Markup(f"{fence}{language}\n{text}\n{fence}")
+
+
+def is_hub_id(model: Any) -> bool:
+    """Whether this is the name of a model or dataset on the Hub, and not of a folder here."""
+    return isinstance(model, str) and bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
 
 
 def _attempts(dataset: Dataset) -> list[dict[str, Any]]:
@@ -114,10 +126,6 @@ def _attempts(dataset: Dataset) -> list[dict[str, Any]]:
         }
         for count in count_attempts(dataset.with_format(None).select_columns(list(_BDHS)))
     ]
-
-
-def _is_hub_id(model: Any) -> bool:
-    return isinstance(model, str) and bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
 
 
 def _size_category(num_rows: int) -> str:

@@ -1,7 +1,8 @@
-"""Lines and intervals as an SVG that is part of the page around it: no script, style or color of its own."""
+"""Lines and intervals as an SVG, mostly as a part of the page around it: no script, style or color of its own."""
 
 import contextlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -72,6 +73,33 @@ def interval_plot(title: str, rows: Sequence[tuple[str, float, tuple[float, floa
             axes.plot([low, high], [place, place], gid="line-0")
             axes.plot([value], [place], marker="o", markersize=5, gid="line-0")
         return part_of_page(axes, title)
+
+
+def write_line_plot(path: str | os.PathLike, lines: dict[str, Sequence[tuple[float, float]]], y_label: str) -> None:
+    """
+    Draws curves of a training run into an SVG file of its own, on white.
+
+    Args:
+        path (`str` or `Path`):
+            The file.
+        lines (`dict[str, Sequence[tuple[float, float]]]`):
+            Name of each line to its points `(step, y)`.
+        y_label (`str`):
+            What is on the y axis.
+
+    Raises:
+        `ImportError`: if matplotlib is missing.
+    """
+    with axes_of_page((4.2, 2.8)) as axes:
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_xlabel("step")
+        axes.set_ylabel(printable(y_label))
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o" if len(points) <= MAX_MARKERS else None, markersize=3)
+            axes.lines[-1].set_label(printable(name))
+        if len(lines) > 1:
+            axes.legend(frameon=False)
+        axes.figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None})
 
 
 @contextlib.contextmanager

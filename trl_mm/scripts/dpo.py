@@ -96,7 +96,7 @@ def main(argv=None, launch=None):
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    train_and_save(trainer, training_args, args.dataset_name)
+    train_and_save(trainer, args, model_args)
 
 
 def bdhs_config(settings):

@@ -93,7 +93,7 @@ def main(argv=None, launch=None):
         peft_config=get_peft_config(model_args),
         judge=judge,
     )
-    train_and_save(trainer, training_args, args.dataset_name)
+    train_and_save(trainer, args, model_args)
 
 
 def make_judge(settings):

@@ -81,11 +81,14 @@ def set_model_init_kwargs(training_args, model_args):
     }
 
 
-def train_and_save(trainer, training_args, dataset_name):
-    """Say how the rows fit and what trains, train, save the model, and push it if that is asked for."""
+def train_and_save(trainer, args, model_args):
+    """Say how the rows fit and what trains, train, save the model with its card, and push it if that is asked for."""
+    from ..trainer.model_card import changed_settings
     from ..trainer.parameter_groups import trained_parts
     from ..trainer.resuming import explained_if_full
 
+    training_args = trainer.args
+    trainer.recipe = {**changed_settings(model_args), **changed_settings(args)}
     for report in trainer.fit_report.values():
         trainer.accelerator.print(report)
     trainer.accelerator.print(trained_parts(trainer.model, training_args))
@@ -93,9 +96,10 @@ def train_and_save(trainer, training_args, dataset_name):
     with explained_if_full(Path(training_args.output_dir), Path(training_args.output_dir)):
         trainer.save_model(training_args.output_dir)
         trainer.save_state()
+        trainer.create_model_card()  # after `save_model`, in which PEFT rewrites the one that is there
     trainer.accelerator.print(f"Model in {training_args.output_dir}")
     if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=dataset_name)
+        trainer.push_to_hub()
 
 
 def check_output(folder, use_peft):

@@ -16,6 +16,7 @@ from .checked_rows import checked_rows
 from .dpo_config import MMDPOConfig
 from .lora_targets import with_targets
 from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
+from .model_card import write_model_card
 from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
@@ -66,6 +67,7 @@ class MMDPOTrainer(DPOTrainer):
 
     _tag_names = ["trl", "trl-mm", "dpo"]
     last_checkpoint = None  # folder of the last one that this run has saved or comes from
+    recipe = None  # settings of a command besides `args`, for the card
 
     def __init__(
         self,
@@ -157,6 +159,9 @@ class MMDPOTrainer(DPOTrainer):
         for name in (*COLUMNS, "second_rejected", *REF_LOG_PROBS, "row_id", *given):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        write_model_card(self, model_name, dataset_name, tags)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         # The one moment when the dataset may still be replaced and the policy is the initial one: later the weights of

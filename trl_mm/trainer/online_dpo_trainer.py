@@ -23,6 +23,7 @@ from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
 from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
+from .model_card import write_model_card
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
 from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
@@ -78,6 +79,7 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
 
     _tag_names = ["trl", "trl-mm", "online-dpo"]
     last_checkpoint = None  # folder of the last one that this run has saved or comes from
+    recipe = None  # settings of a command besides `args`, for the card
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -197,6 +199,9 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
 
     def _save_checkpoint(self, model, trial):
         save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        write_model_card(self, model_name, dataset_name, tags)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+from datasets import Dataset, Image, List
+from peft import LoraConfig
+from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaNextForConditionalGeneration
+
+from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm.scripts.merge import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """`base`, and `adapter`: LoRA and a projector that are trained."""
+    folder = tmp_path_factory.mktemp("merge")
+    model = tiny_model(scale=4)
+    model.generation_config.update(do_sample=True, temperature=0.3)
+    model.save_pretrained(folder / "base")
+    tiny_processor().save_pretrained(folder / "base")
+    rows = [{**tiny_row(seed), "rejected": [{"role": "assistant", "content": "A dog."}]} for seed in range(2)]
+    trainer = MMDPOTrainer(
+        str(folder / "base"),
+        args=MMDPOConfig(
+            str(folder / "adapter"),
+            max_steps=3,
+            learning_rate=1e-2,
+            projector_learning_rate=1e-2,
+            report_to="none",
+            save_strategy="no",
+            bf16=False,
+            use_cpu=True,
+        ),
+        train_dataset=Dataset.from_list(rows).cast_column("images", List(Image())),
+        peft_config=LoraConfig(r=2, lora_alpha=8),
+    )
+    trainer.train()
+    trainer.save_model()
+    return folder
+
+
+def merge(folder, output, *flags):
+    main(["--model_name_or_path", str(folder / "adapter"), "--output_dir", str(output), *flags])
+    return AutoModelForImageTextToText.from_pretrained(output)
+
+
+def logits(model, folder):
+    processor = AutoProcessor.from_pretrained(folder)
+    text = "USER: <image>\nDescribe the image. ASSISTANT: There is"
+    inputs = processor(images=[tiny_image(7)], text=[text], return_tensors="pt").to(model.device, model.dtype)
+    with torch.no_grad():
+        return model.eval()(**inputs).logits
+
+
+def test_the_merged_model_is_plain_and_answers_as_the_adapter_does(folder, tmp_path, capsys):
+    merged = merge(folder, tmp_path / "merged")
+    assert f"Model in {tmp_path / 'merged'}" in capsys.readouterr().out
+    assert type(merged) is LlavaNextForConditionalGeneration and not (tmp_path / "merged.partial").exists()
+    assert not any("lora" in name or "modules_to_save" in name for name, _ in merged.named_parameters())
+    assert merged.generation_config.temperature == 0.3
+    adapter = AutoModelForImageTextToText.from_pretrained(folder / "adapter")
+    base = AutoModelForImageTextToText.from_pretrained(folder / "base")
+    expected = logits(adapter, folder / "adapter")
+    torch.testing.assert_close(logits(merged, tmp_path / "merged"), expected, rtol=1e-4, atol=1e-4)
+    assert (logits(base, folder / "base") - expected).abs().max() > 1e-2
+    for part in ("multi_modal_projector.linear_1.weight", "language_model.layers.0.self_attn.q_proj.weight"):
+        assert not torch.equal(merged.base_model.get_parameter(part), base.base_model.get_parameter(part)), part
+
+
+def test_another_data_type(folder, tmp_path):
+    merge(folder, tmp_path / "merged", "--dtype", "bfloat16")
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_base_that_has_moved_is_named(folder, tmp_path):
+    moved = tmp_path / "adapter"
+    moved.mkdir()
+    for file in (folder / "adapter").glob("*.*"):
+        (moved / file.name).write_bytes(file.read_bytes())
+    config = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "/gone/base"}))
+    with pytest.raises(FileNotFoundError, match="/gone/base.*`--base_model_name_or_path`"):
+        merge(tmp_path, tmp_path / "merged")
+    assert merge(tmp_path, tmp_path / "merged", "--base_model_name_or_path", str(folder / "base")) is not None
+
+
+def test_an_output_that_exists_is_kept(folder, tmp_path):
+    with pytest.raises(ValueError, match="`output_dir` .* exists. Use another folder"):
+        merge(folder, tmp_path)
+
+
+def test_what_is_no_adapter_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"`model_name_or_path` \(.*base\) is no adapter"):
+        main(["--model_name_or_path", str(folder / "base"), "--output_dir", str(tmp_path / "merged")])
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        main(["--model_name_or_path", str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "merged")])
+    assert not (tmp_path / "merged").exists()

@@ -1,0 +1,89 @@
+"""`trl-mm merge`: a LoRA adapter and its base become one plain model."""
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .models import check_model_path
+
+
+@dataclass(kw_only=True)
+class MergeArguments:
+    """
+    Arguments of `trl-mm merge`.
+
+    Args:
+        model_name_or_path (`str`): id or path of the adapter, as `trl-mm dpo --use_peft` saves it.
+        output_dir (`str`): folder of the model, which must not be there yet.
+        base_model_name_or_path (`str`, *optional*): id or path of the base; defaults to what the adapter names.
+        model_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit of the adapter.
+        dtype (`str`, *optional*, defaults to `"auto"`): data type to merge and save in; `"auto"` is the base's.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the base's repository may run.
+    """
+
+    model_name_or_path: str = field(metadata={"help": "Id or path of the adapter."})
+    output_dir: str = field(metadata={"help": "Folder of the model, which must not be there yet."})
+    base_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Id or path of the base; defaults to the one that the adapter names."}
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the adapter."})
+    dtype: str = field(default="auto", metadata={"help": "Data type to merge and to save in: auto, bfloat16, ..."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Whether code from the base's repository may run."}
+    )
+
+
+def make_parser():
+    from trl import TrlParser
+
+    return TrlParser((MergeArguments,), prog="trl-mm merge")
+
+
+def main(argv=None):
+    (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    check_model_path(args.model_name_or_path)
+    output = Path(args.output_dir)
+    if output.exists():
+        raise ValueError(f"`output_dir` ({output}) exists. Use another folder, or delete this one.")
+
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    revision = {"revision": args.model_revision}
+    try:
+        adapter = PeftConfig.from_pretrained(args.model_name_or_path, **revision)
+    except ValueError as error:
+        raise ValueError(
+            f"`model_name_or_path` ({args.model_name_or_path}) is no adapter: {error}. Pass the folder that "
+            "`trl-mm dpo --use_peft` has written."
+        ) from error
+    base = args.base_model_name_or_path or adapter.base_model_name_or_path
+    try:
+        check_model_path(base)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"The base of the adapter ({base}) is not there. Say where it is with `--base_model_name_or_path`."
+        ) from error
+    processor = AutoProcessor.from_pretrained(
+        args.model_name_or_path, trust_remote_code=args.trust_remote_code, **revision
+    )
+    model = AutoModelForImageTextToText.from_pretrained(
+        base, revision=adapter.revision, dtype=args.dtype, trust_remote_code=args.trust_remote_code
+    )
+    if getattr(model, "is_quantized", False):
+        raise ValueError(f"The base ({base}) is quantized, which would round the adapter away. Pass one that is not.")
+    model = PeftModel.from_pretrained(model, args.model_name_or_path, **revision)
+    merged = model.merge_and_unload(progressbar=True, safe_merge=True)
+
+    partial = output.with_name(f"{output.name}.partial")  # a killed run leaves no model that looks whole
+    shutil.rmtree(partial, ignore_errors=True)
+    merged.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    os.replace(partial, output)
+    print(f"Model in {output}")
+
+
+if __name__ == "__main__":
+    main()
