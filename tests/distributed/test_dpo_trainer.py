@@ -169,6 +169,7 @@ def alone(checkpoint, tmp_path_factory):
         pytest.param("zero1", marks=[deepspeed, pytest.mark.slow]),
         pytest.param("zero2", marks=deepspeed),
         pytest.param("zero3", marks=deepspeed),
+        pytest.param("zero3_offload", marks=[deepspeed, pytest.mark.slow]),
     ],
 )
 def test_two_processes_train_as_one(strategy, names, checkpoint, alone, tmp_path):

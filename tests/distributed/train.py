@@ -81,7 +81,9 @@ def training_arguments(folder):
 def spread_all(args):
     """Training arguments with which ZeRO-3 spreads small weights too: of a tiny model it would spread none."""
     if DEEPSPEED:
-        args.deepspeed_plugin.deepspeed_config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        config = args.deepspeed_plugin.deepspeed_config
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        config["zero_force_ds_cpu_optimizer"] = False  # with offload DeepSpeed would compile an Adam of its own
     return args
 
 

@@ -3,6 +3,7 @@
 import functools
 
 import torch
+from torch.distributed.tensor import DTensor
 
 
 OF_THE_TOWER = ("last_hidden_state", "hidden_states", "attentions")
@@ -15,11 +16,18 @@ def vision_part(backbone):
 
 
 def same_vision_part(backbone, other):
-    """Whether two models encode images alike, as far as the weights can be seen here (under ZeRO-3 they cannot)."""
+    """Whether two models encode images alike, as far as weights can be seen here (not with ZeRO-3 and FSDP)."""
     ours, theirs = vision_part(backbone), vision_part(other)
     return ours.keys() == theirs.keys() and all(
-        not hasattr(ours[name], "ds_id") and torch.equal(ours[name].to(theirs[name]), theirs[name]) for name in ours
+        not _is_spread(ours[name])
+        and not _is_spread(theirs[name])
+        and torch.equal(ours[name].to(theirs[name]), theirs[name])
+        for name in ours
     )
+
+
+def _is_spread(weight):
+    return hasattr(weight, "ds_id") or isinstance(weight, DTensor)
 
 
 def encode_once(policy, reference=None):
