@@ -79,7 +79,7 @@ def in_optimizer(number):
 
     def torch_save(content, path, *args, **kwargs):
         name = str(path)
-        if f"checkpoint-{number}/" in name and name.endswith(("optimizer.pt", "optim_states.pt")):
+        if f"checkpoint-{number}/" in name and name.endswith(("optimizer.pt", "optim_states.pt", "optimizer.bin")):
             buffer = io.BytesIO()
             save(content, buffer)
             Path(path).write_bytes(buffer.getvalue()[: buffer.tell() // 2])
@@ -118,4 +118,7 @@ if __name__ == "__main__":
 
         # Else it compiles an operation for inference first, and needs a compiler
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    from fsdp_on_cpus import allow_fsdp_on_cpus
+
+    allow_fsdp_on_cpus()
     run(sys.argv[3:], sys.argv[2] or None)

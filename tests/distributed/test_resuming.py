@@ -1,4 +1,4 @@
-"""Two processes that are killed while they save go on from the checkpoint before: DDP, ZeRO-2 and ZeRO-3 on CPUs."""
+"""Two processes that are killed while they save go on from the checkpoint before: DDP, FSDP2 and ZeRO on CPUs."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def launch(strategy, kill, arguments):
     flags = ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no"]
     flags += ["--num_processes", "2", "--main_process_port", "0"]
     # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
-    arguments = [*arguments, "--ddp_backend", "gloo", *(["--use_cpu"] if strategy == "ddp" else [])]
+    arguments = [*arguments, "--ddp_backend", "gloo", *([] if strategy.startswith("zero") else ["--use_cpu"])]
     process = subprocess.Popen(
         [sys.executable, "-m", "accelerate.commands.launch", *flags]
         + ["tests/killed_training.py", str(SECONDS), kill, *arguments],
@@ -56,7 +56,7 @@ def launch(strategy, kill, arguments):
 
 @pytest.mark.timeout(4 * SECONDS)
 @pytest.mark.parametrize(
-    "strategy", ["ddp", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
+    "strategy", ["ddp", "fsdp2", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
 )
 def test_two_killed_processes_end_as_undisturbed_ones(strategy, tmp_path):
     tiny_model(scale=4).save_pretrained(tmp_path / "model")

@@ -13,6 +13,7 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from datasets import Dataset, Image, List
+from fsdp_on_cpus import allow_fsdp_on_cpus
 from peft import LoraConfig
 from tiny import tiny_row
 from transformers import AutoModelForImageTextToText
@@ -138,6 +139,7 @@ if __name__ == "__main__":
 
         # Else it compiles an operation for inference first, and needs a compiler
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    allow_fsdp_on_cpus()
     results = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         results[name] = (train_online if "rewarded" in case else train)(**case)

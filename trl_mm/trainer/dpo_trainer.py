@@ -14,6 +14,7 @@ from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows
 from .dpo_config import MMDPOConfig
+from .fsdp import prepare_for_fsdp
 from .lora_targets import with_targets
 from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
 from .model_card import write_model_card
@@ -123,6 +124,8 @@ class MMDPOTrainer(DPOTrainer):
 
     def _prepare_models(self, data_collator, compute_metrics):
         check_backend(self)
+        if self.is_fsdp_enabled:
+            prepare_for_fsdp(self)
         freeze_parts(self.model, self.args)
         logger.info(trained_parts(self.model, self.args))
         reason = None

@@ -21,6 +21,7 @@ from ..generation.samples import sample_answers
 from .checked_rows import checked_rows
 from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
+from .fsdp import prepare_for_fsdp
 from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
 from .model_card import write_model_card
@@ -135,6 +136,8 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._warn_of_long_prompts()
         self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
+        if self.is_fsdp_enabled:
+            prepare_for_fsdp(self)
         freeze_parts(self.model, args)
         logger.info(trained_parts(self.model, args))
         for bare in bare_models(self):

@@ -1,0 +1,44 @@
+"""What a vision-language model needs so that FSDP2 trains it as one process would, and goes on from checkpoints."""
+
+import torch
+from accelerate.utils import is_peft_model
+from torch.distributed.fsdp import FSDPModule
+from transformers import TrainerCallback
+
+
+def prepare_for_fsdp(trainer):
+    """
+    Make up for what FSDP2, as accelerate 1.15 starts it, misses in vision-language models.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): the trainer, before its model is wrapped.
+    """
+    model = trainer.model.get_base_model() if is_peft_model(trainer.model) else trainer.model
+    # transformers names the layers of whole families, for LLaVA also those of CLIP's text encoder, and accelerate will
+    # not split a model by a layer that it does not have
+    present = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = present & set(model._no_split_modules or ())
+
+    # Only its own forward would gather the LM head, and TRL's fused head reads the weight instead: it would put it
+    # together by itself, and each process would keep the gradient of its own rows alone. For text models accelerate
+    # gathers the head with the final norm, which it does not find in a vision-language model.
+    def gather_lm_head(backbone, args, outputs):
+        lm_head = model.get_output_embeddings()
+        if isinstance(lm_head, FSDPModule):
+            lm_head.unshard()
+
+    model.base_model.register_forward_hook(gather_lm_head)
+    trainer.add_callback(ZeroGradients())
+
+
+class ZeroGradients(TrainerCallback):
+    """
+    Gradients of zero for weights that nothing reads, as LLaVA's last vision layer: without one they have no state in
+    the optimizer, and torch refuses to load a checkpoint that lacks the state of a weight in training.
+    """
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.requires_grad and weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
