@@ -6,14 +6,13 @@ The recipe and the flags are checked here first, so that a mistyped key is one e
 
 import argparse
 import os
-from collections.abc import Iterable
-from dataclasses import fields
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ..scripts.recipes import read_recipe, unknown
 
 
 def run(command: str, module: str, argv: list[str]) -> None:
@@ -39,7 +38,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
     options, arguments = _launch_parser().parse_known_args(argv)
     recipe = {}
     if options.config is not None:
-        recipe = read_recipe(options.config, [field.name for kind in parser.dataclass_types for field in fields(kind)])
+        recipe = read_recipe(options.config, parser)
         parser.set_defaults_with_config(**recipe)
     settings = vars(parser.parse_args(arguments))  # exits on `--help` and on an unknown flag
     if options.config is not None:
@@ -91,38 +90,6 @@ def launch(
     launch_command(launch_command_parser().parse_args(flags))
 
 
-def read_recipe(path: str, known: Iterable[str]) -> dict[str, Any]:
-    """
-    Read a recipe and check its keys.
-
-    Args:
-        path (`str`):
-            YAML file.
-        known (`Iterable[str]`):
-            Keys that the script reads. `env` is always allowed.
-
-    Returns:
-        `dict[str, Any]`: the recipe.
-
-    Raises:
-        `FileNotFoundError`: if there is no such file.
-        `ValueError`: if the file is not a YAML mapping or has an unknown key.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"`--config {path}`: no such file (looked in `{Path.cwd()}`).")
-    try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"`{path}` is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(recipe, dict):
-        raise ValueError(f"`{path}` must hold `key: value` lines, got a {type(recipe).__name__}.")
-    known = {*known, "env"}
-    for key in map(str, recipe):
-        if key not in known:
-            raise ValueError(f"`{path}`: unknown key `{key}`{_nearest(key, known)}; the command's --help lists all.")
-    return recipe
-
-
 def find_accelerate_config(name: str) -> Path:
     """
     Find an accelerate config by path or by name.
@@ -149,21 +116,11 @@ def find_accelerate_config(name: str) -> Path:
     return found[name]
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is none of the `known` ones, which one is nearest, and list them."""
-    return f"unknown {what} `{name}`{_nearest(name, known)}; known: {', '.join(sorted(known))}."
-
-
 def _would_launch(accelerate_config: str | None, num_processes: int | None) -> dict[str, Any]:
     if accelerate_config is None:
         return {}
     settings = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
     return settings if num_processes is None else {**settings, "num_processes": num_processes}
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = get_close_matches(name, known, n=1)
-    return f", did you mean `{matches[0]}`?" if matches else ""
 
 
 def _launch_parser() -> argparse.ArgumentParser:

@@ -69,9 +69,9 @@ class BDHSArguments(ModelArguments):
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((BDHSArguments, BDHSConfig), prog="trl-mm bdhs")
+    return RecipeParser((BDHSArguments, BDHSConfig), prog="trl-mm bdhs")
 
 
 def main(argv=None):

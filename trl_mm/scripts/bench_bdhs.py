@@ -7,9 +7,9 @@ from .bench_dpo import BenchArguments, environment, write_figures
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((BenchArguments, BDHSBenchmark), prog="trl-mm bench bdhs")
+    return RecipeParser((BenchArguments, BDHSBenchmark), prog="trl-mm bench bdhs")
 
 
 def main(argv=None):

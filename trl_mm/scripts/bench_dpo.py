@@ -20,9 +20,9 @@ class BenchArguments:
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((BenchArguments, DPOBenchmark), prog="trl-mm bench dpo")
+    return RecipeParser((BenchArguments, DPOBenchmark), prog="trl-mm bench dpo")
 
 
 def main(argv=None):

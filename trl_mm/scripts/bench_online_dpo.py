@@ -7,9 +7,9 @@ from .bench_dpo import BenchArguments, environment, peak, span, versus, write_fi
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((BenchArguments, OnlineDPOBenchmark), prog="trl-mm bench online-dpo")
+    return RecipeParser((BenchArguments, OnlineDPOBenchmark), prog="trl-mm bench online-dpo")
 
 
 def main(argv=None):

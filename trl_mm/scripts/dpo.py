@@ -50,11 +50,12 @@ class DPOArguments(TrainingDataArguments):
 
 
 def make_parser():
-    from trl import ModelConfig, TrlParser
+    from trl import ModelConfig
 
     from ..trainer.dpo_config import MMDPOConfig
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((DPOArguments, MMDPOConfig, ModelConfig), prog="trl-mm dpo")
+    return RecipeParser((DPOArguments, MMDPOConfig, ModelConfig), prog="trl-mm dpo")
 
 
 def main(argv=None, launch=None):

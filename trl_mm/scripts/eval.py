@@ -54,9 +54,9 @@ class EvalArguments(ModelArguments):
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((EvalArguments,), prog="trl-mm eval")
+    return RecipeParser((EvalArguments,), prog="trl-mm eval")
 
 
 def main(argv=None):

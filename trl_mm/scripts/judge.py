@@ -89,9 +89,9 @@ class JudgeArguments(ModelArguments):
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((JudgeArguments,), prog="trl-mm judge")
+    return RecipeParser((JudgeArguments,), prog="trl-mm judge")
 
 
 def main(argv=None):

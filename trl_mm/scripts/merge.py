@@ -35,9 +35,9 @@ class MergeArguments:
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((MergeArguments,), prog="trl-mm merge")
+    return RecipeParser((MergeArguments,), prog="trl-mm merge")
 
 
 def main(argv=None):

@@ -39,11 +39,12 @@ class OnlineDPOArguments(TrainingDataArguments):
 
 
 def make_parser():
-    from trl import ModelConfig, TrlParser
+    from trl import ModelConfig
 
     from ..trainer.online_dpo_config import MMOnlineDPOConfig
+    from .recipe_parser import RecipeParser
 
-    return TrlParser((OnlineDPOArguments, MMOnlineDPOConfig, ModelConfig), prog="trl-mm online-dpo")
+    return RecipeParser((OnlineDPOArguments, MMOnlineDPOConfig, ModelConfig), prog="trl-mm online-dpo")
 
 
 def main(argv=None, launch=None):

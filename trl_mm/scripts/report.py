@@ -53,9 +53,9 @@ class PositionalPath(argparse.Action):
 
 
 def make_parser():
-    from trl import TrlParser
+    from .recipe_parser import RecipeParser
 
-    parser = TrlParser((ReportArguments,), prog="trl-mm report", usage="trl-mm report PATH [--html FILE] [flags]")
+    parser = RecipeParser((ReportArguments,), prog="trl-mm report", usage="trl-mm report PATH [--html FILE] [flags]")
     # No `dest`: a recipe's `path` as its default would win over the flag `--path`.
     parser.add_argument(
         argparse.SUPPRESS, metavar="PATH", nargs="?", action=PositionalPath, help="The same as --path."
