@@ -181,6 +181,14 @@ def test_rows_no_pair_can_be_made_from_are_named(checkpoint, rows, tmp_path, cha
         run(checkpoint, bad, tmp_path / "pairs", *streaming)
 
 
+def test_rows_without_any_image_are_refused(checkpoint, rows, tmp_path):
+    content = [{**json.loads(line), "images": []} for line in rows.read_text().splitlines()]
+    text_only = rows.with_name("text_only.jsonl")
+    text_only.write_text("\n".join(map(json.dumps, content)))
+    with pytest.raises(ValueError, match=rf"None of the {len(content)} rows of .*text_only.jsonl has an image"):
+        run(checkpoint, text_only, tmp_path / "pairs")
+
+
 def test_a_row_without_a_chosen_answer_is_named(checkpoint, rows, tmp_path):
     bad = rows.with_name("no_answer.jsonl")
     row = {name: value for name, value in json.loads(rows.read_text().splitlines()[0]).items() if name != "chosen"}

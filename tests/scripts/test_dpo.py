@@ -190,6 +190,13 @@ def test_an_adapter_is_not_put_beside_a_full_model(checkpoint, tmp_path):
         )
 
 
+def test_rows_without_any_image_are_refused(checkpoint, data, tmp_path):
+    content = [{**json.loads(line), "images": []} for line in (data / "pairs.jsonl").read_text().splitlines()]
+    (data / "text_only.jsonl").write_text("\n".join(map(json.dumps, content)))
+    with pytest.raises(ValueError, match=r"None of the 4 rows of .*text_only.jsonl has an image"):
+        run(checkpoint, data / "text_only.jsonl", tmp_path / "out")
+
+
 def test_a_missing_model_folder_is_named_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match="`model_name_or_path`.*nowhere.* is no folder here"):
         main(

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from datasets import Features, Image, List
+from datasets import Dataset, Features, Image, List
 
 
 IMAGES = List(Image())
@@ -112,6 +113,22 @@ def mixed_messages(schemas: Iterable[pa.Schema]) -> list[str]:
             if content is not None and not pa.types.is_null(content):
                 kinds.setdefault(field.name, set()).add(pa.types.is_string(content))
     return [name for name, are_texts in kinds.items() if len(are_texts) > 1]
+
+
+def image_counts(dataset: Dataset) -> np.ndarray:
+    """Number of images of each row, shape `(num_rows,)`, without reading them."""
+    table = dataset.select_columns("images").with_format("arrow")
+    counts = pa.compute.list_value_length
+    return np.concatenate([[], *(counts(batch["images"]) for batch in table.iter(1000))])
+
+
+def check_some_images(dataset: Dataset, name: str) -> None:
+    """Raise a `ValueError` if no row has an image; `name` is that of the dataset."""
+    if not image_counts(dataset).any():
+        raise ValueError(
+            f"None of the {len(dataset)} rows of {name} has an image: their `images` are empty lists. Check how they "
+            "were made; for text alone use TRL."
+        )
 
 
 def _content(type: pa.DataType) -> pa.DataType | None:

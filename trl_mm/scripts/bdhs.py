@@ -133,6 +133,7 @@ def load_rows(args):
     from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..data.streaming import stream_preferences
+    from ..data.tables import check_some_images
 
     options = {
         "converter": find_converter(args.converter),
@@ -144,6 +145,7 @@ def load_rows(args):
     if args.streaming:
         return stream_preferences(args.dataset_name, max_rows=args.max_rows, **options)
     dataset = load_preferences(args.dataset_name, bad_rows_file=Path(args.output_dir) / BAD_ROWS, **options)
+    check_some_images(dataset, args.dataset_name)
     return dataset if args.max_rows is None else dataset.select(range(min(args.max_rows, len(dataset))))
 
 

@@ -55,6 +55,7 @@ def load_splits(args, training_args, needs):
     """
     from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
+    from ..data.tables import check_some_images
 
     def load(split):
         return load_preferences(
@@ -70,6 +71,7 @@ def load_splits(args, training_args, needs):
         )
 
     train = load(args.dataset_train_split)
+    check_some_images(train, args.dataset_name)
     test = load(args.dataset_test_split) if args.dataset_test_split else None
     training_args.check_images = False
     return train, test

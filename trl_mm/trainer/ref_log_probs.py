@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from ..data.collator import REF_LOG_PROBS
 from ..data.manifest import read_manifest
 from ..data.shards import write_shards
+from ..data.tables import image_counts
 
 
 logger = logging.getLogger(__name__)
@@ -130,9 +131,7 @@ def longest_first(dataset, lengths):
     Returns:
         `datasets.Dataset`: `row` (number of the row) and `has_images`.
     """
-    table = dataset.select_columns("images").with_format("arrow")
-    counts = [pa.compute.list_value_length(batch["images"]) for batch in table.iter(1000)]
-    has_images = np.concatenate([[], *counts]) > 0
+    has_images = image_counts(dataset) > 0
     order = np.lexsort((-lengths, ~has_images))
     return Dataset.from_dict({"row": order, "has_images": has_images[order]})
 
