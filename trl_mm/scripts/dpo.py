@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, field, fields
 
 from .dry_run import dry_run
+from .launch_checks import check_quantization, splits_weights
 from .models import check_model_path
 from .training import (
     TrainingDataArguments,
@@ -81,6 +82,7 @@ def main(argv=None, launch=None):
                 push_to_hub=push_arguments(args.bdhs_push_to_hub, argv),
             )
         )
+    check_quantization(model_args, splits_weights(training_args))
     set_model_init_kwargs(training_args, model_args)
     needs = callbacks[0].needs if callbacks else PREFERENCE_COLUMNS
     if args.dry_run:

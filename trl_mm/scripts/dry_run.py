@@ -4,6 +4,7 @@ import math
 import os
 import tempfile
 
+from .launch_checks import check_quantization
 from .training import load_splits
 
 
@@ -43,12 +44,13 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     from ..trainer.sharding import read_sharding
     from ..trainer.vision_processor import vision_processor
 
+    sharding = read_sharding(launch, training_args)
+    check_quantization(model_args, sharding.zero_stage == 3)
     model_id = model_args.model_name_or_path
     check_config(model_id, training_args)
     processor = vision_processor(model_id, training_args)
     model = without_weights(model_id, training_args)
     check_optimizer(training_args)
-    sharding = read_sharding(launch, training_args)
 
     training_args.output_dir = tempfile.mkdtemp(prefix="trl-mm-dry-run-")  # for a list of bad rows
     reports, rows = {}, {}

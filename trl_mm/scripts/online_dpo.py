@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from .dry_run import dry_run
+from .launch_checks import check_quantization, splits_weights
 from .models import check_model_path
 from .training import (
     TrainingDataArguments,
@@ -59,6 +60,7 @@ def main(argv=None, launch=None):
     from ..data.rows import PREFERENCE_COLUMNS
     from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer, check_ranking
 
+    check_quantization(model_args, splits_weights(training_args))
     set_model_init_kwargs(training_args, model_args)
     needs = PREFERENCE_COLUMNS if training_args.offline_probability > 0 else ("images", "prompt")
     if args.dry_run:

@@ -1,11 +1,7 @@
 """What the commands that train share: their rows, and what becomes of the trained model."""
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -92,6 +88,7 @@ def train_and_save(trainer, args, model_args):
     from ..trainer.model_card import changed_settings
     from ..trainer.parameter_groups import trained_parts
     from ..trainer.resuming import explained_if_full
+    from .launch_checks import check_saving
 
     training_args = trainer.args
     trainer.recipe = {**changed_settings(model_args), **changed_settings(args)}
@@ -107,26 +104,6 @@ def train_and_save(trainer, args, model_args):
     trainer.accelerator.print(f"Model in {training_args.output_dir}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
-
-
-def check_saving(state):
-    """Warn of a launch (`state`: [`~accelerate.state.AcceleratorState`]) that leaves the trained weights in pieces."""
-    kind = state.distributed_type.value
-    if kind == "DEEPSPEED" and state.deepspeed_plugin.zero_stage == 3:
-        zero = state.deepspeed_plugin.deepspeed_config["zero_optimization"]
-        setting, cure = "zero3_save_16bit_model: true", "zero_to_fp32.py in a checkpoint"
-        whole = zero.get("stage3_gather_16bit_weights_on_model_save", False)
-    elif kind == "FSDP":
-        setting, cure = "fsdp_state_dict_type: FULL_STATE_DICT", "accelerate merge-weights"
-        whole = "FULL_STATE_DICT" in str(state.fsdp_plugin.state_dict_type)
-    else:
-        return
-    if not whole:
-        logger.warning(
-            "The accelerate config does not put weights together when they are saved, so `output_dir` will hold no "
-            "model. Set `%s` in it, or put them together with %s.",
-            setting, cure,
-        )  # fmt: skip
 
 
 def check_output(folder, use_peft):
