@@ -8,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
+from pair_errors import pair_errors
 from report import HEADERS, as_text, figure
 from run import alignment_steps, base_steps, command, config, eval_step, script, sources
 from steps import Step, run_steps
@@ -35,6 +36,13 @@ VARIANTS = {
     "-noise": ("--mode", "noise"),
     "-povid": ("--mode", "povid"),
 }
+# Model that stored pairs train: their folder or file
+PAIRS = {
+    "corrupted": "corrupted.jsonl",
+    "aligned": "pairs",
+    **{f"aligned{suffix}": f"pairs{suffix}" for suffix in VARIANTS},
+}
+PAIR_HEADERS = ["pairs of", "chosen: wrong", "by the prior", "rejected: wrong", "by the prior"]
 EXPLANATION = (
     "Every model starts from the base of its seed and takes 120 steps of 16 prompts. Stored pairs train with TRL's "
     "`sft` term beside the DPO loss, as in the quickstart; Online-DPO and Mixed-DPO have no such term. The judge of "
@@ -81,19 +89,48 @@ def compared_steps(folder, seed):
     return steps + [eval_step(folder, seed, name) for name in MODELS]
 
 
+PAIR_EXPLANATION = (
+    "Names in the answers of stored pairs that are not in the image, and those among them that are the partner of the "
+    "name before. The captions were written by an annotator who shares the prior now and then, so the chosen answers "
+    "hold such errors too. DPO widens the difference between both answers: pairs whose rejected answers err by the "
+    "prior less often than the chosen ones teach the prior."
+)
+
+
+def compare_pairs(runs, seeds):
+    """Errors of stored pairs (`dict`), means over seeds: name of the model to the columns of the table."""
+    compared = {}
+    for name, path in PAIRS.items():
+        folders = [runs / f"seed{seed}" for seed in seeds]
+        found = [pair_errors(folder / path, folder / "world") for folder in folders]
+        compared[name] = {
+            f"{answer}: {kind}": sum(errors[answer][kind] for errors in found) / len(found)
+            for answer in ("chosen", "rejected")
+            for kind in ("wrong", "by the prior")
+        }
+    return compared
+
+
 def write_comparison(runs, seeds):
     """Table on the terminal, `comparison.json` and `comparison.html`."""
     scores = {
         name: [json.loads((runs / f"seed{seed}/eval_test/{name}/scores.json").read_text()) for seed in seeds]
         for name in MODELS
     }
-    results = {"seeds": seeds, **compare(scores, first="aligned", second="base")}
+    pairs = compare_pairs(runs, seeds)
+    results = {"seeds": seeds, **compare(scores, first="aligned", second="base"), "pairs": pairs}
     (runs / "comparison.json").write_text(json.dumps(results, indent=2) + "\n")
     rows = [[title, *(figure(results[name], metric) for metric in HEADERS)] for name, title in MODELS.items()]
-    print(as_text(["model", *HEADERS.values()], rows))
+    pair_rows = [
+        [MODELS[name], *(f"{100 * share:.1f} %" for share in shares.values())] for name, shares in pairs.items()
+    ]
+    print(f"{as_text(['model', *HEADERS.values()], rows)}\n\n{as_text(PAIR_HEADERS, pair_rows)}")
     page = Page("Shapes: where preference pairs come from", f"seeds {', '.join(map(str, seeds))}")
     page.table(["model", *HEADERS.values()], rows)
     page.text(EXPLANATION)
+    page.heading("What the pairs hold")
+    page.table(PAIR_HEADERS, pair_rows)
+    page.text(PAIR_EXPLANATION)
     page.heading("Side by side")
     for metric in ("chair_i", "recall"):
         values = [

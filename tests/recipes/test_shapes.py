@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +24,7 @@ from trl_mm.eval.pope import pope_questions, pope_scores
 SHAPES = Path(__file__).parents[2] / "recipes" / "shapes"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(SHAPES)
-    report, steps, world = map(import_module, ("report", "steps", "world"))
+    compare, report, steps, world = map(import_module, ("compare", "report", "steps", "world"))
 
 VOCABULARY = ObjectVocabulary({name: [] for name in world.TYPES})
 TYPES = st.lists(st.sampled_from(world.TYPES), min_size=1, max_size=6, unique=True)
@@ -365,3 +366,30 @@ def test_the_report_shows_figures_images_and_marks(tmp_path, capsys):
     assert len(bad) >= 4 and set(bad) <= set(world.TYPES)
     assert found["good"] > 8 and found["plots"] >= 3
     assert all(f"aligned - {name}" in found["cells"] for name in ("base", "control"))
+
+
+def test_the_comparison_shows_models_and_what_their_pairs_hold(tmp_path, capsys):
+    folder = tmp_path / "seed0"
+    write_run(folder, dict.fromkeys(compare.MODELS, lambda names: world.sentence(names[0])))
+    for suffix in compare.VARIANTS:
+        shutil.copytree(folder / "pairs", folder / f"pairs{suffix}")
+    captions = (folder / "world" / "captions.jsonl").read_text().splitlines()
+    chosen, rejected = (
+        [{"role": "assistant", "content": " ".join(map(world.sentence, names))}]
+        for names in (("red circle", "green square"), ("blue cross", "yellow circle", "blue triangle", "red square"))
+    )
+    row = {**json.loads(captions[0]), "objects": ["red circle"], "chosen": chosen, "rejected": rejected}
+    (folder / "corrupted.jsonl").write_text(json.dumps(row))
+    compare.write_comparison(tmp_path, [0])
+    results = json.loads((tmp_path / "comparison.json").read_text())
+    assert results["pairs"]["corrupted"] == {
+        "chosen: wrong": 1 / 2,
+        "chosen: by the prior": 1 / 2,
+        "rejected: wrong": 1,
+        "rejected: by the prior": 1 / 2,  # yellow circle after its own blue cross, blue triangle after green square
+    }
+    assert set(results["pairs"]) == set(compare.PAIRS) and set(compare.MODELS) < set(results)
+    shown = capsys.readouterr().out
+    page = (tmp_path / "comparison.html").read_text()
+    for title in compare.MODELS.values():
+        assert title in shown and title.replace("'", "&#39;") in page

@@ -1,0 +1,40 @@
+"""How often stored pairs name what is not in the image, and how often that is what text prefers at this place."""
+
+from world import TYPES, partner
+
+from trl_mm.data.loading import load_preferences
+
+
+def pair_errors(path, image_folder):
+    """
+    Errors of both answers of pairs.
+
+    Args:
+        path (`Path`): pairs with a column `objects`, the types in the image.
+        image_folder (`Path`): folder of their images.
+
+    Returns:
+        `dict`: for `chosen` and `rejected`, the share of names that are `"wrong"` and of those that are wrong and
+            `"by the prior"`: the partner of the name before, which guided sampling takes from the chosen answer.
+    """
+    rows = load_preferences(path, image_folder=image_folder, check_images=False)
+    rows = rows.select_columns(["objects", "chosen", "rejected"]).to_list()
+    return {answer: _errors(rows, answer) for answer in ("chosen", "rejected")}
+
+
+def _errors(rows, answer):
+    total = wrong = by_prior = 0
+    for row in rows:
+        names, chosen = _names(row[answer]), _names(row["chosen"])
+        for index, name in enumerate(names):
+            before = {*names[:index][-1:], *chosen[:index][-1:]}
+            total += 1
+            if name not in row["objects"]:
+                wrong += 1
+                by_prior += any(other in TYPES and partner(other) == name for other in before)
+    return {"wrong": wrong / total, "by the prior": by_prior / total}
+
+
+def _names(answer):
+    text = answer[0]["content"] if isinstance(answer[0]["content"], str) else answer[0]["content"][0]["text"]
+    return [sentence.removeprefix("There is a ") for sentence in text.rstrip(".").split(". ")]
