@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import TrainerState
@@ -141,6 +142,12 @@ def test_hostile_values_change_nothing_around_them(tmp_path, text):
         body = re.sub(rf"^{fence}\w+\n.*?\n{fence}$", "", body, count=1, flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^#+ ", body, flags=re.MULTILINE) == re.findall(r"^#+ ", plain_card, flags=re.MULTILINE)
     assert not re.search(r"<|\\|!\[|\]\(javascript|\{\{|\{%|```", body)
+
+
+def test_rows_that_bdhs_has_made_are_known_by_their_columns(tmp_path):
+    rows = Dataset.from_dict({"bdhs_attempts": [1], "rejected": ["A dog."]})
+    assert "2407.02477" in Trainer(tmp_path / "out", train_dataset=rows).card().text
+    assert "2407.02477" not in Trainer(tmp_path / "other").card().text
 
 
 def test_a_card_without_matplotlib_has_its_table(tmp_path, monkeypatch):

@@ -100,6 +100,7 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
         num_rows=num_rows(trainer.train_dataset),
         num_eval_rows=num_rows(trainer.eval_dataset),
         generator=type(generator).__name__ if generator else None,
+        made_by_bdhs="bdhs_attempts" in getattr(trainer.train_dataset, "column_names", ()),
         judge=type(judge).__name__ if judge else ", ".join(rewards),
         steps=trainer.state.global_step,
         epochs=f"{trainer.state.epoch or 0:.2f}",
