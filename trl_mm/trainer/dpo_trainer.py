@@ -17,11 +17,10 @@ from .dpo_config import MMDPOConfig
 from .fsdp import prepare_for_fsdp
 from .lora_targets import with_targets
 from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
-from .model_card import write_model_card
-from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
+from .parameter_groups import check_optimizer, freeze_parts, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
-from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
+from .saved_trainer import SavedTrainer
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
 
@@ -29,7 +28,7 @@ from .vision_processor import vision_processor
 logger = logging.getLogger(__name__)
 
 
-class MMDPOTrainer(DPOTrainer):
+class MMDPOTrainer(SavedTrainer, DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
@@ -67,8 +66,6 @@ class MMDPOTrainer(DPOTrainer):
     """
 
     _tag_names = ["trl", "trl-mm", "dpo"]
-    last_checkpoint = None  # folder of the last one that this run has saved or comes from
-    recipe = None  # settings of a command besides `args`, for the card
 
     def __init__(
         self,
@@ -163,14 +160,11 @@ class MMDPOTrainer(DPOTrainer):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
 
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
-        write_model_card(self, model_name, dataset_name, tags)
-
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         # The one moment when the dataset may still be replaced and the policy is the initial one: later the weights of
         # the checkpoint are loaded, then the dataloader is made, then comes on_train_begin
         self.train_dataset = self._with_pairs(self.train_dataset)
-        return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _with_pairs(self, dataset):
         if self.pair_generator is not None and not self.pair_generator.online and not self._pairs_are_made:
@@ -194,25 +188,9 @@ class MMDPOTrainer(DPOTrainer):
             return super()._get_eval_sampler(eval_dataset)
         return SequentialSampler(eval_dataset)
 
-    def create_optimizer(self, model=None):
-        is_new = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        if is_new:
-            split_projector(optimizer, self.model if model is None else model, self.args)
-        return optimizer
-
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         self.train_dataset = self._with_pairs(self.train_dataset)  # while the policy still is the initial one
-        model = self.model if model is None else model
-        if not loads_saved_weights(self, resume_from_checkpoint, model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self):
-        if not loads_saved_weights(self, self.state.best_model_checkpoint, self.model):
-            super()._load_best_model()
-
-    def _save_checkpoint(self, model, trial):
-        save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _prepare_inputs(self, inputs):
         if "rows" in inputs:

@@ -3,7 +3,6 @@
 import logging
 import random
 from collections import defaultdict
-from functools import partial
 
 import torch
 from transformers import set_seed
@@ -24,13 +23,12 @@ from .experimental import OnlineDPOTrainer
 from .fsdp import prepare_for_fsdp
 from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
-from .model_card import write_model_card
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
-from .parameter_groups import check_optimizer, freeze_parts, split_projector, trained_parts
+from .parameter_groups import check_optimizer, freeze_parts, trained_parts
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .ranking import ranked_by_judge, ranked_by_rewards
-from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
+from .saved_trainer import SavedTrainer
 from .vision_processor import vision_processor
 from .vllm_answers import check_prompts, vllm_answers
 
@@ -38,7 +36,7 @@ from .vllm_answers import check_prompts, vllm_answers
 logger = logging.getLogger(__name__)
 
 
-class MMOnlineDPOTrainer(OnlineDPOTrainer):
+class MMOnlineDPOTrainer(SavedTrainer, OnlineDPOTrainer):
     """
     The only change w.r.t. [`~trl.experimental.online_dpo.OnlineDPOTrainer`] is the step: `images` are looked at,
     wherever the model runs; both answers to a prompt come from one computation of it, with a KV cache, and are scored
@@ -79,8 +77,6 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
     """
 
     _tag_names = ["trl", "trl-mm", "online-dpo"]
-    last_checkpoint = None  # folder of the last one that this run has saved or comes from
-    recipe = None  # settings of a command besides `args`, for the card
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -183,31 +179,6 @@ class MMOnlineDPOTrainer(OnlineDPOTrainer):
         for name in (*PREFERENCE_COLUMNS, "row_id"):
             if name not in self._signature_columns:
                 self._signature_columns.append(name)
-
-    def create_optimizer(self, model=None):
-        is_new = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        if is_new:
-            split_projector(optimizer, self.model if model is None else model, self.args)
-        return optimizer
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        model = self.model if model is None else model
-        if not loads_saved_weights(self, resume_from_checkpoint, model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self):
-        if not loads_saved_weights(self, self.state.best_model_checkpoint, self.model):
-            super()._load_best_model()
-
-    def _save_checkpoint(self, model, trial):
-        save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
-
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
-        write_model_card(self, model_name, dataset_name, tags)
-
-    def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         # TRL's step samples, ranks and computes the loss in one piece; that of transformers calls the parts below

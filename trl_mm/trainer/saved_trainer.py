@@ -1,0 +1,39 @@
+"""What every trainer does alike when it saves, goes on from what was saved, and builds its optimizer."""
+
+from functools import partial
+
+from .model_card import write_model_card
+from .parameter_groups import split_projector
+from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
+
+
+class SavedTrainer:
+    """To be inherited beside a trainer of TRL."""
+
+    last_checkpoint = None  # folder of the last one that this run has saved or comes from
+    recipe = None  # settings of a command besides `args`, for the card
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
+
+    def create_optimizer(self, model=None):
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new:
+            split_projector(optimizer, self.model if model is None else model, self.args)
+        return optimizer
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        write_model_card(self, model_name, dataset_name, tags)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        model = self.model if model is None else model
+        if not loads_saved_weights(self, resume_from_checkpoint, model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not loads_saved_weights(self, self.state.best_model_checkpoint, self.model):
+            super()._load_best_model()
+
+    def _save_checkpoint(self, model, trial):
+        save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
