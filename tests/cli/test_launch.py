@@ -78,17 +78,9 @@ def test_accelerate_reads_our_configs(name, kind, processes):
 
 
 def test_all_configs_are_tested():
-    launched = {
-        "single_gpu",
-        "ddp",
-        "fsdp2",
-        "zero1",
-        "zero2",
-        "zero3",
-        "zero3_offload",
-    }  # here or in tests/distributed
-    not_launched = {"zero3_two_nodes"}  # README says so
-    assert {path.stem for path in ACCELERATE.glob("*.yaml")} == launched | not_launched
+    # Launched here or in tests/distributed
+    launched = {"single_gpu", "ddp", "fsdp2", "zero1", "zero2", "zero3", "zero3_offload", "zero3_two_nodes"}
+    assert {path.stem for path in ACCELERATE.glob("*.yaml")} == launched
 
 
 def test_a_config_is_found_by_path_and_by_name(tmp_path, monkeypatch):
@@ -111,6 +103,17 @@ def test_the_recipe_picks_the_launch(script):
     (script / "recipe.yaml").write_text("accelerate_config: single_gpu\nsize: 2\nenv:\n  COLOUR: red\n")
     run("resize", "launched_script", ["--config", "recipe.yaml", "--size", "3"])
     assert json.loads((script / "seen0.json").read_text()) == [3, 1, "bf16", "red"]
+
+
+def test_the_flags_say_which_of_several_machines_this_is(script, monkeypatch):
+    seen = []
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", seen.append)
+    flags = ["--accelerate_config", "zero3_two_nodes", "--machine_rank", "1", "--main_process_ip", "10.0.0.7"]
+    run("resize", "launched_script", [*flags, "--main-process-port=29511", "--size", "2"])
+    assert (seen[0].machine_rank, seen[0].main_process_ip, seen[0].main_process_port) == (1, "10.0.0.7", 29511)
+    assert seen[0].training_script_args == ["--accelerate_config", "zero3_two_nodes", "--size", "2"]
+    with pytest.raises(ValueError, match="`--machine_rank 1` needs `--accelerate_config`"):
+        run("resize", "launched_script", ["--machine_rank", "1", "--size", "2"])
 
 
 @pytest.mark.distributed

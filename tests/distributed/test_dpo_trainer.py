@@ -6,8 +6,10 @@ What is unusual in it: a start costs 20 seconds, so each strategy starts once an
 import functools
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -123,11 +125,36 @@ def in_folder(cases, checkpoint, folder):
 def launch(strategy, cases, checkpoint, folder):
     """Train all cases in two processes, which end when they hang; `dict` of what each case logged."""
     (folder / "cases.json").write_text(json.dumps(in_folder(cases, checkpoint, folder)))
-    flags = ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no"]
-    flags += ["--num_processes", "2", "--main_process_port", "0"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *flags]
+    with ExitStack() as started:
+        if strategy.endswith("two_nodes"):
+            address = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+            nodes = [[*address, "--machine_rank", str(rank)] for rank in range(2)]
+        else:
+            nodes = [["--main_process_port", "0"]]
+        outputs = [folder / f"output{rank}.txt" for rank in range(len(nodes))]
+        processes = [
+            started.enter_context(launched(strategy, folder, flags, output))
+            for flags, output in zip(nodes, outputs, strict=True)
+        ]
+        for process, output in zip(processes, outputs, strict=True):
+            assert process.wait(timeout=SECONDS + 60) == 0, output.read_text()[-20_000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextmanager
+def launched(strategy, folder, flags, output):
+    """`accelerate launch` of [`train`] as one machine starts it, writing into a file; ended with the block."""
+    file = output.open("w")
     process = subprocess.Popen(
-        [*command, str(Path(__file__).with_name("train.py")), str(folder), str(SECONDS)],
+        [sys.executable, "-m", "accelerate.commands.launch"]
+        + ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no", "--num_processes", "2"]
+        + [*flags, str(Path(__file__).with_name("train.py")), str(folder), str(SECONDS)],
         cwd=REPOSITORY,
         env={
             **os.environ,
@@ -135,17 +162,14 @@ def launch(strategy, cases, checkpoint, folder):
             "DS_ACCELERATOR": "cpu",
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
         },
-        stdout=subprocess.PIPE,
+        stdout=file,
         stderr=subprocess.STDOUT,
-        text=True,
     )
     try:
-        output, _ = process.communicate(timeout=SECONDS + 60)
-    except BaseException:
+        yield process
+    finally:
+        file.close()
         process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
-        raise
-    assert process.returncode == 0, output[-20_000:]
-    return json.loads((folder / "results.json").read_text())
 
 
 def weights(folder, lora):
@@ -178,6 +202,7 @@ def alone(checkpoint, tmp_path_factory):
         pytest.param("zero2", marks=deepspeed),
         pytest.param("zero3", marks=deepspeed),
         pytest.param("zero3_offload", marks=[deepspeed, pytest.mark.slow]),
+        pytest.param("zero3_two_nodes", marks=[deepspeed, pytest.mark.slow]),
     ],
 )
 def test_two_processes_train_as_one(strategy, names, checkpoint, alone, tmp_path):

@@ -15,6 +15,16 @@ import yaml
 from ..scripts.recipes import read_recipe, unknown
 
 
+# Of `accelerate launch`: what differs between machines, or from one start to the next
+LAUNCH_FLAGS = {
+    "num_processes": int,
+    "num_machines": int,
+    "machine_rank": int,
+    "main_process_ip": str,
+    "main_process_port": int,
+}
+
+
 def run(command: str, module: str, argv: list[str]) -> None:
     """
     Run the script of one command.
@@ -25,7 +35,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
         module (`str`):
             Module of the script, with `make_parser()` and `main(argv)`.
         argv (`list[str]`):
-            Flags of the command, for the script; only `--num_processes` is for the launch alone.
+            Flags of the command, for the script; those of `LAUNCH_FLAGS` are for the launch alone.
 
     Raises:
         `FileNotFoundError`: if the recipe does not exist.
@@ -36,6 +46,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
     parser.prog = f"trl-mm {command}"
     parser.usage = parser.usage or f"trl-mm {command} --config recipe.yaml [flags]"
     options, arguments = _launch_parser().parse_known_args(argv)
+    flags = {name: value for name in LAUNCH_FLAGS if (value := getattr(options, name)) is not None}
     recipe = {}
     if options.config is not None:
         recipe = read_recipe(options.config, parser)
@@ -47,14 +58,12 @@ def run(command: str, module: str, argv: list[str]) -> None:
     accelerate_config = settings.get("accelerate_config")
     if settings.get("dry_run"):
         # One process that only reads what would be launched; `bf16` is refused without a GPU that it will not use
-        script.main([*arguments, "--use_cpu", "true"], launch=_would_launch(accelerate_config, options.num_processes))
+        script.main([*arguments, "--use_cpu", "true"], launch=_would_launch(accelerate_config, flags))
     elif accelerate_config is not None:
-        launch(module, arguments, find_accelerate_config(accelerate_config), options.num_processes, recipe.get("env"))
-    elif options.num_processes is not None:
-        raise ValueError(
-            f"`--num_processes {options.num_processes}` needs `--accelerate_config`, for example "
-            "`--accelerate_config ddp`."
-        )
+        launch(module, arguments, find_accelerate_config(accelerate_config), flags, recipe.get("env"))
+    elif flags:
+        name, value = next(iter(flags.items()))
+        raise ValueError(f"`--{name} {value}` needs `--accelerate_config`, for example `--accelerate_config ddp`.")
     else:
         script.main(arguments)
 
@@ -63,7 +72,7 @@ def launch(
     module: str,
     argv: list[str],
     config: Path,
-    num_processes: int | None = None,
+    flags: dict[str, Any] | None = None,
     env: dict[str, Any] | None = None,
 ) -> None:
     """
@@ -76,18 +85,18 @@ def launch(
             Its arguments.
         config (`Path`):
             Accelerate's YAML.
-        num_processes (`int`, *optional*):
-            Number of processes on all machines together, in place of the one in `config`.
+        flags (`dict[str, Any]`, *optional*):
+            Settings of `LAUNCH_FLAGS` in place of those in `config`.
         env (`dict[str, Any]`, *optional*):
             Environment variables of the recipe, set before the processes start.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     os.environ.update({key: str(value) for key, value in (env or {}).items()})
-    count = [] if num_processes is None else ["--num_processes", str(num_processes)]
+    changed = [word for name, value in (flags or {}).items() for word in (f"--{name}", str(value))]
     # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it.
-    flags = ["--quiet", "--config_file", str(config), *count, "--module", module, *argv]
-    launch_command(launch_command_parser().parse_args(flags))
+    words = ["--quiet", "--config_file", str(config), *changed, "--module", module, *argv]
+    launch_command(launch_command_parser().parse_args(words))
 
 
 def find_accelerate_config(name: str) -> Path:
@@ -116,15 +125,16 @@ def find_accelerate_config(name: str) -> Path:
     return found[name]
 
 
-def _would_launch(accelerate_config: str | None, num_processes: int | None) -> dict[str, Any]:
+def _would_launch(accelerate_config: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     if accelerate_config is None:
         return {}
     settings = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
-    return settings if num_processes is None else {**settings, "num_processes": num_processes}
+    return {**settings, **flags}
 
 
 def _launch_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog="trl-mm")
     parser.add_argument("--config")
-    parser.add_argument("--num_processes", "--num-processes", type=int)
+    for name, kind in LAUNCH_FLAGS.items():
+        parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", type=kind)
     return parser

@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             "Flags override the recipe; `trl-mm COMMAND --help` lists them.\n"
             "--accelerate_config runs the command through `accelerate launch`, with a file or a name from\n"
-            "recipes/accelerate; it may also stand in the recipe.\n"
+            "recipes/accelerate; it may also stand in the recipe. For several machines: --machine_rank,\n"
+            "--main_process_ip, --main_process_port, --num_machines.\n"
             "An error in what you wrote is one line; with TRL_MM_TRACEBACK=1 it comes with its traceback.\n"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
