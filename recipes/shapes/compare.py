@@ -44,8 +44,8 @@ PAIRS = {
 }
 PAIR_HEADERS = ["pairs of", "chosen: wrong", "by the prior", "rejected: wrong", "by the prior"]
 EXPLANATION = (
-    "Every model starts from the base of its seed and takes 120 steps of 16 prompts. Stored pairs train with TRL's "
-    "`sft` term beside the DPO loss, as in the quickstart; Online-DPO and Mixed-DPO have no such term. The judge of "
+    "Every model starts from the base of its seed and takes 120 steps of 16 prompts. Pairs train with TRL's sft "
+    "term beside the DPO loss, as in the quickstart; Online-DPO and Mixed-DPO have no such term. The judge of "
     "the online rows knows what is in the images, which no judge of real images does. Means over seeds on test images "
     "that no model has seen, with 95 % bootstrap intervals."
 )
