@@ -16,10 +16,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(RUN) -m pip install -c constraints.txt -e ".[dev]"
 	@touch $@
 
-test: $(VENV)/installed browser ## run the tests, at most 15 minutes on 2 cores
-	$(RUN) -m pytest --durations=10
+test: $(VENV)/installed browser ## run the tests in two processes, at most 15 minutes on 2 cores
+	$(RUN) -m pytest --durations=10 -n 2 --dist loadfile
 
-test-all: $(VENV)/installed browser ## run the tests marked slow as well
+test-all: $(VENV)/installed browser ## run the tests marked slow as well, in one process
 	$(RUN) -m pytest --durations=10 -m ""
 
 quickstart: $(VENV)/installed ## Shapes: SFT model, BDHS pairs, DPO, evaluation, report; at most 10 minutes
