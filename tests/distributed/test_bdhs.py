@@ -4,13 +4,12 @@ What is unusual in it: a start takes 10 seconds, so two processes are started fo
 """
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from launching import accelerate, run_together
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
 from trl_mm.scripts.bdhs import main
@@ -18,10 +17,7 @@ from trl_mm.scripts.bdhs import main
 
 pytestmark = pytest.mark.distributed
 
-REPOSITORY = Path(__file__).parents[2]
 SECONDS = 120
-LAUNCH = "-m accelerate.commands.launch --config_file recipes/accelerate/ddp.yaml --mixed_precision no"
-LAUNCH = [*LAUNCH.split(), "--num_processes", "2", "--main_process_port", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +54,15 @@ def undisturbed(flags, tmp_path_factory):
     return {streaming: contents(folder) for streaming, folder in folders.items()}
 
 
-def run(processes, harm, flags):
+def start(processes, harm, flags):
     """Exit status and output of a run; the last process fails at its second shard."""
     script = Path(__file__).with_name("bdhs.py")
     count = 2 + (processes == 1)  # the first process writes the manifest, the second one may
-    process = subprocess.Popen(
-        [sys.executable, *(LAUNCH if processes == 2 else []), script]
-        + [str(SECONDS), str(processes - 1), harm, str(count), *flags],
-        cwd=REPOSITORY,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    command = [*(accelerate("ddp") if processes == 2 else [sys.executable]), str(script)]
+    (result,) = run_together(
+        command + [str(SECONDS), str(processes - 1), harm, str(count), *flags], seconds=SECONDS + 60
     )
-    try:
-        output, _ = process.communicate(timeout=SECONDS + 60)
-    except BaseException:
-        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
-        raise
-    return process.returncode, output
+    return result
 
 
 @pytest.mark.parametrize(
@@ -89,7 +75,7 @@ def run(processes, harm, flags):
 )
 def test_a_run_that_ended_early_is_gone_on_with(flags, undisturbed, tmp_path, harm, killed, resumed, streaming):
     flags = [*flags, "--output_dir", str(tmp_path), *streaming]
-    status, output = run(killed, harm, flags)
+    status, output = start(killed, harm, flags)
     assert status == (-signal.SIGKILL if (harm, killed) == ("kill", 1) else 1), output
     assert ("No space left on device" in output) == (harm == "full"), output
     finished = {path: path.stat().st_ino for path in tmp_path.glob("*.parquet")}
@@ -101,7 +87,7 @@ def test_a_run_that_ended_early_is_gone_on_with(flags, undisturbed, tmp_path, ha
     if resumed == 1:
         main(flags)
     else:
-        status, output = run(resumed, "none", flags)
+        status, output = start(resumed, "none", flags)
         assert status == 0 and output.count("7 pairs from 7 rows") == 1, output
     assert contents(tmp_path) == undisturbed[streaming]
     assert {path: path.stat().st_ino for path in finished} == finished

@@ -5,17 +5,14 @@ What is unusual in it: a start costs 20 seconds, so each strategy starts once an
 
 import functools
 import json
-import os
-import socket
-import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from distributed.online import train_online
 from distributed.train import train
+from launching import accelerate, free_port, run_together
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_processor
@@ -25,7 +22,6 @@ from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 pytestmark = pytest.mark.distributed
 
 deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="the tests install DeepSpeed on Linux only")
-REPOSITORY = Path(__file__).parents[2]
 SECONDS = 200  # for all cases of a start, imports apart; then it ends with a traceback of where it hangs
 # Steps of two rows: images on one process, on the other one, on neither, on both
 MIXED = [1, 0, 0, 1, 0, 0, 1, 2]
@@ -125,51 +121,15 @@ def in_folder(cases, checkpoint, folder):
 def launch(strategy, cases, checkpoint, folder):
     """Train all cases in two processes, which end when they hang; `dict` of what each case logged."""
     (folder / "cases.json").write_text(json.dumps(in_folder(cases, checkpoint, folder)))
-    with ExitStack() as started:
-        if strategy.endswith("two_nodes"):
-            address = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
-            nodes = [[*address, "--machine_rank", str(rank)] for rank in range(2)]
-        else:
-            nodes = [["--main_process_port", "0"]]
-        outputs = [folder / f"output{rank}.txt" for rank in range(len(nodes))]
-        processes = [
-            started.enter_context(launched(strategy, folder, flags, output))
-            for flags, output in zip(nodes, outputs, strict=True)
-        ]
-        for process, output in zip(processes, outputs, strict=True):
-            assert process.wait(timeout=SECONDS + 60) == 0, output.read_text()[-20_000:]
+    script = [str(Path(__file__).with_name("train.py")), str(folder), str(SECONDS)]
+    if strategy.endswith("two_nodes"):
+        address = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+        nodes = [accelerate(strategy, *address, "--machine_rank", str(rank)) for rank in range(2)]
+    else:
+        nodes = [accelerate(strategy)]
+    for status, output in run_together(*([*node, *script] for node in nodes), seconds=SECONDS + 60):
+        assert status == 0, output
     return json.loads((folder / "results.json").read_text())
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-@contextmanager
-def launched(strategy, folder, flags, output):
-    """`accelerate launch` of [`train`] as one machine starts it, writing into a file; ended with the block."""
-    file = output.open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch"]
-        + ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no", "--num_processes", "2"]
-        + [*flags, str(Path(__file__).with_name("train.py")), str(folder), str(SECONDS)],
-        cwd=REPOSITORY,
-        env={
-            **os.environ,
-            "CUDA_VISIBLE_DEVICES": "",
-            "DS_ACCELERATOR": "cpu",
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
-        },
-        stdout=file,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        file.close()
-        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
 
 
 def weights(folder, lora):

@@ -1,13 +1,11 @@
 """Two processes that are killed while they save go on from the checkpoint before: DDP, FSDP2 and ZeRO on CPUs."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from launching import accelerate, run_together
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import LlavaNextForConditionalGeneration
 
@@ -16,7 +14,6 @@ from trl_mm.trainer.resuming import complete_checkpoints
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
-REPOSITORY = Path(__file__).parents[2]
 SECONDS = 200  # for a start; then it ends with a traceback of where it hangs
 FLAGS = (
     "--max_steps 6 --save_strategy steps --save_steps 2 --save_total_limit 1 --per_device_train_batch_size 1 "
@@ -28,30 +25,11 @@ deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="the tests instal
 
 def launch(strategy, kill, arguments):
     """Exit status and output of a command in two processes."""
-    flags = ["--config_file", f"recipes/accelerate/{strategy}.yaml", "--mixed_precision", "no"]
-    flags += ["--num_processes", "2", "--main_process_port", "0"]
     # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
     arguments = [*arguments, "--ddp_backend", "gloo", *([] if strategy.startswith("zero") else ["--use_cpu"])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", *flags]
-        + ["tests/killed_training.py", str(SECONDS), kill, *arguments],
-        cwd=REPOSITORY,
-        env={
-            **os.environ,
-            "CUDA_VISIBLE_DEVICES": "",
-            "DS_ACCELERATOR": "cpu",
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=SECONDS + 60)
-    except BaseException:
-        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
-        raise
-    return process.returncode, output[-20_000:]
+    command = [*accelerate(strategy), "tests/killed_training.py", str(SECONDS), kill, *arguments]
+    (result,) = run_together(command, seconds=SECONDS + 60)
+    return result
 
 
 @pytest.mark.timeout(4 * SECONDS)

@@ -1,10 +1,7 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from launching import accelerate, run_together
 from openai_server import KEY, running_endpoint
 from tiny import tiny_image, tiny_model, tiny_processor
 
@@ -12,9 +9,6 @@ from trl_mm.cli.main import main as cli
 from trl_mm.eval.judge_accuracy import read_verdicts
 from trl_mm.generation import Completer
 from trl_mm.scripts.judge import main
-
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -145,20 +139,7 @@ def test_two_processes_share_the_rows(endpoint, pairs, tmp_path):
     """The machine may lack an accelerator: the processes must know of each other all the same."""
     arguments = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
     arguments += ["--cache_dir", str(tmp_path / "replies"), *flags(pairs, tmp_path / "out", "--shard_size", "2")]
-    launch = ["--config_file", "recipes/accelerate/ddp.yaml", "--num_processes", "2", "--main_process_port", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "trl_mm.scripts.judge", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=200)
-    except BaseException:
-        process.terminate()  # what it has started are sessions of their own, which only it ends, and only if asked
-        raise
-    assert process.returncode == 0, output[-5000:]
+    ((status, output),) = run_together([*accelerate("ddp"), "-m", "trl_mm.scripts.judge", *arguments], seconds=200)
+    assert status == 0, output
     assert output.count("Scores in") == 1
     assert len(endpoint.requests) == 12 and len(read_verdicts(tmp_path / "out" / "verdicts")) == 6
