@@ -12,6 +12,8 @@ def allow_fsdp_on_cpus():
     def with_fsdp(self, *args, fsdp_plugin=None, **kwargs):
         start(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
         if fsdp_plugin is not None:
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
             self.fsdp_plugin = fsdp_plugin
             PartialState._shared_state["distributed_type"] = self.distributed_type = DistributedType.FSDP
 

@@ -5,6 +5,7 @@ What is unusual in it: a start costs 20 seconds, so each strategy starts once an
 
 import functools
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -181,6 +182,16 @@ def test_two_processes_train_as_one(strategy, names, checkpoint, alone, tmp_path
         assert_equal(got, wanted)
         if CASES[name].get("save_strategy") == "epoch":
             assert_loads(tmp_path / name / "checkpoint-4", checkpoint if lora else None, got)
+
+
+@pytest.mark.slow
+def test_half_precision_is_for_weights_and_activations_only_under_fsdp(checkpoint, tmp_path):
+    """In the first step both models are the same, so that the loss is log 2, which bfloat16 cannot tell from 0.691."""
+    case = {"num_images": MIXED, "bf16": True, "max_steps": 1}
+    results = launch("fsdp2", {"full": case, "lora": {**case, "lora": LANGUAGE_MODEL}}, checkpoint, tmp_path)
+    for name, logged in results.items():
+        assert logged["loss"] == pytest.approx([math.log(2)], abs=1e-6), name
+        assert logged["logps/chosen"] != [round(logged["logps/chosen"][0] * 2) / 2]
 
 
 def samples(case):

@@ -17,10 +17,10 @@ from .dpo_config import MMDPOConfig
 from .fsdp import prepare_for_fsdp
 from .lora_targets import with_targets
 from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
+from .mm_trainer import MMTrainer
 from .parameter_groups import check_optimizer, freeze_parts, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
-from .saved_trainer import SavedTrainer
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
 
@@ -28,7 +28,7 @@ from .vision_processor import vision_processor
 logger = logging.getLogger(__name__)
 
 
-class MMDPOTrainer(SavedTrainer, DPOTrainer):
+class MMDPOTrainer(MMTrainer, DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows

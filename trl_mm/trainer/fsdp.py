@@ -1,9 +1,26 @@
 """What a vision-language model needs so that FSDP2 trains it as one process would, and goes on from checkpoints."""
 
+from dataclasses import replace
+
 import torch
 from accelerate.utils import is_peft_model
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
+
+
+def keep_log_probs_in_float32(plugin):
+    """
+    Let models return what they have computed in the data type that they have computed it in.
+
+    In mixed precision accelerate 1.15 has FSDP2 cast all outputs to half precision, here the log-probability of each
+    token, in float32. Their sum over an answer of 200 tokens would be off by 1 or 2, and rewards are small differences
+    of such sums.
+
+    Args:
+        plugin ([`~accelerate.FullyShardedDataParallelPlugin`]): FSDP's settings, before a model is wrapped; changed.
+    """
+    if plugin.fsdp_version == 2 and plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
 
 
 def prepare_for_fsdp(trainer):

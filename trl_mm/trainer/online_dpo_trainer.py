@@ -23,12 +23,12 @@ from .experimental import OnlineDPOTrainer
 from .fsdp import prepare_for_fsdp
 from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
+from .mm_trainer import MMTrainer
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
 from .parameter_groups import check_optimizer, freeze_parts, trained_parts
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .ranking import ranked_by_judge, ranked_by_rewards
-from .saved_trainer import SavedTrainer
 from .vision_processor import vision_processor
 from .vllm_answers import check_prompts, vllm_answers
 
@@ -36,7 +36,7 @@ from .vllm_answers import check_prompts, vllm_answers
 logger = logging.getLogger(__name__)
 
 
-class MMOnlineDPOTrainer(SavedTrainer, OnlineDPOTrainer):
+class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
     """
     The only change w.r.t. [`~trl.experimental.online_dpo.OnlineDPOTrainer`] is the step: `images` are looked at,
     wherever the model runs; both answers to a prompt come from one computation of it, with a KV cache, and are scored

@@ -1,17 +1,23 @@
-"""What every trainer does alike when it saves, goes on from what was saved, and builds its optimizer."""
+"""What all our trainers do alike: start, build an optimizer, save, and go on from what was saved."""
 
 from functools import partial
 
+from .fsdp import keep_log_probs_in_float32
 from .model_card import write_model_card
 from .parameter_groups import split_projector
 from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 
 
-class SavedTrainer:
+class MMTrainer:
     """To be inherited beside a trainer of TRL."""
 
     last_checkpoint = None  # folder of the last one that this run has saved or comes from
     recipe = None  # settings of a command besides `args`, for the card
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            keep_log_probs_in_float32(self.accelerator.state.fsdp_plugin)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
