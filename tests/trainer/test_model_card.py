@@ -119,6 +119,11 @@ def test_names_on_the_hub_are_linked_and_in_the_metadata(tmp_path):
     assert "## Results" not in card.text  # nothing was trained
 
 
+def test_the_code_names_the_repository_with_its_owner(tmp_path):
+    (code,) = blocks(Trainer(tmp_path / "out", hub_model_id="me/out").card().text, "python")
+    assert code.count('from_pretrained("me/out"') == 2
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -86,6 +86,7 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
             }
         ),
     )
+    repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id  # the first has its owner, if it is made
     generator, judge = getattr(trainer, "pair_generator", None), getattr(trainer, "judge", None)
     rewards = getattr(trainer, "reward_func_names", [])
     text = rendered(
@@ -94,7 +95,7 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
         base=shown(base),
         base_is_public=is_hub_id(base),
         adapter=adapter,
-        snippet=code_block(_SNIPPET.format(name=json.dumps(args.hub_model_id or folder.resolve().name)), "python"),
+        snippet=code_block(_SNIPPET.format(name=json.dumps(repository or folder.resolve().name)), "python"),
         dataset=shown(dataset) if dataset else None,
         dataset_is_public=is_hub_id(dataset),
         num_rows=num_rows(trainer.train_dataset),
