@@ -3,6 +3,7 @@ import re
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -164,6 +165,26 @@ def test_a_card_without_matplotlib_has_its_table(tmp_path, monkeypatch):
     trainer.state.log_history = [{"loss": 0.5, "step": 1}, {"loss": 0.7, "step": 2}]
     text = trainer.card().text
     assert cells(text, "metric") == [["loss", "0.7", "0.5", "1"]] and "![" not in text
+
+
+def test_logs_with_gaps_have_their_best_finite_value(tmp_path):
+    nan, infinite = float("nan"), float("inf")
+    trainer = Trainer(tmp_path / "out")
+    for losses, last, best, step in (
+        ([nan, 0.5, 0.7], "0.7", "0.5", "2"),
+        ([infinite, None, "0.1", 3e38], "3e+38", "3e+38", "4"),
+        ([0.5, nan], "nan", "0.5", "1"),
+        ([nan], "nan", "nan", ""),
+    ):
+        trainer.state.log_history = [{"loss": loss, "step": index + 1} for index, loss in enumerate(losses)]
+        assert cells(trainer.card().text, "metric") == [["loss", last, best, step]]
+
+
+def test_numbers_of_numpy_are_settings_too(tmp_path):
+    args = MMDPOConfig(str(tmp_path), use_cpu=True, bf16=False)
+    args.beta, args.seed = np.float64(0.3), np.int64(7)
+    recipe = changed_settings(args)
+    assert recipe == {"bf16": False, "beta": 0.3, "seed": 7} and yaml.safe_dump(recipe)
 
 
 def test_settings_that_are_secret_or_about_this_machine_are_left_out(tmp_path):

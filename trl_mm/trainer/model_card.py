@@ -7,6 +7,7 @@ logging: cards are made to be published, paths hold names of people and machines
 """
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -14,8 +15,10 @@ from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Real
 from pathlib import Path
 
+import numpy as np
 import yaml
 from accelerate.utils import is_peft_model
 from huggingface_hub import ModelCard, ModelCardData
@@ -144,6 +147,8 @@ def plain(value):
     """A setting as text, number, list or mapping; `None` for anything else, and for what is left out of cards."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, np.generic):  # as a search for settings draws them; some are floats of Python's too
+        value = value.item()
     if isinstance(value, str):
         try:  # a mapping from the command line
             return plain(json.loads(value)) if value.startswith("{") else shown(value)
@@ -167,11 +172,18 @@ def metrics_table(log_history):
     """Last and best value of the metrics that have one (`list[dict]`): `name`, `last`, `best` and its `step`."""
     table = []
     for name in [prefix + name for prefix in ("", "eval_") for name in _BEST]:
-        values = [(entry[name], entry["step"]) for entry in log_history if name in entry]
-        if values:
-            best, step = _BEST[name.removeprefix("eval_")](values, key=lambda value: value[0])
-            table.append({"name": name, "last": f"{values[-1][0]:.4g}", "best": f"{best:.4g}", "step": step})
+        points = logged(log_history, name)
+        if points:
+            better = _BEST[name.removeprefix("eval_")]
+            finite = [point for point in points if math.isfinite(point[1])]
+            step, best = better(finite, key=lambda point: point[1]) if finite else ("", points[-1][1])
+            table.append({"name": name, "last": f"{points[-1][1]:.4g}", "best": f"{best:.4g}", "step": step})
     return table
+
+
+def logged(log_history, name):
+    """Points `(step, value)` of a metric; what callbacks log as another thing than a number is left out."""
+    return [(entry["step"], entry[name]) for entry in log_history if isinstance(entry.get(name), Real)]
 
 
 def write_plots(log_history, folder):
@@ -180,8 +192,7 @@ def write_plots(log_history, folder):
     for metric, label in _PLOTS.items():
         lines = {}
         for part, name in (("training", metric), ("evaluation", f"eval_{metric}")):
-            points = [(entry["step"], entry[name]) for entry in log_history if name in entry]
-            if points:
+            if points := logged(log_history, name):
                 lines[part] = points
         if lines:
             file = f"{label.replace(' ', '_')}.svg"
