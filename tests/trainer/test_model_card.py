@@ -156,6 +156,22 @@ def test_rows_that_bdhs_has_made_are_known_by_their_columns(tmp_path):
     assert "2407.02477" not in Trainer(tmp_path / "other").card().text
 
 
+@pytest.mark.parametrize(
+    ("probability", "origins"),
+    [
+        (0.0, ["Answers were sampled"]),
+        (0.5, ["Stored rejected answers were made with Bias", "Other answers were sampled"]),
+        (1.0, ["Rejected answers were made with Bias"]),
+    ],
+)
+def test_answers_that_were_sampled_are_told_from_stored_ones(tmp_path, probability, origins):
+    rows = Dataset.from_dict({"bdhs_attempts": [1], "rejected": ["A dog."]})
+    facts = {"train_dataset": rows, "judge": object(), "offline_probability": probability}
+    text = Trainer(tmp_path / "out", **facts).card().text
+    assert text.count(" answers were made ") + text.lower().count("answers were sampled") == len(origins)
+    assert all(f"\n{origin}" in text for origin in origins)
+
+
 def test_a_card_without_matplotlib_has_its_table(tmp_path, monkeypatch):
     def missing(*arguments):
         raise ImportError

@@ -91,7 +91,9 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
     )
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id  # the first has its owner, if it is made
     generator, judge = getattr(trainer, "pair_generator", None), getattr(trainer, "judge", None)
-    rewards = getattr(trainer, "reward_func_names", [])
+    rewards, stored = getattr(trainer, "reward_func_names", []), getattr(trainer, "offline_probability", None)
+    judge = None if stored == 1 else type(judge).__name__ if judge else ", ".join(rewards)
+    made_by_bdhs = stored != 0 and "bdhs_attempts" in getattr(trainer.train_dataset, "column_names", ())
     text = rendered(
         Path(__file__).with_name("model_card.md.j2"),
         name=model_name or folder.name,
@@ -104,8 +106,8 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
         num_rows=num_rows(trainer.train_dataset),
         num_eval_rows=num_rows(trainer.eval_dataset),
         generator=type(generator).__name__ if generator else None,
-        made_by_bdhs="bdhs_attempts" in getattr(trainer.train_dataset, "column_names", ()),
-        judge=type(judge).__name__ if judge else ", ".join(rewards),
+        made_by_bdhs=made_by_bdhs,
+        judge=judge,
         steps=trainer.state.global_step,
         epochs=f"{trainer.state.epoch or 0:.2f}",
         batch_size=args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
