@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import TrainerState
 
-from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig
 from trl_mm.scripts.dpo import main
 from trl_mm.trainer import model_card
 from trl_mm.trainer.model_card import changed_settings, plain, shown, write_model_card
@@ -210,15 +210,35 @@ def test_settings_that_are_secret_or_about_this_machine_are_left_out(tmp_path):
     args.ref_log_probs_dir = str(tmp_path)
     assert changed_settings(args) == {"bf16": False, "beta": 0.2}
     judge = {"kind": "remote", "base_url": "http://me:pass@host", "api_key": "x", "max_new_tokens": 4}
-    assert plain(judge) == plain(json.dumps(judge)) == {"kind": "remote", "max_new_tokens": 4}
+    assert (
+        plain(judge)
+        == plain(json.dumps(judge))
+        == plain(f"\n {json.dumps(judge)}")
+        == {"kind": "remote", "max_new_tokens": 4}
+    )
     assert plain("{% if %}") == "{% if %}" and plain(print) is None and plain([1, ("a", None)]) == [1, ["a", None]]
+
+
+def test_the_host_of_a_vllm_server_is_left_out(tmp_path):
+    args = MMOnlineDPOConfig(str(tmp_path), use_cpu=True, bf16=False, vllm_server_host="gpu7.lab.example")
+    assert "gpu7" not in str(changed_settings(args))
 
 
 def test_of_paths_the_last_part_is_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "base").mkdir(parents=True)
-    for path in (str(tmp_path / "runs" / "base"), "runs/base", "./base", "~/base", "C:\\runs\\base", "/gone/base/"):
+    for path in (
+        str(tmp_path / "runs" / "base"),
+        "runs/base",
+        "./base",
+        "~/base",
+        "C:\\runs\\base",
+        "/gone/base/",
+        "..\\base",
+    ):
         assert shown(path) == "base", path
+    for pattern in (r".*language_model\..*\.(q_proj|v_proj)", r"model\.layers\.\d+/x"):
+        assert shown(pattern) == pattern
     assert shown("llava-hf/llava-v1.6-vicuna-7b-hf") == "llava-hf/llava-v1.6-vicuna-7b-hf"
 
 

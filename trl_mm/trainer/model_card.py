@@ -33,7 +33,7 @@ _PACKAGES = ("trl-mm", "trl", "transformers", "torch", "accelerate", "peft", "de
 _LEFT_OUT = re.compile(
     r"(hub|push_to_hub|logging|log|save|report|trackio|bdhs_push|bdhs_save)(_|$).*"
     r"|output_dir|ref_log_probs_dir|run_name|project|resume_from_checkpoint|model_init_kwargs|dry_run|disable_tqdm"
-    r"|use_cpu|dataloader_pin_memory|ddp_.*|do_eval|activation_checkpointing|check_images|.*(_|\b)(token|key|secret|password|url)"
+    r"|use_cpu|vllm_server_host|dataloader_pin_memory|ddp_.*|do_eval|activation_checkpointing|check_images|.*(_|\b)(token|key|secret|password|url)"
 )
 _BEST = {"loss": min, "rewards/margins": max, "rewards/accuracies": max, "objective/scores": max}
 _PLOTS = {"loss": "loss", "rewards/margins": "reward margin"}
@@ -153,7 +153,7 @@ def plain(value):
         value = value.item()
     if isinstance(value, str):
         try:  # a mapping from the command line
-            return plain(json.loads(value)) if value.startswith("{") else shown(value)
+            return plain(json.loads(value)) if value.lstrip().startswith("{") else shown(value)
         except ValueError:
             return value
     if isinstance(value, dict):
@@ -165,8 +165,8 @@ def plain(value):
 
 
 def shown(name):
-    """Of a path the last part; ids of the Hub and other texts as they are."""
-    is_path = name.startswith((".", "~", "/")) or "\\" in name or os.path.exists(name)
+    """Of a path the last part; ids of the Hub and other texts, patterns of module names among them, as they are."""
+    is_path = re.match(r"(\.{0,2}|~\w*|[A-Za-z]:)[\\/]|~", name) or os.path.exists(name)
     return Path(name.replace("\\", "/")).name if is_path else name
 
 
