@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 from datasets import Dataset, Image, List
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaNextForConditionalGeneration
 
@@ -66,6 +66,27 @@ def test_the_merged_model_is_plain_and_answers_as_the_adapter_does(folder, tmp_p
     assert (logits(base, folder / "base") - expected).abs().max() > 1e-2
     for part in ("multi_modal_projector.linear_1.weight", "language_model.layers.0.self_attn.q_proj.weight"):
         assert not torch.equal(merged.base_model.get_parameter(part), base.base_model.get_parameter(part)), part
+
+
+@pytest.mark.filterwarnings("ignore:.*(tie_word_embeddings|save_embedding_layers|no longer tied):UserWarning")
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], ["q_proj", "embed_tokens"], ["lm_head", "embed_tokens"]])
+def test_embeddings_that_share_a_weight_part_where_one_is_adapted(folder, tmp_path, targets):
+    base = tiny_model(scale=4)
+    base.config.tie_word_embeddings = base.config.text_config.tie_word_embeddings = True
+    base.tie_weights()
+    base.save_pretrained(tmp_path / "base")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "base")
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=targets))
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    tiny_processor().save_pretrained(tmp_path / "adapter")
+    merged = merge(tmp_path, tmp_path / "merged")
+    expected = logits(model, folder / "base")
+    torch.testing.assert_close(logits(merged, folder / "base"), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_another_data_type(folder, tmp_path):

@@ -1,5 +1,6 @@
 """`trl-mm merge`: a LoRA adapter and its base become one plain model."""
 
+import copy
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ def main(argv=None):
     if getattr(model, "is_quantized", False):
         raise ValueError(f"The base ({base}) is quantized, which would round the adapter away. Pass one that is not.")
     model = PeftModel.from_pretrained(model, args.model_name_or_path, **revision)
+    separate_adapted_embeddings(model.get_base_model())
     merged = model.merge_and_unload(progressbar=True, safe_merge=True)
 
     partial = output.with_name(f"{output.name}.partial")  # a killed run leaves no model that looks whole
@@ -83,6 +85,24 @@ def main(argv=None):
     processor.save_pretrained(partial)
     os.replace(partial, output)
     print(f"Model in {output}")
+
+
+def separate_adapted_embeddings(model):
+    """
+    Give the LM head a weight of its own if it shares that of the embeddings and one of them has an adapter. While they
+    share it, what is merged into one is merged into the other too.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): base with its adapter. PEFT writes into its configuration that the
+            weights have parted.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    adapted = [layer for layer in (head, embeddings) if isinstance(layer, BaseTunerLayer)]
+    if adapted and head.weight is embeddings.weight:
+        layer = head.get_base_layer() if head in adapted else head
+        layer.weight = copy.deepcopy(layer.weight)
 
 
 if __name__ == "__main__":
