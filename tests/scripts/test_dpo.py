@@ -110,8 +110,10 @@ def test_a_recipe_gives_the_settings_of_bdhs_as_a_mapping(checkpoint, data, tmp_
 
 
 def test_lora_leaves_an_adapter(checkpoint, data, tmp_path):
-    lora = "--use_peft --lora_r 2 --lora_target_modules q_proj v_proj".split()
+    lora = "--use_peft --lora_r 2 --lora_target_modules q_proj v_proj --model_revision v2".split()
     run(checkpoint, data / "sft.jsonl", tmp_path, "--bdhs", json.dumps(BDHS), *lora)
+    # What `trl-mm merge` loads the base by; a folder has no revisions
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["revision"] == "v2"
     assert not (tmp_path / "model.safetensors").exists()
     adapter = PeftModel.from_pretrained(LlavaNextForConditionalGeneration.from_pretrained(checkpoint), tmp_path)
     trained = {name: value for name, value in adapter.named_parameters() if "lora_B" in name}

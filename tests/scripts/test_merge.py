@@ -94,13 +94,39 @@ def test_another_data_type(folder, tmp_path):
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_base_that_has_moved_is_named(folder, tmp_path):
-    moved = tmp_path / "adapter"
-    moved.mkdir()
+def copied(folder, to, **changes):
+    """A copy of the adapter in `to`, with changes in its configuration."""
+    (to / "adapter").mkdir()
     for file in (folder / "adapter").glob("*.*"):
-        (moved / file.name).write_bytes(file.read_bytes())
-    config = json.loads((moved / "adapter_config.json").read_text())
-    (moved / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "/gone/base"}))
+        (to / "adapter" / file.name).write_bytes(file.read_bytes())
+    config = json.loads((to / "adapter" / "adapter_config.json").read_text())
+    (to / "adapter" / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize("base", [None, ""])
+def test_an_adapter_that_names_no_base_is_refused(folder, tmp_path, base):
+    copied(folder, tmp_path, base_model_name_or_path=base)
+    with pytest.raises(ValueError, match="does not name its base. .*`--base_model_name_or_path`"):
+        merge(tmp_path, tmp_path / "merged")
+
+
+def test_the_revision_in_an_adapter_is_that_of_the_base_it_names(folder, tmp_path, monkeypatch):
+    copied(folder, tmp_path, revision="v2")
+    seen, load = [], AutoModelForImageTextToText.from_pretrained
+
+    def from_pretrained(name, revision=None, **settings):
+        seen.append(revision)
+        return load(name, **settings)
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", from_pretrained)
+    merge(tmp_path, tmp_path / "merged")
+    (tmp_path / "moved").symlink_to(folder / "base")
+    merge(tmp_path, tmp_path / "other", "--base_model_name_or_path", str(tmp_path / "moved"))
+    assert seen[::2] == ["v2", None]  # the others load what was merged
+
+
+def test_a_base_that_has_moved_is_named(folder, tmp_path):
+    copied(folder, tmp_path, base_model_name_or_path="/gone/base")
     with pytest.raises(FileNotFoundError, match="/gone/base.*`--base_model_name_or_path`"):
         merge(tmp_path, tmp_path / "merged")
     assert merge(tmp_path, tmp_path / "merged", "--base_model_name_or_path", str(folder / "base")) is not None

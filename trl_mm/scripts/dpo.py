@@ -13,6 +13,7 @@ from .training import (
     check_keys,
     check_output,
     load_splits,
+    peft_config,
     set_model_init_kwargs,
     train_and_save,
 )
@@ -65,7 +66,7 @@ def main(argv=None, launch=None):
     check_model_path(model_args.model_name_or_path)
     check_output(training_args.output_dir, model_args.use_peft)
 
-    from trl import get_peft_config, get_quantization_config
+    from trl import get_quantization_config
 
     from ..bdhs.callback import BDHSDataGenerator
     from ..data.rows import PREFERENCE_COLUMNS
@@ -97,7 +98,7 @@ def main(argv=None, launch=None):
         eval_dataset=eval_dataset,
         callbacks=callbacks,
         quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
+        peft_config=peft_config(model_args),
     )
     train_and_save(trainer, args, model_args)
 

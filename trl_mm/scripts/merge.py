@@ -61,6 +61,11 @@ def main(argv=None):
             "`trl-mm dpo --use_peft` has written."
         ) from error
     base = args.base_model_name_or_path or adapter.base_model_name_or_path
+    if not base:
+        raise ValueError(
+            f"The adapter ({args.model_name_or_path}) does not name its base. Say where it is with "
+            "`--base_model_name_or_path`."
+        )
     try:
         check_model_path(base)
     except FileNotFoundError as error:
@@ -71,7 +76,10 @@ def main(argv=None):
         args.model_name_or_path, trust_remote_code=args.trust_remote_code, **revision
     )
     model = AutoModelForImageTextToText.from_pretrained(
-        base, revision=adapter.revision, dtype=args.dtype, trust_remote_code=args.trust_remote_code
+        base,
+        revision=adapter.revision if base == adapter.base_model_name_or_path else None,
+        dtype=args.dtype,
+        trust_remote_code=args.trust_remote_code,
     )
     if getattr(model, "is_quantized", False):
         raise ValueError(f"The base ({base}) is quantized, which would round the adapter away. Pass one that is not.")

@@ -11,6 +11,7 @@ from .training import (
     check_keys,
     check_output,
     load_splits,
+    peft_config,
     set_model_init_kwargs,
     train_and_save,
 )
@@ -54,7 +55,7 @@ def main(argv=None, launch=None):
     check_model_path(model_args.model_name_or_path)
     check_output(training_args.output_dir, model_args.use_peft)
 
-    from trl import get_peft_config, get_quantization_config
+    from trl import get_quantization_config
     from trl.trainer.utils import create_model_from_path
 
     from ..data.rows import PREFERENCE_COLUMNS
@@ -93,7 +94,7 @@ def main(argv=None, launch=None):
         args=training_args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
-        peft_config=get_peft_config(model_args),
+        peft_config=peft_config(model_args),
         judge=judge,
     )
     train_and_save(trainer, args, model_args)

@@ -83,6 +83,16 @@ def set_model_init_kwargs(training_args, model_args):
     }
 
 
+def peft_config(model_args):
+    """[`~peft.LoraConfig`] of the model arguments or `None`, as TRL makes it, with the base's revision."""
+    from trl import get_peft_config
+
+    config = get_peft_config(model_args)
+    if config is not None:
+        config.revision = model_args.model_revision
+    return config
+
+
 def train_and_save(trainer, args, model_args):
     """Say how the rows fit and what trains, train, save the model with its card, and push it if that is asked for."""
     from ..trainer.model_card import changed_settings
