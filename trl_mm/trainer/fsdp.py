@@ -51,11 +51,12 @@ def prepare_for_fsdp(trainer):
 class ZeroGradients(TrainerCallback):
     """
     Gradients of zero for weights that nothing reads, as LLaVA's last vision layer: without one they have no state in
-    the optimizer, and torch refuses to load a checkpoint that lacks the state of a weight in training.
+    the optimizer, and torch refuses to load a checkpoint that lacks the state of a weight in training. Once they have
+    one they get no more, as each would let the optimizer's weight decay shrink them, which it does not elsewhere.
     """
 
     def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                if weight.requires_grad and weight.grad is None:
+                if weight.requires_grad and weight.grad is None and weight not in optimizer.state:
                     weight.grad = torch.zeros_like(weight)
