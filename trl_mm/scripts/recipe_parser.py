@@ -11,8 +11,11 @@ class RecipeParser(TrlParser):
     """`TrlParser` that names the nearest known key, however a script was started."""
 
     def parse_args_and_config(self, args=None, **kwargs):
-        args = None if args is None else list(args)
-        words = sys.argv[1:] if args is None else args
-        if "--config" in words[:-1]:
+        words = []
+        for word in sys.argv[1:] if args is None else args:
+            words += word.split("=", 1) if word.startswith("--config=") else [word]  # TRL reads separate words only
+        if words[-1:] == ["--config"]:
+            raise ValueError("`--config` needs the path of a recipe.")
+        if "--config" in words:
             read_recipe(words[words.index("--config") + 1], self)
-        return super().parse_args_and_config(args, **kwargs)
+        return super().parse_args_and_config(words, **kwargs)

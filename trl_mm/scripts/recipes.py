@@ -21,7 +21,7 @@ def read_recipe(path, parser):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a YAML mapping or has an unknown key.
+        ValueError: if the file is not a YAML mapping, has an unknown key, or an `env` that is no mapping.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"`--config {path}`: no such file (looked in `{Path.cwd()}`).")
@@ -35,6 +35,8 @@ def read_recipe(path, parser):
     for key in map(str, recipe):
         if key not in known:
             raise ValueError(f"`{path}`: unknown key `{key}`{nearest(key, known)}; the command's --help lists all.")
+    if not isinstance(recipe.get("env", {}), dict):
+        raise ValueError(f"`{path}`: `env` must hold `NAME: value` lines, got {recipe['env']!r}.")
     return recipe
 
 

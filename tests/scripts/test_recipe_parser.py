@@ -1,0 +1,42 @@
+import pytest
+
+from trl_mm.scripts.merge import make_parser
+
+
+def parse(*words):
+    return make_parser().parse_args_and_config(list(words), fail_with_unknown_args=True)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Function that writes a recipe: its path."""
+
+    def write(more=""):
+        (tmp_path / "recipe.yaml").write_text(f"model_name_or_path: me/adapter\noutput_dir: merged\n{more}")
+        return str(tmp_path / "recipe.yaml")
+
+    return write
+
+
+def test_a_recipe_is_read_in_both_spellings_and_flags_override_it(recipe):
+    for words in (["--config", recipe()], [f"--config={recipe()}"]):
+        (args,) = parse(*words, "--output_dir", "other")
+        assert (args.model_name_or_path, args.output_dir) == ("me/adapter", "other")
+
+
+def test_an_unknown_key_names_the_nearest_in_both_spellings(recipe):
+    path = recipe("dtyp: bfloat16\n")
+    for words in (["--config", path], [f"--config={path}"]):
+        with pytest.raises(ValueError, match="unknown key `dtyp`, did you mean `dtype`"):
+            parse(*words)
+
+
+def test_a_flag_without_a_recipe_is_refused():
+    with pytest.raises(ValueError, match="`--config` needs the path"):
+        parse("--output_dir", "merged", "--config")
+
+
+@pytest.mark.parametrize("env", ["[COLOUR]", "COLOUR", "", "3"])
+def test_an_environment_that_is_no_mapping_is_refused(recipe, env):
+    with pytest.raises(ValueError, match="recipe.yaml`: `env` must hold `NAME: value` lines, got "):
+        parse("--config", recipe(f"env: {env}\n"))
