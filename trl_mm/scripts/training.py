@@ -1,7 +1,11 @@
 """What the commands that train share: their rows, and what becomes of the trained model."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -90,6 +94,11 @@ def peft_config(model_args):
     config = get_peft_config(model_args)
     if config is not None:
         config.revision = model_args.model_revision
+        if config.use_dora:
+            logger.warning(
+                "`use_dora`: transformers 5.23 does not find the magnitudes of an adapter when it loads one. Fold the "
+                "adapter into its base with `trl-mm merge` before it is evaluated or used."
+            )
     return config
 
 
