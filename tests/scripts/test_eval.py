@@ -70,8 +70,18 @@ def test_answers_are_greedy_ones_to_the_images(checkpoint, world, tmp_path, caps
     assert len(read_answers(tmp_path / "pope")) == 3 * 3 * 2
     assert set(scores) == {"chair", "pope"} and set(scores["pope"]) == {"random", "popular", "adversarial"}
     shown = capsys.readouterr().out
-    assert "POPE adversarial accuracy" in shown and "chair_i" in shown and str(tmp_path / "scores.json") in shown
+    assert "POPE adversarial, 6 questions: accuracy" in shown and str(tmp_path / "scores.json") in shown
+    assert "3 captions, " in shown and "chair_i" in shown
     assert compare({"a": [scores]}, first="a", second="a")["difference"]["pope_accuracy"] == (0.0, 0.0)
+
+
+def test_answers_that_say_nothing_of_the_model_are_pointed_out(checkpoint, world, tmp_path, monkeypatch, capsys):
+    for said, warned in (("Hm.", True), ("Yes, a dog.", False)):
+        monkeypatch.setattr(Completer, "complete", lambda self, model, requests, said=said: [said] * len(requests))
+        run(checkpoint, world, tmp_path / said)
+        shown = capsys.readouterr().out
+        assert ("No caption names an object" in shown) == ("Most answers are neither yes nor no" in shown) == warned
+        assert ("neither yes nor no 100.0%" in shown) == warned
 
 
 def test_scores_are_those_of_the_answers(checkpoint, world, tmp_path, monkeypatch):

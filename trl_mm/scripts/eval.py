@@ -110,7 +110,7 @@ def main(argv=None):
     if state.is_main_process:
         path = Path(args.output_dir) / "scores.json"
         path.write_text(json.dumps(scores, indent=2) + "\n")
-        print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
+        print(f"{args.model_name_or_path}\n{summary(scores)}\nScores in {path}")
     state.destroy_process_group()
 
 
@@ -171,14 +171,31 @@ def pope_results(args, truths):
 
 
 def summary(scores):
-    parts = []
+    """Figures with their 95 % intervals as text, and a warning where answers say nothing about the model's sight."""
+    lines = []
     if "chair" in scores:
-        parts += [f"{name} {scores['chair'][name]:.1%}" for name in ("chair_i", "chair_s", "recall")]
-    for strategy, result in scores.get("pope", {}).items():
-        parts.append(
-            f"POPE {strategy} accuracy {result['accuracy']:.1%} (says yes {result['predicted_yes_share']:.1%})"
+        chair = scores["chair"]
+        figures = ", ".join(f"{name} {_figure(chair, name)}" for name in ("chair_i", "chair_s", "recall"))
+        lines.append(
+            f"{len(chair['counts']['mentions'])} captions, {chair['mentions_per_caption']:.1f} objects named in each: "
+            f"{figures}"
         )
-    return ", ".join(parts)
+        if not chair["mentions_per_caption"]:
+            lines.append("No caption names an object of the vocabulary: chair_i and chair_s say nothing. Read them.")
+    for strategy, result in scores.get("pope", {}).items():
+        asked, unreadable = len(result["correct"]), result["unreadable"]
+        lines.append(
+            f"POPE {strategy}, {asked} questions: accuracy {_figure(result, 'accuracy')}, says yes "
+            f"{result['predicted_yes_share']:.1%}, neither yes nor no {unreadable / asked:.1%}"
+        )
+        if unreadable > asked / 2:
+            lines.append("Most answers are neither yes nor no, and count as wrong. Read them.")
+    return "\n".join(lines)
+
+
+def _figure(scores, name):
+    low, high = scores["intervals"][name]
+    return f"{scores[name]:.1%} [{low:.1%}, {high:.1%}]"
 
 
 QUESTIONS = {"chair": caption_questions, "pope": pope_questions}
@@ -186,4 +203,8 @@ SCORES = {"chair": chair_scores, "pope": pope_results}
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))
