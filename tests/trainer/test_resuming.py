@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from killed_training import start
+from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
-from trl_mm.trainer.resuming import MARKER, checkpoint_to_resume, complete_checkpoints, save_checkpoint
+from trl_mm.trainer.resuming import MARKER, _check_adapter, checkpoint_to_resume, complete_checkpoints, save_checkpoint
 
 
 FLAGS = (
@@ -92,7 +93,7 @@ class Run:
         self.args = SimpleNamespace(output_dir=str(folder), save_on_each_node=False, **{**known, **settings})
         self.accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
         self.state = SimpleNamespace(best_model_checkpoint=None)
-        self.last_checkpoint, self.folder, self.saved = None, folder, []
+        self.last_checkpoint, self.folder, self.saved, self.model = None, folder, [], torch.nn.Linear(1, 1)
 
     def _get_output_dir(self, trial):
         return str(self.folder)
@@ -272,3 +273,16 @@ def test_other_errors_while_saving_stay_what_they_are(saved):
     with pytest.raises(RuntimeError, match="^CUDA error$"):
         saved.save(6, write=fail)
     assert saved.resumes().endswith("checkpoint-4")
+
+
+@pytest.mark.parametrize(
+    ("saved", "wrong"), [({"r": 4}, "r=4, .* r=2"), ({"lora_alpha": 8}, "lora_alpha=8, .* lora_alpha=16")]
+)
+def test_adapters_of_other_settings_are_refused(tmp_path, saved, wrong):
+    config = LoraConfig(r=2, lora_alpha=16)
+    config.save_pretrained(tmp_path)
+    _check_adapter(tmp_path, config)
+    stored = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**stored, **saved}))
+    with pytest.raises(ValueError, match=f"holds adapters with {wrong}"):
+        _check_adapter(tmp_path, config)

@@ -84,7 +84,7 @@ def checkpoint_to_resume(trainer, wanted):
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the folder holds no complete checkpoint.
+        ValueError: the folder holds no complete checkpoint, or adapters of other settings.
     """
     run, main = Path(trainer.args.output_dir), trainer.accelerator.is_main_process
     trainer.last_checkpoint = None
@@ -112,6 +112,8 @@ def checkpoint_to_resume(trainer, wanted):
     else:
         folder = Path(wanted)
         _check(folder, f" It is {complete[-1]}." if complete else "")
+    if is_peft_model(trainer.model):
+        _check_adapter(folder, trainer.model.active_peft_config)
     saved_by = len(list(folder.glob("rng_state*.pth")))
     if main and saved_by == 0:
         logger.warning("%s holds the model only: optimizer, schedule and random numbers start anew.", folder)
@@ -202,6 +204,20 @@ def _check(folder, hint):
     if (folder / MARKER).exists():
         raise ValueError(f"`resume_from_checkpoint` ({folder}) lacks files that {MARKER} names. {cure}")
     logger.warning("%s has no %s: another program wrote it, or a run was killed meanwhile.", folder, MARKER)
+
+
+def _check_adapter(folder, config):
+    """Refuse adapters of other settings: another rank does not fit, and another scale fits without a word."""
+    try:
+        saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
+        if name in saved and saved[name] != getattr(config, name, saved[name]):
+            raise ValueError(
+                f"`resume_from_checkpoint` ({folder}) holds adapters with {name}={saved[name]}, and this run has "
+                f"{name}={getattr(config, name)}. Train with the same settings, or begin in another folder."
+            )
 
 
 def _checkpoints(run):
