@@ -181,6 +181,12 @@ def test_rows_no_pair_can_be_made_from_are_named(checkpoint, rows, tmp_path, cha
         run(checkpoint, bad, tmp_path / "pairs", *streaming)
 
 
+def test_pairs_do_not_go_where_a_model_is(checkpoint, rows, tmp_path):
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(ValueError, match="`output_dir` .* holds a trained model. Name another folder"):
+        run(checkpoint, rows, tmp_path)
+
+
 def test_rows_without_any_image_are_refused(checkpoint, rows, tmp_path):
     content = [{**json.loads(line), "images": []} for line in rows.read_text().splitlines()]
     text_only = rows.with_name("text_only.jsonl")

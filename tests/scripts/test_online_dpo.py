@@ -52,6 +52,13 @@ def test_a_reward_function_by_its_path(checkpoint, data, tmp_path, monkeypatch, 
     assert "Tokens of the 4 rows of the train dataset" in printed and "language model" in printed
 
 
+def test_a_flag_takes_back_the_judge_of_a_recipe(checkpoint, data, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("judge: {kind: vlm, model: gone/gone}\nreward_funcs: [nowhere.reward]\n")
+    for more, message in (([], "`judge` or by `reward_funcs`.*`--judge null`"), (["--judge", "null"], "nowhere")):
+        with pytest.raises(ValueError, match=message):
+            run(checkpoint, data, tmp_path / "out", "--config", str(tmp_path / "recipe.yaml"), *more)
+
+
 def test_mixed_dpo_with_a_local_judge_and_lora(checkpoint, data, tmp_path):
     judge = json.dumps({"kind": "vlm", "model": checkpoint, "max_new_tokens": 16})
     log = run(

@@ -40,3 +40,9 @@ def test_a_flag_without_a_recipe_is_refused():
 def test_an_environment_that_is_no_mapping_is_refused(recipe, env):
     with pytest.raises(ValueError, match="recipe.yaml`: `env` must hold `NAME: value` lines, got "):
         parse("--config", recipe(f"env: {env}\n"))
+
+
+def test_an_unknown_flag_names_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--model_name_or_path", "x", "--output_dri", "y", "--output_dir", "z"])
+    assert "unrecognized arguments: --output_dri y, did you mean `--output_dir`?" in capsys.readouterr().err

@@ -80,6 +80,8 @@ def main(argv=None):
         raise ValueError(f"`max_rows` must be at least 1, got {args.max_rows}.")
 
     check_model_path(args.model_name_or_path)
+    if any(Path(args.output_dir).glob("*model.safetensors*")):
+        raise ValueError(f"`output_dir` ({args.output_dir}) holds a trained model. Name another folder for the pairs.")
 
     from ..bdhs.dataset import check_image_paths, make_pairs
     from ..bdhs.sampler import BDHSSampler
@@ -150,4 +152,6 @@ def load_rows(args):
 
 
 if __name__ == "__main__":
-    main()
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))

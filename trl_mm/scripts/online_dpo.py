@@ -80,8 +80,13 @@ def main(argv=None, launch=None):
     quantization = get_quantization_config(model_args)
     if quantization is not None:
         training_args.model_init_kwargs["quantization_config"] = quantization
+    asked = None if args.judge == "null" else args.judge  # so that a flag can take back what a recipe says
+    if asked is not None and args.reward_funcs is not None:
+        raise ValueError(
+            "Answers are ranked by `judge` or by `reward_funcs`. Leave one out; `--judge null` takes back a recipe's."
+        )
     reward_funcs = None if args.reward_funcs is None else [find_reward(name) for name in args.reward_funcs]
-    judge = None if args.judge is None else make_judge(args.judge)
+    judge = None if asked is None else make_judge(asked)
     check_ranking(judge, reward_funcs, training_args.offline_probability, training_args.missing_eos_penalty)
     reference = args.ref_model_name_or_path
     if reference is not None:
@@ -151,4 +156,8 @@ CLIENT_SETTINGS = {"remote": _remote_client}
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))

@@ -1,10 +1,11 @@
 """The parser of all commands: TRL's, with an answer to keys that it does not know."""
 
+import re
 import sys
 
 from trl import TrlParser
 
-from .recipes import read_recipe
+from .recipes import nearest, read_recipe
 
 
 class RecipeParser(TrlParser):
@@ -19,3 +20,8 @@ class RecipeParser(TrlParser):
         if "--config" in words:
             read_recipe(words[words.index("--config") + 1], self)
         return super().parse_args_and_config(words, **kwargs)
+
+    def error(self, message):
+        flags = re.findall(r"(--\w+)", message) if message.startswith("unrecognized arguments") else []
+        hints = [nearest(flag, self._option_string_actions) for flag in flags]
+        super().error(message + next(filter(None, hints), ""))

@@ -1,0 +1,44 @@
+"""Runs a command and shows an error in what the user wrote as one line, in this process or in each of a launch."""
+
+import os
+import sys
+import warnings
+
+
+# Where errors are about what the user wrote, so that their text says enough without a traceback.
+EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
+
+
+def run_explained(run, *arguments):
+    """
+    Run a function and explain what it raises; with `TRL_MM_TRACEBACK=1` such errors come with their traceback.
+
+    Args:
+        run (`Callable`): the function.
+        arguments: what it is called with.
+
+    Returns:
+        `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
+    """
+    # TRL 1.16 and PEFT 0.21 use names that transformers 5.23 has replaced; users can do nothing about it
+    warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing(_\w+)?` is deprecated", FutureWarning)
+    try:
+        run(*arguments)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("TRL_MM_TRACEBACK") == "1" or not explains_itself(error):
+            raise
+        rank = os.environ.get("RANK", "0")
+        print(f"{'' if rank == '0' else f'[process {rank}] '}error: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+def explains_itself(error):
+    """Whether an error was raised where its text is written for users (`bool`)."""
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "")
+    if module == "__main__":  # a script that was started as a module
+        module = getattr(traceback.tb_frame.f_globals.get("__spec__"), "name", "")
+    return any(f"{module}.".startswith(f"{name}.") for name in EXPLAINING_MODULES)
