@@ -116,6 +116,29 @@ def test_the_flags_say_which_of_several_machines_this_is(script, monkeypatch):
         run("resize", "launched_script", ["--machine_rank", "1", "--size", "2"])
 
 
+@pytest.mark.parametrize(
+    ("words", "precision"),
+    [([], None), (["--bf16", "false"], "no"), (["--fp16", "true"], "fp16"), (["--bf16", "true"], None)],
+)
+def test_half_precision_is_that_of_recipe_and_flags(words, precision, monkeypatch):
+    seen = []
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", seen.append)
+    source = ["--dataset_name", "x", "--output_dir", "y", "--accelerate_config", "zero3"]
+    run("dpo", "trl_mm.scripts.dpo", [*source, *words])
+    assert seen[0].mixed_precision == precision  # `None`: that of the config
+
+
+@pytest.mark.distributed
+def test_an_error_in_a_launched_process_is_one_line(tmp_path, capfd):
+    flags = ["--accelerate_config", "ddp", "--num_processes", "1", "--main_process_port", "0"]
+    model = ["--model_name_or_path", "/gone/model", "--dataset_name", "x", "--output_dir", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        run("dpo", "trl_mm.scripts.dpo", [*flags, *model, "--bf16", "false", "--use_cpu"])
+    shown = capfd.readouterr().err
+    assert ended.value.code == 2 and "Traceback" not in shown
+    assert shown.count("error: `model_name_or_path` (/gone/model) is no folder here") == 1
+
+
 @pytest.mark.distributed
 def test_the_flags_pick_launch_and_processes(script):
     run("resize", "launched_script", ["--accelerate-config=ddp", "--num-processes", "2", "--size", "2"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trl_mm.cli import main as cli
+from trl_mm.scripts import explained
 
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def script(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(cli.COMMANDS, "resize", ("resize_script", "a test"))
-    monkeypatch.setattr(cli, "_EXPLAINING_MODULES", (*cli._EXPLAINING_MODULES, "resize_script"))
+    monkeypatch.setattr(explained, "EXPLAINING_MODULES", (*explained.EXPLAINING_MODULES, "resize_script"))
     yield tmp_path
     sys.modules.pop("resize_script", None)
 

@@ -6,6 +6,7 @@ The recipe and the flags are checked here first, so that a mistyped key is one e
 
 import argparse
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def run(command: str, module: str, argv: list[str]) -> None:
         arguments = ["--config", options.config, *arguments]
 
     accelerate_config = settings.get("accelerate_config")
+    if accelerate_config is not None:
+        flags |= _mixed_precision(settings)
     if settings.get("dry_run"):
         # One process that only reads what would be launched; `bf16` is refused without a GPU that it will not use
         script.main([*arguments, "--use_cpu", "true"], launch=_would_launch(accelerate_config, flags))
@@ -96,7 +99,15 @@ def launch(
     changed = [word for name, value in (flags or {}).items() for word in (f"--{name}", str(value))]
     # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it.
     words = ["--quiet", "--config_file", str(config), *changed, "--module", module, *argv]
-    launch_command(launch_command_parser().parse_args(words))
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args(words))
+    except ChildFailedError as failed:  # each process has shown its error
+        rank, failure = failed.get_first_failure()
+        if failure.exitcode < 0:
+            print(f"error: process {rank} was ended by {failure.signal_name()}.", file=sys.stderr)
+        sys.exit(max(failure.exitcode, 1))
 
 
 def find_accelerate_config(name: str) -> Path:
@@ -130,6 +141,13 @@ def _would_launch(accelerate_config: str | None, flags: dict[str, Any]) -> dict[
         return {}
     settings = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
     return {**settings, **flags}
+
+
+def _mixed_precision(settings: dict[str, Any]) -> dict[str, str]:
+    """What a recipe or a flag says of half precision, which would else be that of the accelerate config."""
+    if settings.get("fp16"):
+        return {"mixed_precision": "fp16"}
+    return {"mixed_precision": "no"} if settings.get("bf16") is False else {}
 
 
 def _launch_parser() -> argparse.ArgumentParser:

@@ -5,15 +5,12 @@ Nothing heavy is imported before a command is known, so `trl-mm --help` answers 
 """
 
 import argparse
-import os
 import sys
 from importlib.metadata import version
 
-from .launch import run, unknown
-
-
-# Where errors are about what the user wrote, so that their text says enough without a traceback.
-_EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
+from ..scripts.explained import run_explained
+from ..scripts.recipes import unknown
+from .launch import run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,21 +25,18 @@ def main(argv: list[str] | None = None) -> int:
         `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
     """
     command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    try:
-        if command.startswith("-"):
-            _parser().parse_args([command])  # exits: `--help` and `--version` on their own, anything else as an error
-        if arguments and f"{command} {arguments[0]}" in COMMANDS:
-            command, *arguments = f"{command} {arguments[0]}", *arguments[1:]
-        if command not in COMMANDS:
-            raise ValueError(unknown("command", command, COMMANDS))
-        module, _ = COMMANDS[command]
-        run(command, module, arguments)
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("TRL_MM_TRACEBACK") == "1" or not _explains_itself(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_explained(_run, command, arguments)
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    if command.startswith("-"):
+        _parser().parse_args([command])  # exits: `--help` and `--version` on their own, anything else as an error
+    if arguments and f"{command} {arguments[0]}" in COMMANDS:
+        command, *arguments = f"{command} {arguments[0]}", *arguments[1:]
+    if command not in COMMANDS:
+        raise ValueError(unknown("command", command, COMMANDS))
+    module, _ = COMMANDS[command]
+    run(command, module, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,14 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trl-mm {version('trl-mm')}")
     return parser
-
-
-def _explains_itself(error: Exception) -> bool:
-    traceback = error.__traceback__
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    module = traceback.tb_frame.f_globals.get("__name__", "")
-    return any(f"{module}.".startswith(f"{name}.") for name in _EXPLAINING_MODULES)
 
 
 # Name: (module with `make_parser()` and `main(argv)`, help).

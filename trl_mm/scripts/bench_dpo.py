@@ -105,4 +105,8 @@ def peak(side):
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))

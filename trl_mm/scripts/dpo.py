@@ -122,4 +122,6 @@ def push_arguments(settings, argv):
 
 
 if __name__ == "__main__":
-    main()
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))

@@ -202,4 +202,8 @@ JUDGES = {"vlm": vlm_judge, "remote": remote_judge}
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))

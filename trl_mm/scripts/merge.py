@@ -114,4 +114,8 @@ def separate_adapted_embeddings(model):
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))

@@ -79,4 +79,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from .explained import run_explained
+
+    sys.exit(run_explained(main))
