@@ -207,6 +207,14 @@ def test_a_missing_model_folder_is_named_at_once(tmp_path):
         )
 
 
+def test_a_folder_without_a_model_is_named_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`model_name_or_path` .* holds neither config.json nor"):
+        main(
+            ["--model_name_or_path", str(tmp_path), "--dataset_name", "unread", "--output_dir", str(tmp_path / "out")]
+            + ["--bf16", "False"]
+        )
+
+
 PUSH = """
 import sys
 from pathlib import Path

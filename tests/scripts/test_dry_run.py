@@ -94,7 +94,8 @@ def test_online_dpo_counts_the_answers_that_it_will_sample(dry_run):
 
 
 def test_a_missing_configuration_is_named_with_its_cure(dry_run, tmp_path):
-    (tmp_path / "empty").mkdir()
-    status, said = dry_run("dpo", model=tmp_path / "empty")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    status, said = dry_run("dpo", model=tmp_path / "broken")
     assert status == 2 and "`--dry_run` needs config.json" in said and "Name a folder that holds it" in said
     assert torch.get_default_device().type == "cpu"

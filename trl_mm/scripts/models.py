@@ -37,6 +37,11 @@ def check_model_path(name):
         raise FileNotFoundError(
             f"`model_name_or_path` ({name}) is no folder here, and no id of the form owner/name on the Hub."
         )
+    if path.is_dir() and not any((path / file).exists() for file in ("config.json", "adapter_config.json")):
+        raise FileNotFoundError(
+            f"`model_name_or_path` ({name}) holds neither config.json nor adapter_config.json: no model. Name "
+            "the folder that does; a run that was killed has them in its checkpoint-N folders."
+        )
 
 
 def load_processor(args):
