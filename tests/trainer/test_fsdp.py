@@ -4,20 +4,21 @@ import pytest
 import torch
 from torch.distributed.fsdp import MixedPrecision, MixedPrecisionPolicy
 
-from trl_mm.trainer.fsdp import ZeroGradients, keep_log_probs_in_float32
+from trl_mm.trainer.fsdp import ZeroGradients, prepare_plugin
 
 
-def test_outputs_are_not_cast():
+def test_outputs_are_not_cast(caplog):
     half = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.bfloat16}
     plugin = SimpleNamespace(
         fsdp_version=2, mixed_precision_policy=MixedPrecisionPolicy(**half, output_dtype=torch.bfloat16)
     )
-    keep_log_probs_in_float32(plugin)
+    prepare_plugin(plugin)
     assert plugin.mixed_precision_policy == MixedPrecisionPolicy(**half, output_dtype=None)
     for version, policy in ((1, MixedPrecision(**half)), (2, None)):
         plugin = SimpleNamespace(fsdp_version=version, mixed_precision_policy=policy)
-        keep_log_probs_in_float32(plugin)
+        prepare_plugin(plugin)
         assert plugin.mixed_precision_policy is policy
+    assert caplog.text.count("FSDP1 has not been tried") == 1
 
 
 @pytest.mark.parametrize("optim", ["AdamW", "Adafactor", "SGD"])

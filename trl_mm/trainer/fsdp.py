@@ -1,5 +1,6 @@
 """What a vision-language model needs so that FSDP2 trains it as one process would, and goes on from checkpoints."""
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -8,9 +9,12 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 
 
-def keep_log_probs_in_float32(plugin):
+logger = logging.getLogger(__name__)
+
+
+def prepare_plugin(plugin):
     """
-    Let models return what they have computed in the data type that they have computed it in.
+    Let models return what they have computed in the data type that they have computed it in, and warn of FSDP1.
 
     In mixed precision accelerate 1.15 has FSDP2 cast all outputs to half precision, here the log-probability of each
     token, in float32. Their sum over an answer of 200 tokens would be off by 1 or 2, and rewards are small differences
@@ -19,7 +23,9 @@ def keep_log_probs_in_float32(plugin):
     Args:
         plugin ([`~accelerate.FullyShardedDataParallelPlugin`]): FSDP's settings, before a model is wrapped; changed.
     """
-    if plugin.fsdp_version == 2 and plugin.mixed_precision_policy is not None:
+    if plugin.fsdp_version == 1:
+        logger.warning("FSDP1 has not been tried. Set `fsdp_version: 2` in the accelerate config, as `fsdp2` has it.")
+    elif plugin.mixed_precision_policy is not None:
         plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
 
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from .fsdp import keep_log_probs_in_float32
+from .fsdp import prepare_plugin
 from .model_card import write_model_card
 from .parameter_groups import split_projector
 from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
@@ -17,7 +17,7 @@ class MMTrainer:
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
-            keep_log_probs_in_float32(self.accelerator.state.fsdp_plugin)
+            prepare_plugin(self.accelerator.state.fsdp_plugin)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
