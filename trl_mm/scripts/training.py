@@ -104,6 +104,8 @@ def peft_config(model_args):
 
 def train_and_save(trainer, args, model_args):
     """Say how the rows fit and what trains, train, save the model with its card, and push it if that is asked for."""
+    from accelerate.utils import is_peft_model
+
     from ..trainer.model_card import changed_settings
     from ..trainer.parameter_groups import trained_parts
     from ..trainer.resuming import explained_if_full
@@ -120,7 +122,13 @@ def train_and_save(trainer, args, model_args):
         trainer.save_model(training_args.output_dir)
         trainer.save_state()
         trainer.create_model_card()  # after `save_model`, in which PEFT rewrites the one that is there
-    trainer.accelerator.print(f"Model in {training_args.output_dir}")
+    folder = training_args.output_dir
+    if is_peft_model(trainer.model):
+        trainer.accelerator.print(
+            f"Adapter in {folder}; `trl-mm merge --model_name_or_path {folder} --output_dir …` folds it into its base"
+        )
+    else:
+        trainer.accelerator.print(f"Model in {folder}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
