@@ -99,6 +99,12 @@ def tiny_model(seed=0, layers=2, scale=1.0, image_size=28, patch_size=14):
     return LlavaNextForConditionalGeneration(config).eval()
 
 
+def save_tiny(folder, **settings):
+    """Write a model, with the settings of [`tiny_model`], and its processor into a folder."""
+    tiny_model(**settings).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+
+
 def tiny_image(seed=0, size=(40, 30)):
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)

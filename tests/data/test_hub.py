@@ -9,7 +9,7 @@ import sys
 import pytest
 from datasets import load_from_disk
 from hub_server import READ_TOKEN, TOKEN, running_hub
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, load_preferences
 from trl_mm.data.hub import push_preferences
@@ -116,8 +116,7 @@ def test_pushed_pairs_load_and_train(hub, folder, tmp_path):
     pairs, local = load(hub, "me/pairs", tmp_path), load_preferences(folder)
     assert pairs.features == local.features and images(pairs) == images(local)
     assert pairs.remove_columns("images")[:] == local.remove_columns("images")[:]
-    tiny_model().save_pretrained(tmp_path / "model")
-    tiny_processor().save_pretrained(tmp_path / "model")
+    save_tiny(tmp_path / "model")
     settings = MMDPOConfig(
         output_dir=str(tmp_path), max_steps=1, report_to="none", save_strategy="no", use_cpu=True, bf16=False
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from launching import accelerate, run_together
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm.scripts.bdhs import main
 
@@ -24,8 +24,7 @@ SECONDS = 120
 def flags(tmp_path_factory):
     """All flags but `--output_dir`: seven rows in shards of two."""
     folder = tmp_path_factory.mktemp("world")
-    tiny_model(scale=4).save_pretrained(folder / "model")
-    tiny_processor().save_pretrained(folder / "model")
+    save_tiny(folder / "model", scale=4)
     lines = []
     for index in range(7):
         tiny_image(index).save(folder / f"{index}.png")

@@ -16,7 +16,7 @@ from distributed.train import train
 from launching import accelerate, free_port, run_together
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
-from tiny import tiny_model, tiny_processor
+from tiny import save_tiny
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 
@@ -104,8 +104,7 @@ MORE = tuple(name for name in CASES if name not in FEW)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from launching import accelerate, run_together
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_row
 from transformers import LlavaNextForConditionalGeneration
 
 from trl_mm.trainer.resuming import complete_checkpoints
@@ -37,8 +37,7 @@ def launch(strategy, kill, arguments):
     "strategy", ["ddp", "fsdp2", pytest.param("zero2", marks=deepspeed), pytest.param("zero3", marks=deepspeed)]
 )
 def test_two_killed_processes_end_as_undisturbed_ones(strategy, tmp_path):
-    tiny_model(scale=4).save_pretrained(tmp_path / "model")
-    tiny_processor().save_pretrained(tmp_path / "model")
+    save_tiny(tmp_path / "model", scale=4)
     rows = []
     for index in range(6):
         tiny_image(index).save(tmp_path / f"{index}.png")

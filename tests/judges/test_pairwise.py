@@ -1,7 +1,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_image, tiny_model, tiny_processor
+from tiny import save_tiny, tiny_image, tiny_model, tiny_processor
 from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 from transformers.integrations import deepspeed
 
@@ -98,8 +98,7 @@ def test_adapters_are_off_while_the_base_judges():
 
 
 def test_a_path_is_loaded_in_the_wanted_type(tmp_path):
-    tiny_model(scale=8).save_pretrained(tmp_path)
-    tiny_processor().save_pretrained(tmp_path)
+    save_tiny(tmp_path, scale=8)
     judge = PairwiseVLMJudge(str(tmp_path), max_new_tokens=16, dtype="bfloat16", device="cpu")
     assert judge.model.dtype == torch.bfloat16 and not judge.model.training
     assert not any(parameter.requires_grad for parameter in judge.model.parameters())
@@ -109,8 +108,7 @@ def test_a_path_is_loaded_in_the_wanted_type(tmp_path):
 
 def test_the_judge_of_a_training_with_zero3_is_whole(tmp_path, monkeypatch):
     """Under ZeRO-3 transformers splits what it loads, and `generate` waits for the other processes."""
-    tiny_model().save_pretrained(tmp_path)
-    tiny_processor().save_pretrained(tmp_path)
+    save_tiny(tmp_path)
     training = Zero3()
     deepspeed.set_hf_deepspeed_config(training)
     seen = []

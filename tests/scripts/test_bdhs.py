@@ -4,7 +4,7 @@ import types
 from dataclasses import fields
 
 import pytest
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
@@ -17,8 +17,7 @@ FAST = ["--similarity", "lexical", "--max_sentence_tokens", "4", "--max_answer_t
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 from hub_server import running_hub
 from peft import PeftModel
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_processor, tiny_row
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
 
 from trl_mm import BDHSConfig, MMDPOTrainer
@@ -25,8 +25,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tiny import tiny_image, tiny_model, tiny_processor
+from tiny import save_tiny, tiny_image, tiny_model, tiny_processor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.data.images import open_image
@@ -23,8 +23,7 @@ CAPTIONS = ["There is a red circle. There is a cat.", "There is a green square."
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=8).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=8)
     return str(folder)
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from launching import accelerate, run_together
 from openai_server import KEY, running_endpoint
-from tiny import tiny_image, tiny_model, tiny_processor
+from tiny import save_tiny, tiny_image
 
 from trl_mm.cli.main import main as cli
 from trl_mm.eval.judge_accuracy import read_verdicts
@@ -14,8 +14,7 @@ from trl_mm.scripts.judge import main
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=8).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=8)
     return str(folder)
 
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm.judges.remote import RemoteJudge
 from trl_mm.scripts.online_dpo import find_reward, main, make_judge
@@ -16,8 +16,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

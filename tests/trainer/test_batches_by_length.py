@@ -5,7 +5,7 @@ from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from datasets import Dataset, Image, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_processor, tiny_row
 from torch.utils.data import BatchSampler
 from trl import DPOConfig
 
@@ -51,8 +51,7 @@ def test_processes_share_an_epoch_also_when_it_is_gone_on_with(skipped):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_processor, tiny_row
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -20,8 +20,7 @@ FAST = {"similarity": "lexical", "max_sentence_tokens": 5, "max_answer_tokens": 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

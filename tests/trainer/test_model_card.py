@@ -9,7 +9,7 @@ import torch
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_row
 from transformers import TrainerState
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig
@@ -30,8 +30,7 @@ BDHS = {"similarity": "lexical", "max_sentence_tokens": 4, "max_answer_tokens": 
 def folder(tmp_path_factory):
     """`base`, `pairs.jsonl` with its images, and a picture."""
     folder = tmp_path_factory.mktemp("card")
-    tiny_model(scale=4).save_pretrained(folder / "base")
-    tiny_processor().save_pretrained(folder / "base")
+    save_tiny(folder / "base", scale=4)
     rows = []
     for index in range(3):
         tiny_image(index).save(folder / f"{index}.png")

@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset, Image, List
 from filelock import FileLock, Timeout
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoProcessor
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
@@ -33,8 +33,7 @@ ANSWERS = ["There is a dog.", "No.", "A dog and a cat sit on a sofa. The sky is 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    tiny_model(scale=4).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+    save_tiny(folder, scale=4)
     return str(folder)
 
 

@@ -10,7 +10,7 @@ from killed_training import start
 from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm.trainer.resuming import MARKER, _check_adapter, checkpoint_to_resume, complete_checkpoints, save_checkpoint
 
@@ -28,8 +28,7 @@ REWARDS = "def total(completion_ids, **columns): return [float(sum(ids)) for ids
 def folder(tmp_path_factory):
     """Model, rows and a reward function."""
     folder = tmp_path_factory.mktemp("resuming")
-    tiny_model(scale=4).save_pretrained(folder / "model")
-    tiny_processor().save_pretrained(folder / "model")
+    save_tiny(folder / "model", scale=4)
     rows = []
     for index in range(5):
         tiny_image(index).save(folder / f"{index}.png")
