@@ -89,18 +89,17 @@ def launch(
         config (`Path`):
             Accelerate's YAML.
         flags (`dict[str, Any]`, *optional*):
-            Settings of `LAUNCH_FLAGS` in place of those in `config`.
+            Settings in place of those in `config`: `LAUNCH_FLAGS` and `mixed_precision`.
         env (`dict[str, Any]`, *optional*):
             Environment variables of the recipe, set before the processes start.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.update({key: str(value) for key, value in (env or {}).items()})
     changed = [word for name, value in (flags or {}).items() for word in (f"--{name}", str(value))]
-    # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it.
+    # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it
     words = ["--quiet", "--config_file", str(config), *changed, "--module", module, *argv]
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
     try:
         launch_command(launch_command_parser().parse_args(words))
     except ChildFailedError as failed:  # each process has shown its error
