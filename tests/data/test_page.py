@@ -112,7 +112,7 @@ def test_filters_in_a_browser(tmp_path):
     found = evaluate(
         browser_page(HOSTILE, count=12).write(tmp_path / "page.html"),
         """
-        const document = page.document, bar = document.querySelector(".filters");
+        const bar = document.querySelector(".filters");
         const [search, choice, least, most] = bar.querySelectorAll("input, select");
         const shown = () => {
           const cards = [...document.querySelectorAll(".card")];
@@ -121,10 +121,10 @@ def test_filters_in_a_browser(tmp_path):
         };
         const set = (input, value) => {
           input.value = value;
-          input.dispatchEvent(new page.Event("input", {bubbles: true}));
+          input.dispatchEvent(new Event("input", {bubbles: true}));
           return shown();
         };
-        const requests = () => page.performance.getEntriesByType("resource").map((entry) => entry.name);
+        const requests = () => performance.getEntriesByType("resource").map((entry) => entry.name);
         return {
           all: shown(),
           placeholders: [least.placeholder, most.placeholder],
@@ -137,7 +137,7 @@ def test_filters_in_a_browser(tmp_path):
           across: set(search, "item 1."),
           none: set(search, "nowhere"),
           reset: (bar.querySelector("button").click(), shown()),
-          hacked: "hacked" in page,
+          hacked: "hacked" in window,
           requests: requests().filter((name) => !name.startsWith("data:")),
         };
         """,
@@ -164,12 +164,12 @@ def test_no_word_is_too_long_for_the_window(tmp_path, width):
     path = page.write(tmp_path / "page.html")
     wide = evaluate(
         path,
-        f"""
-        document.querySelector("iframe").width = {width};
-        const all = [...page.document.querySelectorAll(".card *")];
+        """
+        const all = [...document.querySelectorAll(".card *")];
         const rights = all.map((element) => element.getBoundingClientRect().right);
-        return [page.document.documentElement.scrollWidth, Math.max(...rights)];
+        return [document.documentElement.scrollWidth, Math.max(...rights)];
         """,
+        width=width,
     )
     assert max(wide) <= width
 
@@ -227,30 +227,35 @@ def test_a_browser_shows_it(tmp_path):
     found = evaluate(
         page.write(tmp_path / "page.html"),
         """
-        const document = page.document, images = [...document.images];
+        const images = [...document.images];
         for (const image of images) image.loading = "eager";  // most are far below the window, and lazy
         await Promise.all(images.map((image) => image.complete || new Promise((resolve) => {
           image.onload = image.onerror = resolve;
         })));
-        const style = (selector) => page.getComputedStyle(document.querySelector(selector));
+        const style = (selector) => getComputedStyle(document.querySelector(selector));
         const blocked = [];
-        document.addEventListener("securitypolicyviolation", (event) => blocked.push(event.effectiveDirective));
+        const both = new Promise((resolve) => {
+          setTimeout(resolve, 30000);  // so that a page which blocks too little fails below
+          document.addEventListener("securitypolicyviolation", (event) => {
+            if (blocked.push(event.effectiveDirective) == 2) resolve();
+          });
+        });
         const script = document.createElement("script");
         script.textContent = "hacked = 1";
         const image = document.createElement("img");
         image.src = "https://example.com/x.png";
         document.body.append(script, image);
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await both;
         return {
           widths: images.map((image) => image.naturalWidth),
           title: document.title,
-          hacked: "hacked" in page,
+          hacked: "hacked" in window,
           blocked: blocked.sort(),
           bad: style("mark.bad").textDecorationStyle,
-          sign: page.getComputedStyle(document.querySelector("mark.bad"), "::after").content,
+          sign: getComputedStyle(document.querySelector("mark.bad"), "::after").content,
           number: style("td.number").textAlign,
           line: [style(".plots .line-0 path").stroke, style(".plots .line-0").color],
-          sideways: document.documentElement.scrollWidth > page.innerWidth,
+          sideways: document.documentElement.scrollWidth > innerWidth,
         };
         """,
     )

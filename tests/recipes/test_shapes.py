@@ -349,15 +349,15 @@ def test_the_report_shows_figures_images_and_marks(tmp_path, capsys):
     found = evaluate(
         tmp_path / "report.html",
         """
-        const images = [...page.document.images];
+        const images = [...document.images];
         await Promise.all(images.map((image) => image.decode()));
-        const marks = [...page.document.querySelectorAll("mark")];
+        const marks = [...document.querySelectorAll("mark")];
         return {
           widths: images.map((image) => image.naturalWidth),
           bad: marks.filter((mark) => mark.className.includes("bad")).map((mark) => mark.textContent),
           good: marks.filter((mark) => mark.className.includes("good")).length,
-          plots: page.document.querySelectorAll("svg").length,
-          cells: page.document.querySelector("table").textContent,
+          plots: document.querySelectorAll("svg").length,
+          cells: document.querySelector("table").textContent,
         };
         """,
     )
