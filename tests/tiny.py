@@ -1,12 +1,13 @@
 """A tiny LLaVA-NeXT with its real processor, anyres tiles included, built in memory, and rows for it."""
 
 import contextlib
+from copy import copy, deepcopy
 from functools import cache
 from unittest import mock
 
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -23,6 +24,17 @@ TEMPLATE = (
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
     "{% if message['role'] == 'assistant' %}</s>{% else %} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+# As LLaVA-1.6 on Vicuna has it: images first, a space after each turn, and no begin or end token
+BARE_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+# What it should have written
+WHOLE_TEMPLATE = "{{ bos_token }}" + BARE_TEMPLATE.replace(
+    "{{ part['text'] + ' ' }}", "{{ part['text'] }}{{ '</s>' if message['role'] == 'assistant' else ' ' }}"
 )
 TEXTS = [
     "USER: ASSISTANT: Describe the image. There is a red circle. There is a green square. Yes. No. It is 3.5 cm wide.",
@@ -63,6 +75,18 @@ def tiny_processor(image_size=28, patch_size=14):
         image_token="<image>",
         chat_template=TEMPLATE,
     )
+
+
+def bare_processor(template=BARE_TEMPLATE):
+    """The same, with a tokenizer that begins texts with a token (here the end token) which the template leaves out."""
+    processor = copy(tiny_processor())
+    processor.tokenizer = deepcopy(processor.tokenizer)
+    processor.tokenizer.bos_token = "</s>"
+    processor.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="</s> $A", special_tokens=[("</s>", processor.tokenizer.eos_token_id)]
+    )
+    processor.chat_template = template
+    return processor
 
 
 def tiny_model(seed=0, layers=2, scale=1.0, image_size=28, patch_size=14):

@@ -7,7 +7,7 @@ from datasets import Dataset, Image, List
 from families import FAMILIES, family
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_image, tiny_processor, tiny_row
+from tiny import bare_processor, tiny_image, tiny_processor, tiny_row
 
 from trl_mm.data import lengths
 from trl_mm.data.collator import PreferenceCollator
@@ -48,9 +48,9 @@ ROWS = st.builds(
 )
 
 
-def counts_of_the_batch(rows, max_length=None):
+def counts_of_the_batch(rows, max_length=None, processor=PROCESSOR):
     """Tokens of each row, and the share of padding, in the batch that is trained on."""
-    batch = PreferenceCollator(PROCESSOR, max_length)(rows)
+    batch = PreferenceCollator(processor, max_length)(rows)
     answers = batch["completion_mask"].sum(1)
     chosen, rejected = answers.chunk(2)
     prompt = (batch["attention_mask"].sum(1) - answers)[: len(rows)]
@@ -79,6 +79,12 @@ def test_counts_and_padding_are_those_of_the_batch(rows, room):
         expected, padding = counts_of_the_batch(fitting, limit)
         assert columns(counts.cut(limit)) == columns(expected)
         assert counts.cut(limit).padding(range(len(fitting)), len(fitting)) == pytest.approx(padding, abs=1e-6)
+
+
+def test_tokens_that_the_chat_template_leaves_out_count():
+    rows = [row(images=[(40, 30)], chosen=3, rejected=1), row(1, chosen=1, rejected=5)]
+    counts, _ = counts_of_the_batch(rows, processor=bare_processor())
+    assert columns(count_tokens(dataset(rows), bare_processor())) == columns(counts)
 
 
 def test_answers_that_are_not_there_count_nothing():

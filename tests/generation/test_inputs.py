@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import bare_processor, tiny_model, tiny_processor, tiny_row
+from trl.data_utils import prepare_multimodal_messages
 
 from trl_mm.generation import Completer, Request, generating
 from trl_mm.generation.inputs import model_inputs
@@ -108,3 +109,20 @@ def test_models_that_cannot_hide_image_tokens_are_named():
     model.config.model_type = "other_vlm"
     with pytest.raises(ValueError, match="`other_vlm`.*llava_next"):
         model_inputs(model, PROCESSOR, [Request(prompt, visible=torch.zeros(prompt.num_image_tokens).bool())], [[]])
+
+
+def test_prompts_are_read_as_transformers_reads_them():
+    """With a chat template that leaves the begin token out."""
+    processor = bare_processor()
+    rows = [*(tiny_row(seed, size=size) for seed, size in enumerate(SIZES)), {**tiny_row(9), "images": []}]
+    inputs = model_inputs(MODEL, processor, [Request(p) for p in Completer(processor).prompts(rows)], [[]] * len(rows))
+    for row, ids, mask in zip(rows, inputs["input_ids"], inputs["attention_mask"], strict=True):
+        plain = processor.apply_chat_template(
+            prepare_multimodal_messages(row["prompt"], images=row["images"]),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        assert ids[mask.bool()].tolist() == plain["input_ids"][0].tolist()
+        assert plain["input_ids"][0, 0] == processor.tokenizer.bos_token_id

@@ -138,7 +138,7 @@ def test_a_slow_endpoint_times_out(endpoint, make):
     endpoint.failures = [lambda: release.wait(30)]
     try:
         assert make(timeout=0.5).complete([("a", [])]) == ["a and 0 images"]
-        assert len(endpoint.requests) == 2
+        assert len(endpoint.requests) >= 2  # on a busy machine a good answer may come too late as well
     finally:
         release.set()
 

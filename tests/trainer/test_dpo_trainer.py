@@ -1,12 +1,13 @@
 """`MMDPOTrainer` beside TRL's `DPOTrainer` on the same rows, and with pairs made on the way."""
 
 import json
+import logging
 
 import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import save_tiny, tiny_processor, tiny_row
+from tiny import WHOLE_TEMPLATE, bare_processor, save_tiny, tiny_processor, tiny_row
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -59,6 +60,22 @@ def arguments(folder, cls=MMDPOConfig, **settings):
 def losses(trainer):
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_begin_and_end_tokens_are_added_where_the_chat_template_leaves_them_out(checkpoint, tmp_path, caplog):
+    """The losses are those of TRL with a template that writes them; with this one TRL trains without."""
+    caplog.set_level(logging.INFO, "trl_mm")
+    found = [
+        losses(cls(checkpoint, args=args, train_dataset=dataset(pairs()), processing_class=processor))
+        for cls, args, processor in (
+            (MMDPOTrainer, arguments(tmp_path, max_length=None), bare_processor()),
+            (DPOTrainer, arguments(tmp_path, DPOConfig, max_length=None), bare_processor(WHOLE_TEMPLATE)),
+            (DPOTrainer, arguments(tmp_path, DPOConfig, max_length=None), bare_processor()),
+        )
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0][1:] != pytest.approx(found[2][1:], abs=1e-3)
+    assert "writes no begin token" in caplog.text and "writes no end token" in caplog.text
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset, Image, List
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import bare_processor, tiny_image, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.trainer.vllm_answers import check_prompts
@@ -22,8 +22,8 @@ class FirstIsBetter:
 class FakeEngine:
     """Answers as vLLM does: it expands the prompt with the real processor, and each sample ends with the end token."""
 
-    def __init__(self, expand=True):
-        self.processor, self.expand = tiny_processor(), expand
+    def __init__(self, expand=True, processor=None):
+        self.processor, self.expand = processor or tiny_processor(), expand
         self.weights, self.asked, self.resets, self.slept = [], [], 0, []
         model = SimpleNamespace(load_weights=lambda pairs: self.weights.extend(name for name, _ in pairs))
         runner = SimpleNamespace(model_runner=SimpleNamespace(model=model))
@@ -76,7 +76,9 @@ class FakeServer(FakeEngine):
         for conversation in messages:
             images = [p["image"] for m in conversation for p in m["content"] if p["type"] == "image"]
             text = self.processor.apply_chat_template(conversation, add_generation_prompt=True)
-            prompts.append(self.read(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"], images))
+            special = settings["generation_kwargs"]["add_special_tokens"]
+            ids = self.processor.tokenizer(text, add_special_tokens=special)["input_ids"]
+            prompts.append(self.read(ids, images))
         return {"prompt_ids": prompts, "completion_ids": [ids for pair in self.answers(len(messages)) for ids in pair]}
 
 
@@ -109,7 +111,7 @@ def trainer(tmp_path, engine, mode, **settings):
         judge=FirstIsBetter(),
         args=args,
         train_dataset=Dataset.from_list(rows()).cast_column("images", List(Image())),
-        processing_class=tiny_processor(),
+        processing_class=engine.processor,
     )
     # What TRL sets up with `use_vllm=True`, for which it wants vLLM
     made.use_vllm, made.vllm_mode, made._last_loaded_step, made.structured_outputs_regex = True, mode, -1, None
@@ -118,9 +120,10 @@ def trainer(tmp_path, engine, mode, **settings):
     return made
 
 
+@pytest.mark.parametrize("processor", [tiny_processor, bare_processor])
 @pytest.mark.parametrize(("mode", "engine"), [("colocate", FakeEngine), ("server", FakeServer)])
-def test_images_and_tokens_are_those_of_the_loss(tmp_path, monkeypatch, mode, engine):
-    engine = engine()
+def test_images_and_tokens_are_those_of_the_loss(tmp_path, monkeypatch, mode, engine, processor):
+    engine = engine(processor=processor())
     ours = trainer(tmp_path, engine, mode)
     batches = []
     loss = ours.compute_loss

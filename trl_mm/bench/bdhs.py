@@ -10,6 +10,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from ..bdhs.config import BDHSConfig
 from ..bdhs.sampler import BDHSSampler
 from ..data.chat import text_ids
+from ..data.chat_template import begin_ids
 from ..generation import Completer
 from ..generation.sampling import StopWhere, generating
 from .models import QUESTION, WORDS
@@ -33,7 +34,10 @@ class OneByOne(Completer):
     def _alone(self, model, request, config, find_end):
         prompt, prefix = request.prompt, text_ids(self.processor, request.prefix)
         inputs = self.processor(
-            text=[prompt.text], images=[prompt.row["images"]], add_special_tokens=False, return_tensors="pt"
+            text=[prompt.text],
+            images=[prompt.row["images"]],
+            add_special_tokens=bool(begin_ids(self.processor)),
+            return_tensors="pt",
         ).to(model.device)
         given = torch.tensor([prefix], dtype=torch.long, device=model.device)
         visible = torch.ones(len(prompt.ids) + len(prefix), dtype=torch.long)

@@ -1,18 +1,16 @@
 """Rows to the text and the token ids that the model reads.
 
-Prompt and answer are rendered by TRL's `apply_chat_template` and tokenized one after the other, as TRL's collator
-does in training. Generation uses the same functions: "ASSISTANT: " + "There" and "ASSISTANT: There" are different
+Prompt and answer are rendered by the chat template and tokenized one after the other, as TRL's collator does in
+training. Generation uses the same functions: "ASSISTANT: " + "There" and "ASSISTANT: There" are different
 tokens for many tokenizers, and a model that is trained on one and asked the other writes nonsense.
 """
 
 from dataclasses import dataclass
 
-from trl.data_utils import apply_chat_template, prepare_multimodal_messages
+from trl.data_utils import prepare_multimodal_messages
 
+from .chat_template import MARK, begin_ids, rendered
 from .rows import message_text
-
-
-_MARK = "\ue000"  # a private character: no template writes or changes it
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class RenderedRow:
         prompt (`str`): prompt, up to where the model begins to write, with one image placeholder per image.
         lead (`str`): what the template puts between the prompt and the answer, often a single space.
         answer (`str`): the answer of the row; empty if the row has none.
-        tail (`str`): what the template puts after the answer, usually the end token.
+        tail (`str`): what follows the answer: the end token, perhaps written by the template with more.
     """
 
     prompt: str
@@ -50,18 +48,18 @@ def render(row, processor):
     """
     prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
     if not row.get("chosen"):
-        return RenderedRow(apply_chat_template({"prompt": prompt}, processor)["prompt"])
+        return RenderedRow(rendered([{"prompt": prompt}], processor)[0]["prompt"])
 
     check_answers(row, processor)
-
-    def rendered(chosen):
-        return apply_chat_template({"prompt": prompt, "completion": prepare_multimodal_messages(chosen)}, processor)
-
     # A mark shows where the answer stands: an answer such as "s" could also be found in an end token
     *earlier, last = row["chosen"]
-    lead, _, tail = rendered([*earlier, {**last, "content": _MARK}])["completion"].partition(_MARK)
-    example, text = rendered(row["chosen"]), message_text(last)
-    for answer in (text, text.strip()):  # some templates trim the content
+    conversations = [row["chosen"], [*earlier, {**last, "content": MARK}]]
+    example, marked = rendered(
+        [{"prompt": prompt, "completion": prepare_multimodal_messages(chosen)} for chosen in conversations], processor
+    )
+    lead, _, tail = marked["completion"].partition(MARK)
+    text = message_text(last)
+    for answer in (text, text.rstrip(), text.strip()):  # some templates trim the content
         if example["completion"] == lead + answer + tail:
             return RenderedRow(example["prompt"], lead, answer, tail)
     raise ValueError(
@@ -91,7 +89,7 @@ def check_answers(row, processor):
 
 
 def text_ids(processor, text):
-    """Token ids (`list[int]`) of a part of a conversation: no special tokens, since the chat template writes them."""
+    """Token ids (`list[int]`) of a part of a conversation, without any that the text does not spell."""
     return processor.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
 
@@ -105,7 +103,8 @@ def prompt_ids(processor, text, images):
         images (`list` of `PIL.Image.Image`): images of the row; may be empty.
 
     Returns:
-        `list[int]`: ids of length P, every placeholder expanded to as many image tokens as its image has.
+        `list[int]`: ids of length P, the begin token included, every placeholder expanded to as many image tokens as
+        its image has.
 
     Raises:
         ValueError: placeholders and images differ in number.
@@ -117,8 +116,8 @@ def prompt_ids(processor, text, images):
             f"{len(images)} images. Remove the placeholder from the text or add the missing images."
         )
     if not images:
-        return text_ids(processor, text)
+        return begin_ids(processor) + text_ids(processor, text)
     sizes = [(image.height, image.width) for image in images]
     counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
     expanded = "".join(part + processor.image_token * count for part, count in zip(parts, [*counts, 0], strict=True))
-    return text_ids(processor, expanded)
+    return begin_ids(processor) + text_ids(processor, expanded)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
+from .chat_template import begin_ids, rendered
 from .images import open_image
 
 
@@ -18,10 +20,10 @@ PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids
 class PreferenceCollator(DataCollatorForVisionPreference):
     """
     The only change w.r.t. `DataCollatorForVisionPreference` is that rows keep their images as they are stored until a
-    batch needs them, that rows are not modified, and that rows without `rejected` pass through as `{"rows": rows}` for
-    the trainer to make pairs from. With `images_once`, pixels are processed and returned once per row, as
-    [`share_prefixes`] expects them, and not once for each answer. `ref_chosen_logps` and `ref_rejected_logps` of the
-    rows become tensors of shape `(batch_size,)`.
+    batch needs them, that rows are not modified, that begin and end tokens are added which the chat template leaves
+    out, and that rows without `rejected` pass through as `{"rows": rows}` for the trainer to make pairs from. With
+    `images_once`, pixels are processed and returned once per row, as [`share_prefixes`] expects them, and not once for
+    each answer. `ref_chosen_logps` and `ref_rejected_logps` of the rows become tensors of shape `(batch_size,)`.
 
     With `two_rejected`, rows pass through until they have a `second_rejected`. Their batch then has
     `3 * batch_size` rows, the second rejected answers last, if images are processed once; else it is
@@ -40,7 +42,8 @@ class PreferenceCollator(DataCollatorForVisionPreference):
             return {"rows": examples}
         rows = [{name: example[name] for name in COLUMNS} for example in examples]
         rows = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
-        processor = PromptsOnce(self.processor) if self.images_once else self.processor
+        processor = PromptsWithBegin(self.processor) if begin_ids(self.processor) else self.processor
+        processor = PromptsOnce(processor) if self.images_once else processor
         if any(example.get("answer_ids") for example in examples):
             processor = AnswersAsSampled(
                 processor, [example.get("answer_ids") or (None, None) for example in examples]
@@ -48,17 +51,30 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         collator = DataCollatorForVisionPreference(
             processor, max_length=self.max_length, pad_to_multiple_of=self.pad_to_multiple_of
         )
-        batch = collator.torch_call([{**row} for row in rows])
+        batch = collator.torch_call(self._rendered(rows))
         if self.two_rejected:
             others = [
                 {**row, "rejected": example["second_rejected"]} for row, example in zip(rows, examples, strict=True)
             ]
-            other = collator.torch_call(others)
+            other = collator.torch_call(self._rendered(others))
             return self._joined(batch, other) if self.images_once else {"pairs": [batch, other]}
         for name in REF_LOG_PROBS:
             if name in examples[0]:
                 batch[name] = torch.tensor([example[name] for example in examples])  # (B,)
         return batch
+
+    def _rendered(self, rows):
+        """Rows with text in place of messages, which TRL's collator takes as it is."""
+        examples = [
+            {
+                "prompt": prepare_multimodal_messages(row["prompt"], images=row["images"]),
+                "chosen": prepare_multimodal_messages(row["chosen"]),
+                "rejected": prepare_multimodal_messages(row["rejected"]),
+            }
+            for row in rows
+        ]
+        texts = rendered(examples, self.processor)
+        return [{"images": row["images"], **text} for row, text in zip(rows, texts, strict=True)]
 
     def _joined(self, batch, other):
         """Both answers of a batch, and the rejected ones of another with the same prompts: `(3 * batch_size, T)`."""
@@ -73,6 +89,20 @@ class PreferenceCollator(DataCollatorForVisionPreference):
                 rejected = other[name][len(other[name]) // 2 :]
                 batch[name] = torch.cat([padded(batch[name], name), padded(rejected, name)])
         return batch
+
+
+class PromptsWithBegin:
+    """The processor for TRL's collator, which asks for no special tokens: prompts come with the begin token."""
+
+    def __init__(self, processor):
+        self.processor = processor
+
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def __call__(self, text, padding_side=None, **kwargs):
+        special = {"add_special_tokens": padding_side != "right"}
+        return self.processor(text=text, padding_side=padding_side, **{**kwargs, **special})
 
 
 class PromptsOnce:

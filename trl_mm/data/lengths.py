@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from trl.data_utils import apply_chat_template, prepare_multimodal_messages
+from trl.data_utils import prepare_multimodal_messages
 
 from .chat import check_answers
+from .chat_template import begin_ids, rendered
 from .image_tokens import ImageTokenCounter
 from .images import image_size
 from .rows import PREFERENCE_COLUMNS
@@ -113,12 +114,15 @@ def _count(table, features, processor, tokens, sizes):
     images = [tuple(_size(image, sizes) for image in row["images"]) for row in rows]
     in_images = np.array([tokens(row) for row in images])  # (B,)
 
-    texts = [text for row, size in zip(rows, images, strict=True) for text in _texts(row, size, processor)]
-    texts = [processor.image_token, *texts]
+    examples = [_example(row, size) for row, size in zip(rows, images, strict=True)]
+    texts = [processor.image_token]
+    for text in rendered(examples, processor):
+        # TRL's name for the only answer is `completion`; one that the row lacks has no tokens
+        texts += [text["prompt"], text.get("chosen", text.get("completion", "")), text.get("rejected", "")]
     ids = processor.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     marker, *lengths = map(len, ids)
     prompt, chosen, rejected = np.array(lengths).reshape(-1, 3).T  # (3, B)
-    prompt = prompt + in_images - marker * np.array([len(row) for row in images])
+    prompt = len(begin_ids(processor)) + prompt + in_images - marker * np.array([len(row) for row in images])
     return pa.table({"prompt": prompt, "chosen": chosen, "rejected": rejected, "image": in_images})
 
 
@@ -130,12 +134,9 @@ def _size(image, sizes):
     return sizes[image["path"]]
 
 
-def _texts(row, images, processor):
-    """Prompt, chosen and rejected as text, an answer that the row lacks as `""`."""
+def _example(row, images):
+    """Messages of a row as TRL takes them to render, whichever answers it has."""
     # The template wants an object per image but never looks at it
     example = {"prompt": prepare_multimodal_messages(row["prompt"], images=images)}
     answers = {name: prepare_multimodal_messages(row[name]) for name in ("chosen", "rejected") if row.get(name)}
-    if len(answers) == 1:  # TRL's name for the only answer
-        answers = {"completion": answers["chosen"]}
-    text = apply_chat_template({**example, **answers}, processor)
-    return text["prompt"], text.get("chosen", text.get("completion", "")), text.get("rejected", "")
+    return {**example, **(answers if len(answers) != 1 else {"completion": answers["chosen"]})}

@@ -1,6 +1,13 @@
 """The processor that a trainer works with."""
 
+import logging
+
 from transformers import AutoProcessor, ProcessorMixin
+
+from ..data.chat_template import begin_ids, missing_end
+
+
+logger = logging.getLogger(__name__)
 
 
 def vision_processor(model_id, args, processor=None):
@@ -35,4 +42,9 @@ def vision_processor(model_id, args, processor=None):
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
     processor.tokenizer.pad_token = pad_token
+    for name, missing in (("begin", begin_ids(processor)), ("end", missing_end(processor))):
+        if missing:
+            logger.info(
+                "The chat template of `%s` writes no %s token, so it is added. TRL trains without.", model_id, name
+            )
     return processor

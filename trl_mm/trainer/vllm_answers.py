@@ -10,6 +10,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from trl.data_utils import prepare_multimodal_messages
 
 from ..data.chat import render, text_ids
+from ..data.chat_template import begin_ids
 from ..data.seeds import derived_seed
 from ..generation.completer import image_token_ids
 
@@ -80,11 +81,11 @@ def _colocated(trainer, rows, seeds, banned):
     _update(trainer)
     if sleeps:
         trainer.llm.wake_up(tags=["kv_cache"])
-    prompts, settings = [], []
+    prompts, settings, begin = [], [], begin_ids(trainer.processing_class)
     for row, seed in zip(rows, seeds, strict=True):
         text = render({"images": row["images"], "prompt": row["prompt"]}, trainer.processing_class).prompt
-        # Ids, since vLLM would put another start token in front of text
-        prompt = {"prompt_token_ids": text_ids(trainer.processing_class, text)}
+        # Ids, since vLLM would put another begin token in front of text
+        prompt = {"prompt_token_ids": begin + text_ids(trainer.processing_class, text)}
         if row["images"]:
             prompt["multi_modal_data"] = {"image": row["images"]}
         own = copy.deepcopy(trainer.generation_config)
@@ -120,6 +121,7 @@ def _from_server(trainer, rows, seeds, banned):
             generation_kwargs={
                 "seed": derived_seed("vllm", args.seed, trainer.state.global_step) % 2**63,
                 "bad_words": banned,
+                "add_special_tokens": bool(begin_ids(trainer.processing_class)),
                 **(args.generation_kwargs or {}),
             },
         )
