@@ -170,6 +170,28 @@ def test_evaluation_makes_pairs_as_well(checkpoint, tmp_path):
     assert metrics["eval_loss"] == trainer.evaluate()["eval_loss"]
 
 
+def test_a_new_dataset_is_evaluated_like_one_from_the_start(checkpoint, tmp_path):
+    rows = pairs(3)
+    names = ("prompt", "chosen", "rejected")
+    new = [{"image": row["images"][0], **{name: row[name] for name in names}} for row in rows]  # TRL's other name
+    new = Dataset.from_list(new).cast_column("image", Image())
+    trainer = MMDPOTrainer(
+        checkpoint,
+        args=arguments(tmp_path, loss_type="sft"),
+        train_dataset=dataset(pairs(4)),
+        eval_dataset=dataset(rows),
+    )
+    expected = trainer.evaluate()["eval_loss"]
+    assert trainer.evaluate(new)["eval_loss"] == expected
+    found = trainer.evaluate({"a": new, "b": new.select([0])})
+    assert found["eval_a_loss"] == expected != found["eval_b_loss"]
+    trainer.evaluate(new, metric_key_prefix="train")
+    assert set(trainer.fit_report) == {"train", "eval", "eval_a", "eval_b", "eval_train"}
+    assert len(trainer.fit_report["train"].counts) == 4
+    with pytest.raises(ValueError, match="test dataset, row 0: column `chosen` is missing"):
+        trainer.evaluate(new.remove_columns("chosen"), metric_key_prefix="test")
+
+
 def stored(folder):
     """Pairs on disk, images left out."""
     return sorted(load_preferences(folder).remove_columns("images").to_list(), key=lambda pair: str(pair))

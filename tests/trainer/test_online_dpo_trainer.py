@@ -404,6 +404,14 @@ def test_evaluation_samples_and_ranks(checkpoint, tmp_path):
     assert metrics == {**trainer.evaluate(), **{k: metrics[k] for k in metrics if "second" in k or "runtime" in k}}
 
 
+def test_a_new_dataset_is_evaluated_like_one_from_the_start(checkpoint, tmp_path):
+    trainer = make(checkpoint, tmp_path, eval_dataset=dataset(prompts(2)))
+    new = dataset(prompts(2)).remove_columns("row_id")  # which are counted then, and are the same
+    names = ("eval_loss", "eval_completions/mean_length", "eval_logps/chosen")
+    expected, found = trainer.evaluate(), trainer.evaluate(new)
+    assert [found[name] for name in names] == [expected[name] for name in names]
+
+
 def test_answers_are_logged_with_verdicts(checkpoint, tmp_path, capsys):
     trainer = make(checkpoint, tmp_path, log_completions=True, num_completions_to_print=2, max_steps=1)
     trainer.train()

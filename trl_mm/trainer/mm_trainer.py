@@ -1,5 +1,6 @@
 """What all our trainers do alike: start, build an optimizer, save, and go on from what was saved."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from .fsdp import prepare_plugin
@@ -28,6 +29,14 @@ class MMTrainer:
         if is_new:
             split_projector(optimizer, self.model if model is None else model, self.args)
         return optimizer
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        # TRL prepares a new dataset by itself only where images are hidden from it; those of a `dict` come one by one
+        given = eval_dataset is not None and not isinstance(eval_dataset, str | Mapping)
+        if given and not getattr(self, "precompute_ref_logps", False):
+            name = metric_key_prefix if metric_key_prefix.startswith("eval") else f"eval_{metric_key_prefix}"
+            eval_dataset = self._checked(eval_dataset, self.processing_class, self.args, name)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         write_model_card(self, model_name, dataset_name, tags)
