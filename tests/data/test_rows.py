@@ -121,6 +121,11 @@ def test_missing_column_without_a_near_name_gets_no_suggestion():
         check_row({"zzz": 1}, "here", needs=["images"])
 
 
+def test_rows_without_images_are_told_how_to_say_so():
+    with pytest.raises(ValueError, match="column `images` is missing.*rows without images, give each an empty list"):
+        check_row({"prompt": user("What?")}, "here", needs=("images", "prompt"))
+
+
 def test_needs_says_which_columns_are_looked_at():
     check_row({"images": [], "prompt": user("What?")}, "here", needs=("images", "prompt"))
     check_row({"images": [], "prompt": user("What?"), "rejected": None}, "here", needs=("images", "prompt"))

@@ -110,14 +110,17 @@ def check_row(row: dict[str, Any], where: str, needs: Sequence[str] = PREFERENCE
     for name in needs:
         if name not in row:
             near = difflib.get_close_matches(name, [column for column in row if column not in needs], n=1, cutoff=0.5)
-            sft = (
-                " SFT rows have none: make it with `trl-mm bdhs` or a `BDHSDataGenerator`, or load them with "
-                "`needs=('images', 'prompt', 'chosen')`."
-            )
+            hints = {
+                "images": " If these are rows without images, give each an empty list.",
+                "rejected": (
+                    " SFT rows have none: make it with `trl-mm bdhs` or a `BDHSDataGenerator`, or load them with "
+                    "`needs=('images', 'prompt', 'chosen')`."
+                ),
+            }
             raise ValueError(
                 f"{where}: column `{name}` is missing. Found: {', '.join(map(str, row)) or 'none'}. Needed: "
                 f"{', '.join(needs)}.{f' Is `{near[0]}` meant?' if near else ''} Rename the column, or pass a "
-                f"`converter` that returns rows with these names.{sft if name == 'rejected' else ''}"
+                f"`converter` that returns rows with these names.{hints.get(name, '')}"
             )
     num_images = len(row.get("images", []))
     for name in (name for name in needs if name in _MESSAGE_ROLES):
