@@ -192,6 +192,16 @@ def test_a_new_dataset_is_evaluated_like_one_from_the_start(checkpoint, tmp_path
         trainer.evaluate(new.remove_columns("chosen"), metric_key_prefix="test")
 
 
+@pytest.mark.parametrize("prompt", ["USER: <image>\nDescribe the image. ASSISTANT:", "Describe the image."])
+def test_a_prompt_with_the_template_on_it_is_warned_of(checkpoint, tmp_path, caplog, prompt):
+    texts = {"prompt": prompt, "chosen": "There is a red circle.", "rejected": "There is a dog."}
+    rows = dataset([{"images": row["images"], **texts} for row in pairs(2)])
+    with caplog.at_level("WARNING", logger="trl_mm"):
+        MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=rows)
+    warned = "`prompt` of 2 rows of the train dataset ends with 'ASSISTANT:'" in caplog.text
+    assert warned == prompt.endswith("ASSISTANT:")
+
+
 def stored(folder):
     """Pairs on disk, images left out."""
     return sorted(load_preferences(folder).remove_columns("images").to_list(), key=lambda pair: str(pair))

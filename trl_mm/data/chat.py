@@ -68,6 +68,12 @@ def render(row, processor):
     )
 
 
+def generation_prompt(processor):
+    """What the chat template writes between a user's message and the answer, such as "ASSISTANT:" (`str`)."""
+    message = {"role": "user", "content": MARK}
+    return render({"images": [], "prompt": [message]}, processor).prompt.rpartition(MARK)[2]
+
+
 def check_answers(row, processor):
     """
     Refuse answers that spell the token that stands for an image: the model would look for an image that is not there.

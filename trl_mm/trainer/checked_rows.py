@@ -5,8 +5,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 
+from ..data.chat import generation_prompt
 from ..data.fit import FitReport, keep_fitting
 from ..data.lengths import count_tokens
 from ..data.loading import BAD_ROWS, prepare_preferences
@@ -45,6 +46,7 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
         )
     if dataset is None:
         return None
+    warn_of_rendered_prompts(dataset, processor, name)
     dataset = prepare_preferences(
         dataset,
         needs=needs,
@@ -54,6 +56,19 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
         locate=lambda index: (f"{name} dataset", index),
     )
     return fitting_rows(dataset, processor, args, reports, name, max_length)
+
+
+def warn_of_rendered_prompts(dataset, processor, name):
+    """TRL takes a prompt that is a string as it is; here it is what the user says, and the chat template is put on."""
+    if not isinstance(dataset, Dataset) or getattr(dataset.features.get("prompt"), "dtype", "") != "string":
+        return
+    ending = generation_prompt(processor).strip()
+    count = sum((prompt or "").rstrip().endswith(ending) for prompt in dataset.with_format(None)["prompt"])
+    if ending and count:
+        logger.warning(
+            f"`prompt` of {count} rows of the {name} dataset ends with {ending!r}, so the chat template has been put "
+            "on already, and is put on once more. Give messages, or only what the user says."
+        )
 
 
 def fitting_rows(dataset, processor, args, reports, name, max_length):
