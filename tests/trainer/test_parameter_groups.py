@@ -124,6 +124,18 @@ def test_the_online_trainer_moves_parts_alike(settings, parts, tmp_path):
         make(tmp_path, **online, optimizers=(optimizer, None), projector_learning_rate=1e-3)
 
 
+@pytest.mark.parametrize("name", ["llava_next", "qwen3_vl"])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_steps_that_half_precision_cannot_add_move_the_projector(name, autocast, tmp_path):
+    model, processor = family(name)
+    settings = {"model": copy.deepcopy(model).bfloat16(), "processor": processor, "bf16": autocast}
+    trainer = make(tmp_path, **settings, peft_config=LoraConfig(r=2), projector_learning_rate=1e-6)
+    parts = {n: p for n, p in trainer.model.named_parameters() if "modules_to_save" in n and p.dim() == 2}
+    before = {name: weight.clone() for name, weight in parts.items()}
+    trainer.train()
+    assert parts and all((weight != before[name]).float().mean() > 0.5 for name, weight in parts.items())
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_save_the_projector_with_their_adapters(name, tmp_path):
     model, processor = family(name)

@@ -39,7 +39,7 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     from ..trainer.lora_targets import with_targets
     from ..trainer.memory import ASSUMPTIONS, expected_memory, image_patches, largest_batch
     from ..trainer.model_parts import without_weights
-    from ..trainer.parameter_groups import check_optimizer, freeze_parts, trained_parts
+    from ..trainer.parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
     from ..trainer.prefix_sharing import why_not
     from ..trainer.sharding import read_sharding
     from ..trainer.vision_processor import vision_processor
@@ -69,6 +69,8 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
         with torch.device("meta"):
             # As TRL does it: under ZeRO-3 all weights must have the same type
             model = get_peft_model(model, peft_config, autocast_adapter_dtype=sharding.zero_stage != 3)
+    if not sharding.deepspeed and sharding.zero_stage == 0:
+        train_projector_in_float32(model)
     freeze_parts(model, training_args)
     print(f"\n{trained_parts(model, training_args)}\n\n{steps(len(rows['train']), training_args, sharding)}")
 

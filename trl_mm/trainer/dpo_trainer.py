@@ -18,7 +18,7 @@ from .fsdp import prepare_for_fsdp
 from .lora_targets import with_targets
 from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
 from .mm_trainer import MMTrainer
-from .parameter_groups import check_optimizer, freeze_parts, trained_parts
+from .parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
 from .two_rejected import averaged_loss
@@ -123,6 +123,8 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         check_backend(self)
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
+        elif not self.is_deepspeed_enabled:
+            train_projector_in_float32(self.model)
         freeze_parts(self.model, self.args)
         logger.info(trained_parts(self.model, self.args))
         reason = None

@@ -26,7 +26,7 @@ from .lora_targets import with_targets
 from .mm_trainer import MMTrainer
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
-from .parameter_groups import check_optimizer, freeze_parts, trained_parts
+from .parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .ranking import ranked_by_judge, ranked_by_rewards
 from .vision_processor import vision_processor
@@ -134,6 +134,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
+        elif not self.is_deepspeed_enabled:
+            train_projector_in_float32(self.model)
         freeze_parts(self.model, args)
         logger.info(trained_parts(self.model, args))
         for bare in bare_models(self):

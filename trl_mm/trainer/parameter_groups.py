@@ -6,8 +6,10 @@ afterwards, before it has a state and before DeepSpeed or FSDP takes the groups 
 
 from collections import Counter
 
+import torch
 from accelerate.utils import is_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 
 from .model_parts import check_parts_are_known, part_of
 from .trained_parts_config import frozen_parts
@@ -72,6 +74,25 @@ def freeze_parts(model, args):
             "`projector_learning_rate` is set and no weight of the projector is trained. Leave it out, or name the "
             "projector in `modules_to_save` of the PEFT configuration."
         )
+
+
+def train_projector_in_float32(model):
+    """
+    Give a projector that trains beside adapters weights in float32, as PEFT does for the adapters. The steps of usual
+    learning rates are smaller than half precision can add to a weight: nothing would move. What goes in and comes out
+    keeps its data type. DeepSpeed and FSDP keep weights in float32 themselves, and need one data type in the model.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]): the policy, not wrapped.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, ModulesToSaveWrapper) and part_of(name, model.config.model_type) == "projector":
+            outside = next(module.original_module.parameters()).dtype
+            for trained in module.modules_to_save.values():
+                if any(p.requires_grad and p.dtype in (torch.bfloat16, torch.float16) for p in trained.parameters()):
+                    trained.float()
+                    trained.register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
+                    trained.register_forward_hook(lambda _, inputs, output, outside=outside: output.to(outside))
 
 
 def split_projector(optimizer, model, args):
