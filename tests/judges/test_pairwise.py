@@ -106,6 +106,13 @@ def test_a_path_is_loaded_in_the_wanted_type(tmp_path):
     assert judged(loaded).text == judged(tiny_judge()).text
 
 
+def test_a_path_is_loaded_in_4_bits(tmp_path):
+    save_tiny(tmp_path, scale=8)
+    judge = PairwiseVLMJudge(str(tmp_path), max_new_tokens=16, device="cpu", load_in_4bit=True)
+    assert not judge.model.base_model.language_model.layers[0].mlp.up_proj.weight.is_floating_point()
+    assert judged(judge).text.count("order: ") == 2
+
+
 def test_the_judge_of_a_training_with_zero3_is_whole(tmp_path, monkeypatch):
     """Under ZeRO-3 transformers splits what it loads, and `generate` waits for the other processes."""
     save_tiny(tmp_path)

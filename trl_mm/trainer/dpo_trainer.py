@@ -21,6 +21,7 @@ from .mm_trainer import MMTrainer
 from .parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
+from .quantization import with_whole_modules
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
 
@@ -104,6 +105,8 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
             self.pair_collator.two_rejected = True
         check_optimizer(args, kwargs.get("optimizers"))
         kwargs["peft_config"] = with_targets(kwargs.get("peft_config"), model, args)
+        kwargs = with_whole_modules(kwargs, kwargs["peft_config"])
+        args.model_init_kwargs = with_whole_modules(args.model_init_kwargs, kwargs["peft_config"])
         self._prepare_models_once = cache(partial(self._prepare_models, data_collator, compute_metrics))
         super().__init__(
             model,

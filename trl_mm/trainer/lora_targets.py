@@ -8,6 +8,7 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import check_target_module_exists
 
 from .model_parts import LANGUAGE_MODEL, check_parts_are_known, part_of, projector_modules, without_weights
+from .quantization import check_whole_modules
 from .trained_parts_config import frozen_parts
 
 
@@ -31,7 +32,8 @@ def with_targets(peft_config, model, args):
         [`~peft.PeftConfig`] or `None`: a new configuration, or what was given.
 
     Raises:
-        ValueError: `target_modules` match nothing, or modules of a vision tower that shall be frozen.
+        ValueError: `target_modules` match nothing, or modules of a vision tower that shall be frozen; or what is to be
+            trained as a whole is quantized.
     """
     if not isinstance(peft_config, LoraConfig) or isinstance(model, PeftModel):  # which TRL refuses
         return peft_config
@@ -54,6 +56,7 @@ def with_targets(peft_config, model, args):
         saved = list(peft_config.modules_to_save or [])
         saved += [name for name in projector_modules(model) if not any(name.endswith(other) for other in saved)]
         peft_config = replace(peft_config, modules_to_save=saved)
+    check_whole_modules(peft_config, model)
     return peft_config
 
 

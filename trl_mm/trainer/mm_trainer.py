@@ -43,8 +43,13 @@ class MMTrainer:
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = self.model if model is None else model
-        if not loads_saved_weights(self, resume_from_checkpoint, model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if loads_saved_weights(self, resume_from_checkpoint, model):
+            return
+        dtypes = {name: weight.dtype for name, weight in model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, weight in model.named_parameters():
+            if weight.dtype != dtypes[name]:  # adapters, which PEFT loads as float32 and TRL has in bfloat16 for QLoRA
+                weight.data = weight.data.to(dtypes[name])
 
     def _load_best_model(self):
         if not loads_saved_weights(self, self.state.best_model_checkpoint, self.model):

@@ -28,6 +28,7 @@ from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
 from .parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
+from .quantization import with_whole_modules
 from .ranking import ranked_by_judge, ranked_by_rewards
 from .vision_processor import vision_processor
 from .vllm_answers import check_prompts, vllm_answers
@@ -110,10 +111,10 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             args.ddp_find_unused_parameters = True
         self.judge = judge
         self.fit_report = {}
-        if isinstance(model, str):
-            model, ref_model = self._loaded(model, ref_model, args, peft_config)
         check_optimizer(args, kwargs.get("optimizers"))
         peft_config = with_targets(peft_config, model, args)
+        if isinstance(model, str):
+            model, ref_model = self._loaded(model, ref_model, args, peft_config)
         self.pair_collator = PreferenceCollator(processing_class, self._longest(args))
         super().__init__(
             model,
@@ -149,6 +150,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         settings = {"dtype": "auto", "trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
         if args.distributed_state.distributed_type in ("MULTI_GPU", "MULTI_CPU", "DEEPSPEED", "FSDP"):
             settings["device_map"] = None
+        settings = with_whole_modules(settings, peft_config)
         set_seed(args.seed)
         model = create_model_from_path(model_id, **settings)
         if ref_model is None and peft_config is None and is_deepspeed_zero3_enabled():
