@@ -9,7 +9,7 @@ from tiny import save_tiny, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from trl import DPOConfig, DPOTrainer
 
-from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
+from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.trainer.quantization import with_whole_modules
 
 
@@ -24,7 +24,9 @@ def checkpoint(tmp_path_factory):
     return str(folder)
 
 
-def make(model, folder, trainer=MMDPOTrainer, cls=MMDPOConfig, quantization=FOUR_BIT, lora=None, **settings):
+def make(
+    model, folder, trainer=MMDPOTrainer, cls=MMDPOConfig, quantization=FOUR_BIT, lora=None, callbacks=(), **settings
+):
     rejected = [{"role": "assistant", "content": "There is a dog."}]
     rows = Dataset.from_list([{**tiny_row(seed), "rejected": rejected} for seed in range(8)])
     quantization = None if quantization is None else BitsAndBytesConfig(**quantization)
@@ -52,6 +54,7 @@ def make(model, folder, trainer=MMDPOTrainer, cls=MMDPOConfig, quantization=FOUR
         train_dataset=rows.cast_column("images", List(Image())),
         processing_class=tiny_processor(),
         peft_config=LoraConfig(r=2, **(lora or {})),
+        callbacks=list(callbacks),
         **options,
     )
 
@@ -88,6 +91,13 @@ def test_the_projector_trains_beside_quantized_layers(settings, checkpoint, tmp_
     model = trainer.model.get_base_model()
     assert model.lm_head.weight.is_floating_point()
     assert not model.base_model.language_model.layers[0].mlp.up_proj.weight.is_floating_point()
+
+
+def test_pairs_are_made_by_the_quantized_policy(checkpoint, tmp_path):
+    bdhs = BDHSDataGenerator(BDHSConfig(similarity="lexical", max_sentence_tokens=5, max_answer_tokens=5))
+    trainer = make(checkpoint, tmp_path, callbacks=[bdhs], max_steps=2)
+    assert torch.isfinite(steps(trainer)).all()
+    assert trainer.state.log_history[0]["bdhs/attempts"] >= 1
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(checkpoint, tmp_path):
