@@ -213,6 +213,19 @@ def test_trls_trainer_does_not_see_images_under_their_canonical_name(tmp_path):
     assert run(0) == run(100)
 
 
+def test_rewards_for_text_get_text_where_prompts_are_strings(checkpoint, tmp_path):
+    seen = []
+
+    def reward(prompts, completions, **columns):
+        seen.append((set(prompts), {type(text) for text in completions}))
+        return [float(len(text)) for text in completions]
+
+    rows = [{**row, "prompt": "Describe the image."} for row in prompts()]
+    trainer = make(checkpoint, tmp_path, rows, reward_funcs=reward)
+    assert set(logged(trainer, "judge/tie_rate")) != {1.0}
+    assert seen[0] == ({"Describe the image."}, {str})
+
+
 def test_a_script_for_trls_trainer_runs(checkpoint, tmp_path):
     seen = []
 

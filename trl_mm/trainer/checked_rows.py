@@ -58,9 +58,14 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
     return fitting_rows(dataset, processor, args, reports, name, max_length)
 
 
+def prompts_are_text(dataset):
+    """Whether the prompts of a dataset are strings (`bool`), and no messages."""
+    return isinstance(dataset, Dataset) and getattr(dataset.features.get("prompt"), "dtype", "") == "string"
+
+
 def warn_of_rendered_prompts(dataset, processor, name):
     """TRL takes a prompt that is a string as it is; here it is what the user says, and the chat template is put on."""
-    if not isinstance(dataset, Dataset) or getattr(dataset.features.get("prompt"), "dtype", "") != "string":
+    if not prompts_are_text(dataset):
         return
     ending = generation_prompt(processor).strip()
     count = sum((prompt or "").rstrip().endswith(ending) for prompt in dataset.with_format(None)["prompt"])

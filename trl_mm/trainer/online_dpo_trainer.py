@@ -17,7 +17,7 @@ from ..data.rows import PREFERENCE_COLUMNS
 from ..data.seeds import derived_seed
 from ..generation.completer import image_token_ids
 from ..generation.samples import sample_answers
-from .checked_rows import checked_rows
+from .checked_rows import checked_rows, prompts_are_text
 from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
 from .fsdp import prepare_for_fsdp
@@ -54,7 +54,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             Reference model. Defaults to the initial policy.
         reward_funcs (`Callable` or `str` or [`~transformers.PreTrainedModel`] or `list`, *optional*):
             Reward functions, as in TRL: the answer with the higher sum of rewards is chosen. They are called with the
-            other columns of the rows too, `images` among them.
+            other columns of the rows too, `images` among them; with text in place of messages if the prompts of
+            `train_dataset` are strings.
         judge ([`PairwiseJudge`], *optional*):
             Says which answer is better; in place of `reward_funcs`.
         args ([`MMOnlineDPOConfig`] or [`~trl.experimental.online_dpo.OnlineDPOConfig`], *optional*):
@@ -110,6 +111,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             # As in `DPOTrainer`: a batch without images leaves the vision part without gradients
             args.ddp_find_unused_parameters = True
         self.judge = judge
+        self.prompts_are_text = prompts_are_text(train_dataset)
         self.fit_report = {}
         check_optimizer(args, kwargs.get("optimizers"))
         peft_config = with_targets(peft_config, model, args)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..data.judging import OUTCOMES, JudgeUnavailable, judge_pairs
-from ..data.rows import as_parts
+from ..data.rows import as_parts, message_text
 
 
 @dataclass
@@ -92,13 +92,18 @@ def ranked_by_rewards(trainer, rows, answers, texts, ended):
     def in_blocks(pairs):  # first answers of all rows, then second ones, as TRL lays them out
         return [value for which in zip(*pairs, strict=True) for value in which]
 
-    prompts = [as_parts(row)["prompt"] if row["images"] else row["prompt"] for row in rows]
+    completions = in_blocks(texts)
+    if trainer.prompts_are_text:  # as in TRL, functions for text get text
+        prompts = [message_text(row["prompt"][0]) for row in rows]
+    else:
+        prompts = [as_parts(row)["prompt"] if row["images"] else row["prompt"] for row in rows]
+        completions = [[{"role": "assistant", "content": text}] for text in completions]
     columns = {name: [row.get(name) for row in rows] * 2 for name in rows[0] if name != "prompt"}
     if all(len(row["images"]) == 1 for row in rows):
         columns["image"] = [image for images in columns["images"] for image in images]  # TRL's name for a single one
     rewards = trainer._calculate_rewards_from_functions(
         prompts=prompts * 2,
-        completions=[[{"role": "assistant", "content": text}] for text in in_blocks(texts)],
+        completions=completions,
         completion_ids_list=in_blocks(answers),
         **columns,
     )  # (2B,)
