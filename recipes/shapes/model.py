@@ -117,7 +117,7 @@ def train_tower(processor, vision_config, seed, steps=150, batch_size=64):
 
     def collate(batch):
         settings = processor.image_processor
-        pixels = torch.stack([torch.frombuffer(image.tobytes(), dtype=torch.uint8) for image, _ in batch])
+        pixels = torch.stack([torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8) for image, _ in batch])
         pixels = pixels.view(len(batch), TILE, TILE, 3).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
         mean, deviation = (torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std))
         return {"pixel_values": (pixels - mean) / deviation, "labels": torch.stack([label for _, label in batch])}
