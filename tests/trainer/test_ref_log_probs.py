@@ -16,12 +16,12 @@ import torch
 from datasets import Dataset, Image, List
 from filelock import FileLock, Timeout
 from peft import LoraConfig, get_peft_model
-from tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import bare_processor, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoProcessor
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
 from trl_mm.data.lengths import count_tokens
-from trl_mm.trainer import ref_log_probs
+from trl_mm.trainer import ref_log_probs, reference_key
 from trl_mm.trainer.ref_log_probs import _alone, _shares, longest_first, with_log_probs
 from trl_mm.trainer.reference_key import reference_digest
 
@@ -155,6 +155,19 @@ def test_the_cache_serves_other_runs(checkpoint, tmp_path, computed, caplog):
         np.testing.assert_array_equal(values(trainer(checkpoint, tmp_path, **settings)), values(first))
         assert "are taken from" in caplog.text
     assert sum(computed) == 6
+
+
+@pytest.mark.parametrize(("processor", "serves"), [(tiny_processor, True), (bare_processor, False)])
+def test_values_from_before_tokens_were_added_do_not_fit(
+    checkpoint, tmp_path, monkeypatch, computed, processor, serves
+):
+    """Those of other chat templates, which write their tokens, still do."""
+    with monkeypatch.context() as patch:  # the keys of then
+        patch.setattr(reference_key, "begin_ids", lambda _: [])
+        patch.setattr(reference_key, "missing_end", lambda _: "")
+        trainer(checkpoint, tmp_path, extra={"processing_class": processor()})
+    trainer(checkpoint, tmp_path, extra={"processing_class": processor()})
+    assert sum(computed) == (6 if serves else 12)
 
 
 def test_the_processor_of_a_used_trainer_still_fits(checkpoint, tmp_path, computed):

@@ -10,6 +10,7 @@ from accelerate.utils import is_peft_model
 from datasets import Image, List
 from datasets.fingerprint import Hasher
 
+from ..data.chat_template import begin_ids, missing_end
 from ..data.collator import COLUMNS, PreferenceCollator
 from ..data.fingerprints import processor_digests, rows_digest
 
@@ -32,12 +33,15 @@ def reference_key(dataset, reference, processor, collator, **settings):
         `dict`: part to digest or value.
     """
     own = type(collator) is not PreferenceCollator
+    added = {"begin": begin_ids(processor), "end": missing_end(processor)}
     return {
         "reference": reference,
         "rows": rows_digest(dataset.cast_column("images", List(Image(decode=False))), COLUMNS, dated=True),
         "processor": processor_digests(processor),
         "collator": Hasher.hash(collator) if own else None,
         **settings,
+        # Values from before these were added do not fit; where none are, nothing has changed
+        **{name: tokens for name, tokens in added.items() if tokens},
         **{name: ".".join(version(name).split(".")[:2]) for name in ("transformers", "trl")},
     }
 
