@@ -431,15 +431,23 @@ def test_pairs_made_during_training_are_refused(checkpoint, tmp_path):
 
 
 def test_evaluation_uses_the_cache_too(checkpoint, tmp_path, computed):
-    evaluation = {"a": dataset(pairs(2)), "b": dataset(pairs(3))}
+    evaluation = {"train": dataset(pairs(2)), "b": dataset(pairs(3))}
     trained = trainer(checkpoint, tmp_path, extra={"eval_dataset": evaluation})
     assert sum(computed) == 6 + 2 + 3
     metrics = trained.evaluate()
-    assert metrics["eval_a_loss"] == pytest.approx(np.log(2)) and metrics["eval_b_loss"] == pytest.approx(np.log(2))
+    assert metrics["eval_train_loss"] == pytest.approx(np.log(2)) and metrics["eval_b_loss"] == pytest.approx(
+        np.log(2)
+    )
     assert trained.evaluate(dataset(pairs(3)))["eval_loss"] == metrics["eval_b_loss"]
     assert sum(computed) == 6 + 2 + 3
-    trained.evaluate(dataset(pairs(4)))
+    trained.evaluate({"train": dataset(pairs(4))})
     assert sum(computed) == 6 + 2 + 3 + 4
+    assert {name: len(report.counts) for name, report in trained.fit_report.items()} == {
+        "train": 6,
+        "eval_train": 4,
+        "eval_b": 3,
+        "eval": 3,
+    }
     trained.train()
     with pytest.raises(ValueError, match="after training has started"):
         trained.evaluate(dataset(pairs(5)))

@@ -148,13 +148,16 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         # Called only with hidden images, or by `evaluate` with a dataset that is new
         if HIDDEN_IMAGES not in dataset.column_names:
-            dataset = self._checked(dataset, processing_class, args, dataset_name)
+            name = dataset_name if dataset_name == "eval" else f"eval_{dataset_name}"
+            dataset = self._checked(dataset, processing_class, args, name)
         return dataset.rename_column(HIDDEN_IMAGES, "images")
 
     def _precompute_ref_logps(self, dataset, name, batch_size):
         self._prepare_models_once()
         if dataset is self.train_dataset:
             dataset = self._with_pairs(dataset)
+        elif f"eval_{name}" in self.fit_report:  # one of a `dict`, whose key may be "train" as well
+            name = f"eval_{name}"
         return with_reference(self, dataset, name, batch_size)
 
     def _set_signature_columns_if_needed(self):

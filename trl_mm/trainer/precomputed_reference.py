@@ -55,7 +55,7 @@ def with_reference(trainer, dataset, name, batch_size):
     Args:
         trainer ([`MMDPOTrainer`]): the trainer, with its models ready.
         dataset (`datasets.Dataset`): preference rows.
-        name (`str`): name of the dataset, for messages.
+        name (`str`): name of the dataset in `fit_report`, and for messages.
         batch_size (`int`): rows per batch and process.
 
     Returns:
@@ -82,13 +82,12 @@ def with_reference(trainer, dataset, name, batch_size):
         ld_alpha=trainer.ld_alpha,
         mixed_precision=accelerator.mixed_precision,
     )
-    fit = trainer.fit_report[name if name in trainer.fit_report else f"eval_{name}"]
     values = cached_log_probs(
         dataset,
         key,
         getattr(args, "ref_log_probs_dir", None) or Path(HF_HOME) / "trl_mm" / "ref_log_probs",
         partial(_reference_log_probs, trainer, dataset),
-        lengths=fit.kept.total,
+        lengths=trainer.fit_report[name].kept.total,
         batch_size=batch_size,
         accelerator=accelerator,
         name=name,
