@@ -136,6 +136,13 @@ def test_what_is_trained_as_a_whole_is_named(skipped, saved, expected):
     assert given.llm_int8_skip_modules == skipped
 
 
+def test_settings_may_be_a_dict():
+    given = {"quantization_config": {"load_in_4bit": True}}
+    settings = with_whole_modules(given, LoraConfig(modules_to_save=["connector"]))
+    assert settings["quantization_config"].llm_int8_skip_modules == ["lm_head", ".*connector"]
+    assert settings["quantization_config"].load_in_4bit and given == {"quantization_config": {"load_in_4bit": True}}
+
+
 @pytest.mark.parametrize("settings", [None, {}, {"quantization_config": None}])
 def test_without_quantization_nothing_changes(settings):
     assert with_whole_modules(settings, LoraConfig(modules_to_save=["connector"])) == settings

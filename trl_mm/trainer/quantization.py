@@ -4,6 +4,7 @@ import copy
 
 import torch
 from transformers import BitsAndBytesConfig
+from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 
@@ -20,7 +21,11 @@ def with_whole_modules(settings, peft_config):
     """
     quantization = (settings or {}).get("quantization_config")
     saved = getattr(peft_config, "modules_to_save", None)
-    if not isinstance(quantization, BitsAndBytesConfig) or not saved:
+    if not quantization or not saved:
+        return settings
+    if isinstance(quantization, dict):  # which transformers takes as well
+        quantization = AutoQuantizationConfig.from_dict(quantization)
+    if not isinstance(quantization, BitsAndBytesConfig):
         return settings
     quantization = copy.deepcopy(quantization)
     quantization.llm_int8_skip_modules = [*_skipped(quantization.llm_int8_skip_modules), *map(_anywhere, saved)]
