@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import TEXTS, tiny_image, tiny_processor, tiny_row
+from tiny import TEXTS, bare_processor, tiny_image, tiny_processor, tiny_row
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
+from trl_mm.data.chat import prompt_ids, render
 from trl_mm.data.collator import PreferenceCollator
 from trl_mm.data.images import resolve_image
 
@@ -81,3 +82,20 @@ def test_reference_log_probabilities_come_as_tensors(images_once):
     batch = PreferenceCollator(PROCESSOR, images_once=images_once)(rows)
     torch.testing.assert_close(batch["ref_chosen_logps"], torch.tensor([-1.5, -2.5]), rtol=0, atol=0)
     assert batch["ref_rejected_logps"].shape == (2,) and batch["ref_rejected_logps"].dtype == torch.float32
+
+
+def test_sampled_answers_follow_the_prompt_that_they_were_sampled_from():
+    """LLaVA-OneVision's template puts a newline after the role where an answer is asked for, else a space."""
+    processor = bare_processor(
+        "{% for message in messages %}<|im_start|>{{ message['role'] }} {% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}<image>\n{% else %}\n{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    row = {**pair(), "answer_ids": [[7, 8, 9], [8]]}
+    batch = PreferenceCollator(processor, images_once=True)([row, pair(1)])
+    prompt = render({"images": row["images"], "prompt": row["prompt"]}, processor).prompt
+    expected = prompt_ids(processor, prompt, row["images"])
+    assert prompt.endswith("assistant\n")
+    for index, answer in ((0, [7, 8, 9]), (2, [8])):
+        assert batch["input_ids"][index][batch["attention_mask"][index].bool()].tolist() == expected + answer
+        assert batch["completion_mask"][index].sum() == len(answer)

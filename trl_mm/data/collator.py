@@ -6,6 +6,7 @@ import torch
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
+from .chat import render
 from .chat_template import begin_ids, rendered
 from .images import open_image
 
@@ -30,7 +31,7 @@ class PreferenceCollator(DataCollatorForVisionPreference):
     `{"pairs": [batch, batch]}`, one for each kind of rejected answer.
 
     A row with `answer_ids`, two lists of token ids, has them in place of what `chosen` and `rejected` would tokenize
-    to: a sampled answer is scored as it was sampled.
+    to, and the prompt that is rendered without answers: a sampled answer is scored as it was sampled.
     """
 
     images_once: bool = False
@@ -51,7 +52,11 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         collator = DataCollatorForVisionPreference(
             processor, max_length=self.max_length, pad_to_multiple_of=self.pad_to_multiple_of
         )
-        batch = collator.torch_call(self._rendered(rows))
+        texts = self._rendered(rows)
+        for text, row, example in zip(texts, rows, examples, strict=True):
+            if example.get("answer_ids"):  # LLaVA-OneVision's template writes another prompt in front of an answer
+                text["prompt"] = render({"images": row["images"], "prompt": row["prompt"]}, self.processor).prompt
+        batch = collator.torch_call(texts)
         if self.two_rejected:
             others = [
                 {**row, "rejected": example["second_rejected"]} for row, example in zip(rows, examples, strict=True)
