@@ -4,6 +4,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaNextForConditionalGeneration
 
@@ -92,6 +93,19 @@ def test_embeddings_that_share_a_weight_part_where_one_is_adapted(folder, tmp_pa
 def test_another_data_type(folder, tmp_path):
     merge(folder, tmp_path / "merged", "--dtype", "bfloat16")
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_projector_in_float32_is_kept_so_if_asked(folder, tmp_path):
+    """A base in bfloat16 rounds it."""
+    LlavaNextForConditionalGeneration.from_pretrained(folder / "base").bfloat16().save_pretrained(tmp_path / "base")
+    trained = load_file(folder / "adapter" / "adapter_model.safetensors")
+    trained = next(value for name, value in trained.items() if name.endswith("multi_modal_projector.linear_1.weight"))
+    rounded = trained.bfloat16()
+    assert not torch.equal(rounded.float(), trained)
+    for dtype, expected in (("auto", rounded), ("float32", trained)):
+        merged = merge(folder, tmp_path / dtype, "--dtype", dtype, "--base_model_name_or_path", str(tmp_path / "base"))
+        found = merged.base_model.get_parameter("multi_modal_projector.linear_1.weight")
+        assert found.dtype == expected.dtype and torch.equal(found, expected)
 
 
 def copied(folder, to, **changes):
