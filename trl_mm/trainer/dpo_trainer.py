@@ -33,9 +33,10 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
-    by the current policy at each step, or by the initial policy once before training; that both answers of a pair
-    share one computation of their prompt (`prefix_sharing`); that `precompute_ref_log_probs` works with images; and
-    that parts of the model can be frozen, or trained at a rate of their own. The loss is TRL's.
+    by the current policy at each step, or by the initial policy once before training; that begin and end tokens are
+    added where the chat template leaves them out; that both answers of a pair share one computation of their prompt
+    (`prefix_sharing`); that `precompute_ref_log_probs` works with images; and that parts of the model can be frozen,
+    or trained at a rate of their own. The loss is TRL's.
 
     How rows fit `max_length` stands in `fit_report`, a [`FitReport`] for each dataset, under `"train"`, `"eval"`, or
     `"eval_NAME"` if there are several. With `train_sampling_strategy="group_by_length"`, rows of similar length,

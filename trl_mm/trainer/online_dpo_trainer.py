@@ -41,11 +41,12 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
     """
     The only change w.r.t. [`~trl.experimental.online_dpo.OnlineDPOTrainer`] is the step: `images` are looked at,
     wherever the model runs; both answers to a prompt come from one computation of it, with a KV cache, and are scored
-    in one sequence, from the token ids that were sampled; a tie, or a verdict that cannot be read, has weight zero
-    instead of counting as a win for the first answer; metrics leave out padding; a row trains on its stored pair with
-    `offline_probability` (Mixed-DPO); parts of the model can be frozen, or trained at a rate of their own; samples
-    derive from the seed, the step and `row_id`, so that they do not depend on the batch; and there is an evaluation.
-    The loss `"ipo"` averages over tokens, as [`~trl.DPOTrainer`] does it.
+    in one sequence, from the token ids that were sampled; prompts and stored answers have the begin and end tokens
+    that the chat template leaves out; a tie, or a verdict that cannot be read, has weight zero instead of counting as
+    a win for the first answer; metrics leave out padding; a row trains on its stored pair with `offline_probability`
+    (Mixed-DPO); parts of the model can be frozen, or trained at a rate of their own; samples derive from the seed, the
+    step and `row_id`, so that they do not depend on the batch; and there is an evaluation. The loss `"ipo"` averages
+    over tokens, as [`~trl.DPOTrainer`] does it.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
