@@ -42,6 +42,10 @@ TEXTS = [
 ]
 
 
+# Settings that most trainings in tests have in common
+TRAINING = {"report_to": "none", "save_strategy": "no", "bf16": False, "use_cpu": True}
+
+
 @cache
 def tiny_processor(image_size=28, patch_size=14):
     tokenizer = Tokenizer(models.BPE())

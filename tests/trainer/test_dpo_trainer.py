@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import WHOLE_TEMPLATE, bare_processor, save_tiny, tiny_processor, tiny_row
+from tiny import TRAINING, WHOLE_TEMPLATE, bare_processor, save_tiny, tiny_processor, tiny_row
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -48,10 +48,7 @@ def arguments(folder, cls=MMDPOConfig, **settings):
             "max_steps": 4,
             "learning_rate": 1e-2,
             "logging_steps": 1,
-            "report_to": "none",
-            "save_strategy": "no",
-            "bf16": False,
-            "use_cpu": True,
+            **TRAINING,
             **settings,
         }
     )

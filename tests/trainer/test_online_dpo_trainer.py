@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import TRAINING, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
@@ -88,10 +88,7 @@ def arguments(folder, cls=MMOnlineDPOConfig, **settings):
         "max_steps": 2,
         "learning_rate": 1e-2,
         "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-        "bf16": False,
-        "use_cpu": True,
+        **TRAINING,
     }
     if cls is not MMDPOConfig:
         defaults |= {"max_new_tokens": 6}

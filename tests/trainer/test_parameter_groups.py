@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, Image, List
 from families import FAMILIES, family
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText
 from trl import DPOConfig
 
@@ -45,10 +45,7 @@ def make(
                 "max_steps": 2,
                 "learning_rate": 1e-2,
                 "logging_steps": 1,
-                "report_to": "none",
-                "save_strategy": "no",
-                "bf16": False,
-                "use_cpu": True,
+                **TRAINING,
                 "gradient_checkpointing": False,
                 "max_length": None,
                 **settings,

@@ -11,7 +11,7 @@ from datasets import Dataset, Image, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import CLIPVisionModel
 from trl import DPOTrainer
@@ -150,10 +150,7 @@ def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None,
             "max_steps": 4,
             "learning_rate": 1e-3,
             "logging_steps": 1,
-            "report_to": "none",
-            "save_strategy": "no",
-            "bf16": False,
-            "use_cpu": True,
+            **TRAINING,
             "prefix_sharing": prefix_sharing,
             **settings,
         }

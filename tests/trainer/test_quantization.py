@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
 from safetensors.torch import load_file
-from tiny import save_tiny, tiny_processor, tiny_row
+from tiny import TRAINING, save_tiny, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from trl import DPOConfig, DPOTrainer
 
@@ -41,10 +41,7 @@ def make(
         "max_steps": 4,
         "learning_rate": 1e-2,
         "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-        "bf16": False,
-        "use_cpu": True,
+        **TRAINING,
         "max_length": None,
         **settings,
     }

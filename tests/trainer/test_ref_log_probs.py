@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset, Image, List
 from filelock import FileLock, Timeout
 from peft import LoraConfig, get_peft_model
-from tiny import bare_processor, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from tiny import TRAINING, bare_processor, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoProcessor
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
@@ -74,10 +74,7 @@ def trainer(checkpoint, folder, rows=None, *, lora=False, extra=None, **settings
         "num_train_epochs": 2,
         "learning_rate": 1e-3,
         "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-        "bf16": False,
-        "use_cpu": True,
+        **TRAINING,
     }
     return MMDPOTrainer(
         checkpoint,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import tiny_model, tiny_processor, tiny_row
+from tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
 from trl_mm.bdhs.sampler import as_pair
@@ -47,10 +47,7 @@ def curve(folder, dataset, callbacks=(), lora=False, **settings):
             "max_steps": 3,
             "learning_rate": 1e-3,
             "logging_steps": 1,
-            "report_to": "none",
-            "save_strategy": "no",
-            "bf16": False,
-            "use_cpu": True,
+            **TRAINING,
             **settings,
         }
     )
