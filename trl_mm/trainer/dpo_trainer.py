@@ -1,6 +1,5 @@
 """DPO on image-text pairs: from disk, or made by a sampler during or before training."""
 
-import logging
 from functools import cache, partial
 
 import torch
@@ -14,19 +13,15 @@ from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows
 from .dpo_config import MMDPOConfig
-from .fsdp import prepare_for_fsdp
 from .lora_targets import with_targets
 from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
 from .mm_trainer import MMTrainer
-from .parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
+from .parameter_groups import check_optimizer
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
 from .quantization import with_whole_modules
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
-
-
-logger = logging.getLogger(__name__)
 
 
 class MMDPOTrainer(MMTrainer, DPOTrainer):
@@ -125,12 +120,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
 
     def _prepare_models(self, data_collator, compute_metrics):
         check_backend(self)
-        if self.is_fsdp_enabled:
-            prepare_for_fsdp(self)
-        elif not self.is_deepspeed_enabled:
-            train_projector_in_float32(self.model)
-        freeze_parts(self.model, self.args)
-        logger.info(trained_parts(self.model, self.args))
+        self.prepare_parts()
         reason = None
         if data_collator is not None:
             reason = "a `data_collator` of your own may return the images once for each answer"

@@ -1,12 +1,16 @@
 """What all our trainers do alike: start, build an optimizer, save, and go on from what was saved."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 
-from .fsdp import prepare_plugin
+from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
-from .parameter_groups import split_projector
+from .parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts
 from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
+
+
+logger = logging.getLogger(__name__)
 
 
 class MMTrainer:
@@ -19,6 +23,15 @@ class MMTrainer:
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
             prepare_plugin(self.accelerator.state.fsdp_plugin)
+
+    def prepare_parts(self):
+        """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
+        if self.is_fsdp_enabled:
+            prepare_for_fsdp(self)
+        elif not self.is_deepspeed_enabled:
+            train_projector_in_float32(self.model)
+        freeze_parts(self.model, self.args)
+        logger.info(trained_parts(self.model, self.args))
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)

@@ -20,13 +20,12 @@ from ..generation.samples import sample_answers
 from .checked_rows import checked_rows, prompts_are_text
 from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
-from .fsdp import prepare_for_fsdp
 from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
 from .mm_trainer import MMTrainer
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
-from .parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
+from .parameter_groups import check_optimizer
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .quantization import with_whole_modules
 from .ranking import ranked_by_judge, ranked_by_rewards
@@ -136,12 +135,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._warn_of_long_prompts()
         self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
-        if self.is_fsdp_enabled:
-            prepare_for_fsdp(self)
-        elif not self.is_deepspeed_enabled:
-            train_projector_in_float32(self.model)
-        freeze_parts(self.model, args)
-        logger.info(trained_parts(self.model, args))
+        self.prepare_parts()
         for bare in bare_models(self):
             add_fused_lm_head(bare)
         compute_prompts_once(self, self.pair_collator)
