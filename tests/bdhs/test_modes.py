@@ -114,8 +114,8 @@ def test_each_attempt_draws_a_new_noise_and_encodes_each_row_once():
     made.similarity = lambda answers, chosen: [1.0] * len(answers)
     shown = []
 
-    def noise(image, num_steps, seed):
-        shown.append(noisy_image(image, num_steps, seed))
+    def noise(*args):
+        shown.append(noisy_image(*args))
         return shown[-1]
 
     with (
@@ -149,7 +149,7 @@ def test_povid_answers_are_the_argmax_of_a_plain_forward_on_the_noisy_image(name
             logits = model(**followed(inputs, answer)).logits[0]
         logits[:, processor.tokenizer.all_special_ids] = -torch.inf
         tokens = logits[-len(answer) - 1 : -1].argmax(-1)
-        assert rejected([pair]) == [readable(tokens, processor).strip()]
+        assert rejected([pair]) == [readable(tokens, processor).strip() or rendered.answer]
         assert (pair["bdhs_attempts"], pair["bdhs_guided"]) == (1, True)
         assert pair["images"] == row["images"]
     assert [pair["bdhs_similarity"] for pair in pairs] == pytest.approx(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mm.bdhs.reference import cut, find_sentence_end, split_sentences, swap_yes_no
+from trl_mm.bdhs.reference import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 
 
 AWKWARD = st.text(alphabet=st.sampled_from("ab .!?\n\t,3。！é😀\"'-Dr")) | st.text(max_size=80)
@@ -120,3 +120,23 @@ def test_swaps_happen_with_their_probability():
     rng = random.Random(0)
     swapped = sum(swap_yes_no("Yes.", 0.3, rng) == "No." for _ in range(4000))
     assert abs(swapped / 4000 - 0.3) < 0.03
+
+
+@given(
+    st.sampled_from(["Yes.", "no", "Yes, it is red.", " No dog is here.", "YES!", "No. ", "yes - of course"]),
+    st.integers(),
+)
+def test_a_swapped_word_survives_every_cut(sentence, seed):
+    rng = random.Random(seed)
+    swapped = swap_yes_no(sentence, 1.0, rng)
+    first = cut(swapped, rng, keep=swapped_word(sentence, swapped))
+    word = "no" if sentence.strip().lower().startswith("yes") else "yes"
+    assert first.lower().startswith(word) and swapped.strip().startswith(first)
+    assert len(first.split()) < len(swapped.split()) or first.lower() == word, "something is left to be completed"
+
+
+def test_what_was_not_swapped_is_cut_anywhere():
+    assert swapped_word("Yes.", "Yes.") == swapped_word("There is no dog.", "There is no dog.") == 0
+    assert {cut("No.", random.Random(seed), keep=2) for seed in range(9)} == {"No"}
+    cuts = {cut("No, it is.", random.Random(seed), keep=2) for seed in range(50)}
+    assert cuts == {"No,", "No, it"}

@@ -117,7 +117,7 @@ def test_white_space_is_made_again_and_never_kept_as_an_answer():
     made = sampler(max_attempts=3)
     asked, *patches = completions(made, lambda call, request: " ")
     with patches[0], patches[1]:
-        (pair,) = made(MODEL, [tiny_row(answer="Yes.")])
+        (pair,) = made(MODEL, [tiny_row(answer="Sofa.")])
     assert len(asked) == 3 and pair["rejected"] == pair["chosen"] and pair["bdhs_similarity"] == 1.0
 
 

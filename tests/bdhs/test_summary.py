@@ -34,10 +34,10 @@ def test_the_summary_is_that_of_all_shards(tmp_path):
     assert summary(pairs(tmp_path, rows)).splitlines() == [
         "4 pairs from 5 rows",
         "",
-        "attempt              made     kept  of made   of all",
-        "1                       4        2    50.0%    50.0%",
-        "2                       2        1    50.0%    25.0%",
-        "5                       1        1   100.0%    25.0%",
+        "attempt              made     kept  of made   of all   differ",
+        "1                       4        2    50.0%    50.0%    50.0%",
+        "2                       2        1    50.0%    25.0%    75.0%",
+        "5                       1        1   100.0%    25.0%    75.0%",
         "",
         "words                 5 %   median     95 %",
         "chosen                  4        4        4",
@@ -57,6 +57,12 @@ def test_the_summary_is_that_of_all_shards(tmp_path):
         "",
         "unguided 25.0%, rejected identical to chosen 25.0%",
     ]
+
+
+def test_the_last_attempt_counts_where_its_answer_differs(tmp_path):
+    rows = [(1, 0.5, "A cat."), (5, 0.2, "No."), (5, 0.99, "There is a dog.")]
+    table = [line.split() for line in summary(pairs(tmp_path, rows)).splitlines()[3:5]]
+    assert [(line[0], line[-1]) for line in table] == [("1", "33.3%"), ("5", "66.7%")]
 
 
 def test_the_summary_of_no_pairs(tmp_path):

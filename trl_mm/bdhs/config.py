@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from .noise import MAX_STEPS
+from .noise import MAX_STEPS, TO_8_BITS
 
 
 MODES = ("attention", "noise", "povid")
 POSITIONS = ("collapsed", "original")
+NOISE_RANGES = tuple(TO_8_BITS)
 
 
 def setting(default, help, **metadata):
@@ -24,8 +25,11 @@ class BDHSConfig:
             an image under diffusion noise. `"povid"` is the distortion of POVID, the baseline of the paper: under the
             noisy image, each token of the rejected answer is the most likely one after the chosen answer's own tokens
             before it. That is one forward pass, so there are no sentences, no attempts and no gate: only
-            `noise_steps`, `similarity`, `seed` and the size of batches matter. Only LLaVA models can hide image
-            tokens; the other modes work for any model.
+            `noise_steps`, `noise_range`, `similarity`, `seed` and the size of batches matter. During training
+            ([`BDHSDataGenerator`] with `online=True`) these tokens are scored where they were predicted, after the
+            chosen answer's own, as in the published loss. Pairs on disk hold them as a text, which is another
+            objective: its tokens are scored after one another. Only LLaVA models can hide image tokens; the other
+            modes work for any model.
         guided (`bool`, *optional*, defaults to `True`):
             Whether sentences of the chosen answer, cut at random, guide the rejected one (eq. 7). `False` has the
             model write a full answer in every attempt; the settings of sentences and cuts then do not matter.
@@ -35,9 +39,11 @@ class BDHSConfig:
             LLaVA-1.6 has 1,176 to 2,928 image tokens; a model with few needs a lower value. Tune it by the share of
             answers that must be made again.
         noise_steps (`int`, *optional*, defaults to `500`):
-            With `mode="noise"` or `"povid"`, steps of diffusion noise on the image, 1 to 1,000; N in the paper. After
-            500 steps 74.6 % of the variance is still the image's (ᾱ_N). A processor that shrinks an image averages
-            noise away: large images need more steps.
+            With `mode="noise"` or `"povid"`, steps of diffusion noise on the image, 1 to 1,000; N in the paper.
+        noise_range (`str`, *optional*, defaults to `"povid"`):
+            What becomes of noisy values beyond black and white. `"povid"` wraps them around, as in the implementation
+            that the paper follows: after 500 steps nothing of the image is left. `"clamped"` stops them at black and
+            white, which leaves much of it, and more where a processor shrinks a large image.
         positions (`str`, *optional*, defaults to `"collapsed"`):
             With `mode="attention"`, positions of what stays visible: `"collapsed"` closes the gaps that hidden tokens
             leave, as a 2-D attention mask in `generate` does; `"original"` keeps every token where it was. Not said in
@@ -51,7 +57,8 @@ class BDHSConfig:
             Id or path of a sentence-transformers model, compared by cosine; `"lexical"` for word overlap where no
             embedding model can be had; or a function of two lists of texts that returns a list of similarities.
         swap_probability (`float`, *optional*, defaults to `0.5`):
-            Probability with which a sentence that begins with yes or no has that word swapped before it is cut.
+            Probability with which a sentence that begins with yes or no has that word swapped before it is cut, which
+            then happens behind that word.
         cut_before_first_word (`bool`, *optional*, defaults to `True`):
             Whether a cut may leave nothing of a sentence. Not said in the paper.
         language (`str`, *optional*, defaults to `"en"`):
@@ -80,6 +87,9 @@ class BDHSConfig:
     guided: bool = setting(True, "Whether sentences of the chosen answer guide the rejected one.")
     mask_threshold: float = setting(0.99, "Share of image tokens to hide, in [0, 1]; mode attention.")
     noise_steps: int = setting(500, "Steps of noise on the image, 1 to 1000; modes noise and povid.")
+    noise_range: str = setting(
+        "povid", "Noise beyond black and white: povid (wraps) or clamped.", choices=NOISE_RANGES
+    )
     positions: str = setting("collapsed", "Positions of what stays visible: collapsed or original.", choices=POSITIONS)
     max_attempts: int = setting(5, "Attempts per row; the last of several is unguided and kept.")
     similarity_threshold: float = setting(0.97, "Answers less similar to the chosen one than this are accepted.")
@@ -109,7 +119,7 @@ class BDHSConfig:
             raise ValueError(f"`temperature` must not be negative, got {self.temperature}.")
         if not 1 <= self.noise_steps <= MAX_STEPS:
             raise ValueError(f"`noise_steps` must be in [1, {MAX_STEPS}], got {self.noise_steps}.")
-        for name, known in (("mode", MODES), ("positions", POSITIONS)):
+        for name, known in (("mode", MODES), ("noise_range", NOISE_RANGES), ("positions", POSITIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if self.mode == "povid" and not self.guided:

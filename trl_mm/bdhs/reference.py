@@ -58,7 +58,12 @@ def swap_yes_no(sentence, probability, rng):
     return sentence[:start] + swapped + sentence[start + len(word) :]
 
 
-def cut(sentence, rng, before_first_word=True):
+def swapped_word(sentence, swapped):
+    """Length of the word that [`swap_yes_no`] has put at the beginning of a sentence (`int`), 0 if it has not."""
+    return 0 if swapped == sentence else YES_NO.match(swapped.lstrip()).end()
+
+
+def cut(sentence, rng, before_first_word=True, keep=0):
     """
     First part of a sentence, cut between two words at a uniformly random place.
 
@@ -67,6 +72,7 @@ def cut(sentence, rng, before_first_word=True):
         rng (`random.Random`): source of the place.
         before_first_word (`bool`, *optional*, defaults to `True`): whether the first part may be empty. A sentence of
             one word is always cut before it.
+        keep (`int`, *optional*, defaults to `0`): characters at the beginning that the first part has in any case.
 
     Returns:
         `str`: first part without white space at its end.
@@ -76,7 +82,9 @@ def cut(sentence, rng, before_first_word=True):
         {match.start() for match in re.finditer(r"\s+", sentence)}
         | {match.start() for match in UNSPACED.finditer(sentence) if match.start() > 0 and not _is_mark(match.group())}
     )
-    if before_first_word or not places:
+    if keep:
+        places = [place for place in places if place >= keep] or [keep]
+    elif before_first_word or not places:
         places.insert(0, 0)
     return sentence[: rng.choice(places)].rstrip()
 

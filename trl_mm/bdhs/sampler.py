@@ -10,7 +10,7 @@ from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
 from .masking import visible_tokens
 from .noise import noisy_image
-from .reference import cut, find_sentence_end, split_sentences, swap_yes_no
+from .reference import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 from .similarity import make_similarity
 
 
@@ -151,7 +151,7 @@ class BDHSSampler:
         seed = (self.config.seed, step, prompt.row["row_id"], attempt)
         if self.config.mode != "attention":
             images = [
-                noisy_image(image, self.config.noise_steps, (*seed, number))
+                noisy_image(image, self.config.noise_steps, (*seed, number), self.config.noise_range)
                 for number, image in enumerate(prompt.row["images"])
             ]
             return Request(prompt.showing(images), seed=seed)
@@ -165,7 +165,8 @@ class BDHSSampler:
         pieces, start = [], 0
         for number, sentence in enumerate(sentences):
             swapped = swap_yes_no(sentence, self.config.swap_probability, rng)
-            first_part = cut(swapped, rng, self.config.cut_before_first_word)
+            keep = swapped_word(sentence, swapped)
+            first_part = cut(swapped, rng, self.config.cut_before_first_word, keep)
             earlier = prompt.answer[:start]
             space = sentence[: len(sentence) - len(sentence.lstrip())]
             before = earlier[len(earlier.rstrip()) :] + space

@@ -1,6 +1,7 @@
 """What a finished folder of pairs holds, as text for the terminal, and what to change if acceptance is off."""
 
 from array import array
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ def summary(folder):
 
     Returns:
         `str`: several lines: acceptance by attempt, lengths in words, similarities, and a hint if there is one.
+            "differ" is the share of all rows with an answer below the similarity threshold after so many attempts.
     """
     manifest = read_manifest(folder)
     config, total = manifest["settings"]["bdhs"], manifest["num_rows"]
@@ -35,6 +37,7 @@ def summary(folder):
     # Numbers in arrays: 20 bytes per row, so that millions of rows fit
     similarities, words = array("d"), (array("l"), array("l"))
     unguided = same = first = failed = 0
+    differing = Counter()  # rows by attempt
     for row in read_columns(folder, manifest, ["chosen", "rejected", *COLUMNS]):
         texts = text_of(row["chosen"][-1:]), text_of(row["rejected"][-1:])
         for lengths, text in zip(words, texts, strict=True):
@@ -42,15 +45,19 @@ def summary(folder):
         same += texts[0] == texts[1]
         unguided += not row["bdhs_guided"]
         similarities.append(row["bdhs_similarity"])
+        differing[row["bdhs_attempts"]] += row["bdhs_similarity"] < config["similarity_threshold"]
         accepted = was_accepted(
             row["bdhs_similarity"], row["bdhs_guided"], config["guided"], config["similarity_threshold"]
         )
         first, failed = first + (accepted and row["bdhs_attempts"] == 1), failed + (not accepted)
     counts = count_attempts(read_columns(folder, manifest, ["bdhs_attempts"]))
 
-    lines += ["", f"{'attempt':<16}{'made':>9}{'kept':>9}{'of made':>9}{'of all':>9}"]
+    lines += ["", f"{'attempt':<16}{'made':>9}{'kept':>9}{'of made':>9}{'of all':>9}{'differ':>9}"]
+    differ = 0
     for count in counts:
-        shares = f"{count.kept / count.made:>9.1%}{count.kept / total:>9.1%}"
+        # Figure 10 of the paper: its last point counts the answers that were kept unchecked, too
+        differ += differing[count.attempt]
+        shares = f"{count.kept / count.made:>9.1%}{count.kept / total:>9.1%}{differ / total:>9.1%}"
         lines.append(f"{count.attempt:<16g}{count.made:>9,}{count.kept:>9,}{shares}")
     lines += ["", f"{'words':<16}{'5 %':>9}{'median':>9}{'95 %':>9}"]
     for name, lengths in zip(("chosen", "rejected"), words, strict=True):
