@@ -119,7 +119,7 @@ def test_each_attempt_draws_a_new_noise_and_encodes_each_row_once():
         return shown[-1]
 
     with (
-        mock.patch("trl_mm.bdhs.sampler.noisy_image", noise),
+        mock.patch("trl_mm.bdhs.noise.noisy_image", noise),
         counted_images(MODEL) as encoded_images,
     ):
         made(MODEL, rows())

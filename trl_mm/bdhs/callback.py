@@ -15,7 +15,8 @@ from ..data.images import open_image
 from .config import BDHSConfig
 from .dataset import make_pairs
 from .health import COLUMNS, health
-from .sampler import NEEDS, BDHSSampler
+from .noise import noisy_images
+from .sampler import NEEDS, BDHSSampler, draw_seed
 from .timed import Timed
 
 
@@ -28,6 +29,10 @@ CHECKED = ("repo_id", "private", "overwrite", "token")
 class BDHSDataGenerator(TrainerCallback):
     """
     Makes the pairs that [`MMDPOTrainer`] trains on from SFT rows (`images`, `prompt`, `chosen`).
+
+    With `mode="povid"` and `online=True` it makes none: as in the published loss of POVID, the trainer scores the
+    tokens that are likeliest under a noisy image, each after the chosen answer's own tokens and under the clean image.
+    The metric `bdhs/changed_rate` is the share of tokens that are not the chosen answer's.
 
     Args:
         config ([`BDHSConfig`], *optional*):
@@ -65,6 +70,11 @@ class BDHSDataGenerator(TrainerCallback):
             raise ValueError(f"`push_to_hub` needs a `repo_id`, got {push_to_hub}.")
         self.config = config or BDHSConfig()
         self.online = online
+        if self.distorts and (save_to is not None or push_to_hub is not None):
+            raise ValueError(
+                "`mode='povid'` with `online=True` scores tokens after those of the chosen answer: there are no pairs "
+                "for `save_to` and `push_to_hub`. Leave these out, or make pairs before training (`online=False`)."
+            )
         self.save_to = save_to
         self.rejected_weight = rejected_weight
         self.push_to_hub = push_to_hub
@@ -72,6 +82,27 @@ class BDHSDataGenerator(TrainerCallback):
         self._folder = None
         self._shards = None
         self._answers_per_second = 0.0
+
+    @property
+    def distorts(self):
+        """Whether tokens are scored in place of the chosen answer's, and no pairs are made (`bool`)."""
+        return self.online and self.config.mode == "povid"
+
+    def distorted_images(self, rows, step):
+        """
+        Images of the rows of one step under noise, from which the trainer takes the tokens of `mode="povid"`.
+
+        Args:
+            rows (`list[dict]`): rows with `row_id` and `images`.
+            step (`int`): optimizer step, so that a row has another noise in every epoch.
+
+        Returns:
+            `list[list[PIL.Image.Image]]`
+        """
+        return [
+            noisy_images(map(open_image, row["images"]), self.config, draw_seed(self.config, step, row, 1))
+            for row in rows
+        ]
 
     def sampler(self, processor, device=None):
         """The sampler, made when it is first needed."""

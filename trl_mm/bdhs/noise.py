@@ -69,6 +69,14 @@ def noisy_image(image, num_steps, seed, noise_range="povid"):
     return PIL.Image.fromarray(TO_8_BITS[noise_range](noisy))
 
 
+def noisy_images(images, config, seed):
+    """Images (`list[PIL.Image.Image]`) of a row after the noise of a [`BDHSConfig`], each one of its own."""
+    return [
+        noisy_image(image, config.noise_steps, (*seed, number), config.noise_range)
+        for number, image in enumerate(images)
+    ]
+
+
 def _wrapped(values):
     # Towards zero and then modulo 256, as torchvision's `ToPILImage` turns numbers into bytes
     return (values * 255).astype(np.int16).astype(np.uint8)

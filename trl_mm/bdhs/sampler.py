@@ -9,7 +9,7 @@ from ..data.rows import check_row
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
 from .masking import visible_tokens
-from .noise import noisy_image
+from .noise import noisy_images
 from .reference import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 from .similarity import make_similarity
 
@@ -143,17 +143,14 @@ class BDHSSampler:
         return list(map(slice, starts, [*starts[1:], len(prompts)]))
 
     def _visible(self, prompt, step, attempt):
-        seed = (self.config.seed, step, prompt.row["row_id"], attempt)
+        seed = draw_seed(self.config, step, prompt.row, attempt)
         return visible_tokens(prompt.num_image_tokens, self.config.mask_threshold, seed)
 
     def _draw(self, prompt, step, attempt):
         """What one attempt shows of a row to all that is written in it (Alg. 1, line 2): one mask, or one noise."""
-        seed = (self.config.seed, step, prompt.row["row_id"], attempt)
+        seed = draw_seed(self.config, step, prompt.row, attempt)
         if self.config.mode != "attention":
-            images = [
-                noisy_image(image, self.config.noise_steps, (*seed, number), self.config.noise_range)
-                for number, image in enumerate(prompt.row["images"])
-            ]
+            images = noisy_images(prompt.row["images"], self.config, seed)
             return Request(prompt.showing(images), seed=seed)
         visible = self._visible(prompt, step, attempt) if self.config.mask_threshold > 0 else None
         return Request(prompt, seed=seed, visible=visible)
@@ -178,6 +175,11 @@ class BDHSSampler:
 
     def _find_end(self, text):
         return find_sentence_end(text, self.config.language)
+
+
+def draw_seed(config, step, row, attempt):
+    """What one attempt on a row derives its mask, noise, cuts and samples from (`tuple`)."""
+    return config.seed, step, row["row_id"], attempt
 
 
 def as_pair(row, rejected, attempts, similarity, guided):

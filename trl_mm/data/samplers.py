@@ -13,6 +13,10 @@ class PairGenerator(Protocol):
         needs (`tuple[str]`): columns that the rows must have.
         rejected_weight (`float` or `None`): weight of the `rejected` that a row has beside the one that is made, which
             is then `second_rejected`; `None` if pairs have one rejected answer.
+
+    One may also have `distorts` (`bool`). If it is true, no pairs are made: rejected are the tokens that are likeliest
+    at each place of the chosen answer under the images that `distorted_images(rows, step)` returns for each row
+    (`list[list[PIL.Image.Image]]`).
     """
 
     online: bool

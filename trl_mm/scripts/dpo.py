@@ -87,7 +87,8 @@ def main(argv=None, launch=None):
     set_model_init_kwargs(training_args, model_args)
     needs = callbacks[0].needs if callbacks else PREFERENCE_COLUMNS
     if args.dry_run:
-        branches = 2 if args.bdhs_rejected_weight is None else 3
+        # A distorted answer is scored where the chosen one is
+        branches = 2 if args.bdhs_rejected_weight is None or callbacks[0].distorts else 3
         dry_run(args, training_args, model_args, needs, launch, num_answers=branches)
         return
     train_dataset, eval_dataset = load_splits(args, training_args, needs)

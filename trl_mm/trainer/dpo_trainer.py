@@ -1,5 +1,6 @@
 """DPO on image-text pairs: from disk, or made by a sampler during or before training."""
 
+from contextlib import contextmanager
 from functools import cache, partial
 
 import torch
@@ -12,9 +13,10 @@ from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows
+from .distorted_answer import DISTORTION, DistortedModel, check_distortion, distorted_batch, distorts
 from .dpo_config import MMDPOConfig
 from .lora_targets import with_targets
-from .made_pairs import check_backend, pairs_before_training, pairs_of_step, to_be_made
+from .made_pairs import check_backend, log_metrics, pairs_before_training, pairs_of_step, to_be_made
 from .mm_trainer import MMTrainer
 from .parameter_groups import check_optimizer
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
@@ -92,6 +94,8 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         self.pair_collator = data_collator or PreferenceCollator(
             processing_class, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
         )
+        if distorts(self.pair_generator):
+            check_distortion(args, data_collator)
         if self.rejected_weight is not None:
             if data_collator is not None or args.ld_alpha is not None or args.precompute_ref_log_probs:
                 raise ValueError(
@@ -192,7 +196,9 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _prepare_inputs(self, inputs):
-        if "rows" in inputs:
+        if "rows" in inputs and distorts(self.pair_generator):
+            inputs = distorted_batch(self, inputs["rows"])
+        elif "rows" in inputs:
             inputs = self.pair_collator(pairs_of_step(self, inputs["rows"]))
         inputs = self._prepare_batch(inputs)
         mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
@@ -202,27 +208,63 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
 
     def _compute_loss(self, model, inputs, return_outputs):
         trl_loss = super()._compute_loss
-        if self.rejected_weight is None:
+        distortion = inputs.pop(DISTORTION, None)
+        if distortion is None and self.rejected_weight is None:
             return trl_loss(model, inputs, return_outputs)
         if return_outputs:
-            raise ValueError("`compute_metrics` sees one rejected answer. Leave it out, or `rejected_weight`.")
+            raise ValueError(
+                "`compute_metrics` sees one rejected answer, and no distorted one. Leave it out, or `rejected_weight` "
+                "and `mode='povid'`."
+            )
         if "pairs" in inputs:  # prefixes are not shared: the chosen answer is computed once for each
             weights = (self.rejected_weight, 1 - self.rejected_weight)
-            losses = [trl_loss(model, pair, False) for pair in inputs["pairs"]]
+            losses = [
+                self._loss_of_answers(trl_loss, model, pair, distortion, number)
+                for number, pair in enumerate(inputs["pairs"])
+            ]
             return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+        return self._loss_of_answers(trl_loss, model, inputs, distortion)
+
+    def _loss_of_answers(self, trl_loss, model, inputs, distortion, number=0):
+        """TRL's loss of two answers, or of three that go through the model together."""
+        reference = self.ref_model or self.model
+        if distortion is not None:
+            seen = distortion["inputs"], distortion["stands_for"][number]
+            model, reference = (DistortedModel(self, part, *seen) for part in (model, reference))
+        if self.rejected_weight is not None and self.pair_collator.images_once:
+            loss = self._averaged_loss(trl_loss, model, reference, inputs)
+        elif distortion is not None:
+            chosen, rejected = self.compute_ref_log_probs(reference, inputs)
+            with self._reference_in_inputs():
+                loss = trl_loss(model, {**inputs, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}, False)
+        else:
+            loss = trl_loss(model, inputs, False)
+        if distortion is not None:
+            log_metrics(self, {"bdhs/changed_rate": model.changed}, "train" if self.model.training else "eval")
+        return loss
+
+    def _averaged_loss(self, trl_loss, model, reference, inputs):
         inputs["num_branches"] = 3
         model_inputs = {name: value for name, value in inputs.items() if name != "completion_mask"}
         labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
         outputs = model(**model_inputs, labels=labels, fused_lm_head=True, use_cache=False)
-        reference = torch.cat(self.compute_ref_log_probs(self.ref_model or self.model, inputs))
-        self.precompute_ref_logps = True  # TRL's loss then takes the reference's log-probabilities from its inputs
-        try:
+        ref_log_probs = torch.cat(self.compute_ref_log_probs(reference, inputs))
+        with self._reference_in_inputs():
             pair_loss = partial(trl_loss, return_outputs=False)
-            return averaged_loss(pair_loss, outputs, reference, inputs, self.rejected_weight)
+            return averaged_loss(pair_loss, outputs, ref_log_probs, inputs, self.rejected_weight)
+
+    @contextmanager
+    def _reference_in_inputs(self):
+        """TRL's loss takes the reference's log-probabilities from its inputs, as if they had been computed before."""
+        self.precompute_ref_logps = True
+        try:
+            yield
         finally:
             self.precompute_ref_logps = False
 
     def _prepare_batch(self, batch):
         if self._dummy_image is not None:
             batch = self._dummy_image.added_to(batch)
+            if DISTORTION in batch:
+                batch[DISTORTION]["inputs"] = self._dummy_image.added_to(batch[DISTORTION]["inputs"])
         return super()._prepare_inputs(batch)

@@ -12,7 +12,7 @@ tokens. The prompts of a batch are padded to the same length before the branches
 plainly causal, and only the branches need a mask.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,7 +63,8 @@ def pack_pairs(input_ids, labels, num_branches=2, pad_token_id=0):
     Args:
         input_ids (`torch.LongTensor` of shape `(K * batch_size, length)`): rows `i`, `i + batch_size`, ... begin with
             the same prompt; padded on the right.
-        labels (`torch.LongTensor` of the same shape): token ids of the answers, -100 elsewhere.
+        labels (`torch.LongTensor` of the same shape): token ids to score in the places of the answers, as a rule those
+            of the answers; -100 elsewhere.
         num_branches (`int`, *optional*, defaults to `2`): K, answers per prompt.
         pad_token_id (`int`, *optional*, defaults to `0`): what fills up shorter sequences.
 
@@ -106,7 +107,31 @@ def pack_pairs(input_ids, labels, num_branches=2, pad_token_id=0):
         branch=torch.cat([torch.where(in_prompt, 0, -1), torch.where(real, number + 1, -1)], dim=1),
         num_shared=num_shared,
         predicting=(rows, places + num_shared),
-        predicted=input_ids[answered, position_of_answer + 1],
+        predicted=labels[answered, position_of_answer + 1],
         unpacked=(answered, position_of_answer),
         unpacked_shape=(len(input_ids), length - 1),
+    )
+
+
+def score_again(pairs, labels):
+    """
+    Score other tokens in the places of the first answers, by the states that predict these.
+
+    Args:
+        pairs ([`PackedPairs`]): packed answers.
+        labels (`torch.LongTensor` of shape `(batch_size, length)`): token ids to score, -100 outside of the answers.
+
+    Returns:
+        [`PackedPairs`]: with `batch_size` more rows in what is unpacked.
+    """
+    rows, places = pairs.unpacked
+    num_rows, width = pairs.unpacked_shape
+    first = rows < len(labels)
+    again = rows[first], places[first]
+    return replace(
+        pairs,
+        predicting=tuple(torch.cat([part, part[first]]) for part in pairs.predicting),
+        predicted=torch.cat([pairs.predicted, labels[again[0], again[1] + 1]]),
+        unpacked=(torch.cat([rows, again[0] + num_rows]), torch.cat([places, again[1]])),
+        unpacked_shape=(num_rows + len(labels), width),
     )

@@ -9,7 +9,7 @@ import functools
 import types
 from dataclasses import replace
 
-from .packing import pack_pairs
+from .packing import pack_pairs, score_again
 from .prefix_attention import MASKS, SHARED_SDPA, additive_mask, boolean_mask
 
 
@@ -41,7 +41,8 @@ def share_prefixes(model):
     Let a model with TRL's fused LM head compute each prompt once. Images are then expected once per prompt.
 
     Only calls with `fused_lm_head=True` change; `generate` and the plain forward are as they were. Such calls take
-    `num_branches`, the answers per prompt, 2 by default.
+    `num_branches`, the answers per prompt, 2 by default, and `scored_again`: the last answers then are the first ones
+    once more, with other labels, and are scored without being computed.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): model that `trl.trainer.utils.add_fused_lm_head` was applied to.
@@ -53,13 +54,18 @@ def share_prefixes(model):
     pad_token_id = text_config.pad_token_id or 0
 
     @functools.wraps(type(model).forward)
-    def forward(self, *args, fused_lm_head=False, labels=None, num_branches=2, **kwargs):
+    def forward(self, *args, fused_lm_head=False, labels=None, num_branches=2, scored_again=False, **kwargs):
         if not fused_lm_head:
             if labels is not None:
                 kwargs["labels"] = labels
             return fused_forward(*args, **kwargs)
         rows = {name: kwargs.pop(name) for name in PER_TOKEN if name in kwargs}
-        pairs = pack_pairs(rows["input_ids"], labels, num_branches, pad_token_id)
+        num_computed = num_branches - scored_again
+        computed = num_computed * len(labels) // num_branches
+        rows = {name: value[:computed] for name, value in rows.items()}
+        pairs = pack_pairs(rows["input_ids"], labels[:computed], num_computed, pad_token_id)
+        if scored_again:
+            pairs = score_again(pairs, labels[computed:])
 
         def keep_predicting(backbone, args, outputs):
             outputs.last_hidden_state = outputs.last_hidden_state[pairs.predicting][None]  # (1, num_predicted, H)
