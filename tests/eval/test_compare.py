@@ -48,7 +48,8 @@ def test_figures_are_pooled_over_images():
     assert base["recall"] == pytest.approx(5 / 8) and base["pope_accuracy"] == pytest.approx(5 / 8)
     assert set(result) == {"base", "aligned", "difference"}
     metrics = {"chair_i", "chair_s", "recall", "pope_accuracy"}
-    assert set(base) == metrics | {"intervals"}
+    assert set(base) == metrics | {"intervals", "seeds"}
+    assert set(aligned) == metrics | {"intervals", "seeds", "difference"}
     assert set(base["intervals"]) == set(result["difference"]) == metrics
     for metric in metrics:
         low, high = base["intervals"][metric]
@@ -76,6 +77,32 @@ def test_figures_are_means_over_seeds():
     result = compare({"base": [scores((0, 0, 0)), scores((1, 0, 2), (2, 1, 3))]}, first="base", second="base")
     assert result["base"]["chair_i"] == pytest.approx((0 / 9 + 3 / 6) / 2)  # of the shares, not of the counts
     assert result["base"]["chair_s"] == pytest.approx((0 + 2 / 3) / 2)
+
+
+def test_figures_of_each_seed_stand_beside_their_mean():
+    seeds = [scores((0, 0, 0)), scores((1, 0, 2), (2, 1, 3)), scores(correct=(0,) * 6)]
+    base = compare({"base": seeds}, first="base", second="base")["base"]
+    assert base["seeds"]["chair_i"] == [0.0, 3 / 6, 3 / 9]
+    assert base["seeds"]["pope_accuracy"] == [5 / 8, 5 / 8, 1 / 8]
+    for metric, values in base["seeds"].items():
+        assert base[metric] == pytest.approx(sum(values) / 3)
+
+
+def test_every_model_differs_from_the_second_one():
+    models = {"base": [scores((1, 3, 4))], "aligned": [scores((0, 0, 0))], "worse": [scores((2, 3, 4))]}
+    result = compare(models, first="aligned", second="base")
+    assert "difference" not in result["base"]
+    assert result["aligned"]["difference"] == result["difference"]
+    for name in ("aligned", "worse"):
+        assert result[name]["difference"] == compare(models, first=name, second="base")["difference"]
+    assert result["aligned"]["difference"]["chair_i"][1] < 0 <= result["worse"]["difference"]["chair_i"][0]
+
+
+def test_a_metric_that_one_model_lacks_has_no_difference():
+    whole = scores()
+    result = compare({"base": [{"chair": whole["chair"]}], "all": [whole]}, first="all", second="base")
+    assert set(result["difference"]) == set(result["all"]["difference"]) == {"chair_i", "chair_s", "recall"}
+    assert "pope_accuracy" in result["all"] and "pope_accuracy" not in result["base"]
 
 
 def test_equal_seeds_of_the_bootstrap_give_equal_intervals():

@@ -33,30 +33,41 @@ def metric_parts(scores):
 
 def compare(models, *, first, second, seed=0):
     """
-    Means over seeds with intervals, and the difference of two models on the same images.
+    Means over seeds with intervals, the figures of each seed, and differences of models on the same images.
 
     Args:
-        models (`dict[str, list[dict]]`): for each model the scores of its training seeds.
+        models (`dict[str, list[dict]]`): for each model the scores of its training seeds, the same seeds in the same
+            order for all models.
         first (`str`): model that is compared.
-        second (`str`): model that it is compared with.
+        second (`str`): model that all are compared with.
         seed (`int`, *optional*, defaults to `0`): seed of the bootstrap.
 
     Returns:
-        `dict`: for each model, its metrics (means over seeds, shares in [0, 1]) and their 95 % `intervals`; under
-        `"difference"`, for each metric the 95 % interval of `first` minus `second`.
+        `dict`: for each model, its metrics (means over seeds, shares in [0, 1]), their 95 % `intervals`, and under
+        `"seeds"`, for each metric its value for each training seed; for each model but `second`, under
+        `"difference"`, for each metric that both have the 95 % interval of the model minus `second`. At the top,
+        `"difference"` is that of `first`, where it may be `second` itself.
     """
     parts = {name: _stack([metric_parts(scores) for scores in seeds]) for name, seeds in models.items()}
-    result = {
-        name: {
+
+    def difference(name):
+        shared = {metric: counts for metric, counts in parts[name].items() if metric in parts[second]}
+        return {
+            metric: paired_difference(counts, parts[second][metric], seed=seed) for metric, counts in shared.items()
+        }
+
+    result = {}
+    for name, metrics in parts.items():
+        result[name] = {
             **{metric: ratio(*counts) for metric, counts in metrics.items()},
             "intervals": {metric: bootstrap_ratio(*counts, seed=seed) for metric, counts in metrics.items()},
+            "seeds": {
+                metric: [ratio(*counts) for counts in zip(*sides, strict=True)] for metric, sides in metrics.items()
+            },
         }
-        for name, metrics in parts.items()
-    }
-    result["difference"] = {
-        metric: paired_difference(counts, parts[second][metric], seed=seed) for metric, counts in parts[first].items()
-    }
-    return result
+        if name != second:
+            result[name]["difference"] = difference(name)
+    return {**result, "difference": difference(first)}
 
 
 def _stack(seeds):
