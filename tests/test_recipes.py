@@ -29,7 +29,7 @@ def test_all_recipes_are_found():
         "llava_v1.6_vicuna_13b": 7,
         "llava_v1.6_vicuna_7b": 8,
         "qwen2.5_vl_7b": 2,
-        "shapes": 8,
+        "shapes": 9,
     }
 
 

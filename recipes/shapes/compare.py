@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from pair_errors import pair_errors
-from report import HEADERS, as_text, figure
+from report import HEADERS, as_text, figure, interval
 from run import alignment_steps, base_steps, command, config, eval_step, script, sources
 from steps import Step, run_steps
 
@@ -21,67 +21,83 @@ from trl_mm.eval.compare import compare
 MODELS = {
     "base": "base",
     "control": "control: SFT on the chosen answers",
-    "corrupted": "DPO on corrupted pairs",
-    "online": "Online-DPO, exact judge",
-    "mixed": "Mixed-DPO, p = 0.5",
+    "corrupted": "DPO, corruption by chance",
+    "corrupted-prior": "DPO, corruption by the prior",
     "aligned": "BDHS",
     "bdhs-online": "BDHS, online",
-    "aligned-unguided": "mask without guidance",
+    "averaged": "BDHS, online, beside corruption by the prior (eq. 5)",
+    "aligned-unguided": "mask only, no guidance (one attempt, kept)",
     "aligned-noise": "BDHS with noise, 500 steps",
-    "aligned-povid": "POVID's distortion",
+    "aligned-noise-clamped": "BDHS with noise, 500 steps, clamped",
+    "povid": "POVID's distortion beside corruption by the prior (eq. 5)",
+    "povid-alone": "POVID's distortion alone",
+    "online": "Online-DPO, exact judge",
+    "mixed": "Mixed-DPO with corruption by the prior, p = 0.5",
 }
 # Suffix: flags of `trl-mm bdhs`
 VARIANTS = {
-    "-unguided": ("--guided", "false"),
+    "-unguided": ("--guided", "false", "--max_attempts", "1"),
     "-noise": ("--mode", "noise"),
-    "-povid": ("--mode", "povid"),
+    "-noise-clamped": ("--mode", "noise", "--noise_range", "clamped"),
 }
+# Corrupted pairs, by what is written in place of a name
+CORRUPTED = {"chance": "corrupted", "prior": "corrupted-prior"}
 # Model that stored pairs train: their folder or file
 PAIRS = {
-    "corrupted": "corrupted.jsonl",
+    **{name: f"{name}.jsonl" for name in CORRUPTED.values()},
     "aligned": "pairs",
     **{f"aligned{suffix}": f"pairs{suffix}" for suffix in VARIANTS},
 }
+# Metric: its name in the table
+SHOWN = {"chair_i": "CHAIR_i", "recall": "recall"}
 PAIR_HEADERS = ["pairs of", "chosen: wrong", "by the prior", "rejected: wrong", "by the prior"]
 EXPLANATION = (
     "Every model starts from the base of its seed and takes 120 steps of 16 prompts. Pairs train with TRL's sft "
     "term beside the DPO loss, as in the quickstart; Online-DPO and Mixed-DPO have no such term. The judge of "
     "the online rows knows what is in the images, which no judge of real images does. Means over seeds on test images "
-    "that no model has seen, with 95 % bootstrap intervals."
+    "that no model has seen, with 95 % intervals; differences are to the base, on the same images and seeds, in "
+    "percentage points. The last columns are the seeds one by one."
 )
 
 
 def compared_steps(folder, seed):
     """All models of one seed, and their evaluation."""
     world, base = folder / "world", folder / "base"
-    captions, stored = world / "captions.jsonl", folder / "corrupted.jsonl"
+    captions, images = world / "captions.jsonl", ("--image_folder", str(world))
+    stored = {by: folder / f"{name}.jsonl" for by, name in CORRUPTED.items()}
 
     def trained(name, recipe, command_name, rows, *flags):
         return Step(
             f"seed {seed}: {MODELS[name]}",
             *command(
                 command_name, *config(recipe), "--model_name_or_path", str(base), "--dataset_name", str(rows),
-                "--output_dir", str(folder / name), "--seed", str(seed), *flags,
+                *images, "--output_dir", str(folder / name), "--seed", str(seed), *flags,
             ),
             folder / name,
-            [base, world, *([rows] if rows == stored else []), *sources(f"{recipe}.yaml", "exact.py")],
+            [base, world, *([] if rows == captions else [rows]), *sources(f"{recipe}.yaml", "exact.py")],
         )  # fmt: skip
 
-    images = ("--image_folder", str(world))
     steps = [*base_steps(folder, seed), *alignment_steps(folder, seed)]
-    steps.append(
+    steps += [
         Step(
-            f"seed {seed}: corrupt captions",
-            *script("corrupt.py", "--captions", str(captions), "--output", str(stored), "--seed", str(seed)),
-            stored,
+            f"seed {seed}: corrupt captions by {by}",
+            *script(
+                "corrupt.py", "--captions", str(captions), "--output", str(path), "--seed", str(seed), "--by", by
+            ),
+            path,
             [world, *sources("corrupt.py")],
         )
-    )
+        for by, path in stored.items()
+    ]  # fmt: skip
+    steps += [trained(CORRUPTED[by], "dpo", "dpo", path) for by, path in stored.items()]
+    weight = ("--bdhs_rejected_weight", "0.5")  # γ of eq. 5
     steps += [
-        trained("corrupted", "dpo", "dpo", stored, *images),
-        trained("online", "online_dpo", "online-dpo", captions),
-        trained("mixed", "mixed_dpo", "online-dpo", stored, *images),
         trained("bdhs-online", "bdhs_online", "dpo", captions),
+        trained("averaged", "bdhs_online", "dpo", stored["prior"], *weight),
+        trained("povid", "povid", "dpo", stored["prior"], *weight),
+        trained("povid-alone", "povid", "dpo", captions),
+        trained("online", "online_dpo", "online-dpo", captions),
+        trained("mixed", "mixed_dpo", "online-dpo", stored["prior"]),
     ]
     for suffix, flags in VARIANTS.items():
         pairs, aligned, _ = alignment_steps(folder, seed, suffix, flags)
@@ -91,9 +107,8 @@ def compared_steps(folder, seed):
 
 PAIR_EXPLANATION = (
     "Names in the answers of stored pairs that are not in the image, and those among them that are the partner of the "
-    "name before. The captions were written by an annotator who shares the prior now and then, so the chosen answers "
-    "hold such errors too. DPO widens the difference between both answers: pairs whose rejected answers err by the "
-    "prior less often than the chosen ones teach the prior."
+    "name before, in the same answer. The captions were written by an annotator who shares the prior now and then, so "
+    "the chosen answers hold such errors too. Pairs that are made online, and distorted answers, are not stored."
 )
 
 
@@ -120,25 +135,43 @@ def write_comparison(runs, seeds):
     pairs = compare_pairs(runs, seeds)
     results = {"seeds": seeds, **compare(scores, first="aligned", second="base"), "pairs": pairs}
     (runs / "comparison.json").write_text(json.dumps(results, indent=2) + "\n")
-    rows = [[title, *(figure(results[name], metric) for metric in HEADERS)] for name, title in MODELS.items()]
+    headers = ["model"]
+    for metric in SHOWN.values():
+        headers += [metric, "- base", *(f"seed {seed}" for seed in seeds)]
+    rows = [comparison_row(title, results[name]) for name, title in MODELS.items()]
     pair_rows = [
         [MODELS[name], *(f"{100 * share:.1f} %" for share in shares.values())] for name, shares in pairs.items()
     ]
-    print(f"{as_text(['model', *HEADERS.values()], rows)}\n\n{as_text(PAIR_HEADERS, pair_rows)}")
+    print(f"{as_text(headers, rows)}\n\n{as_text(PAIR_HEADERS, pair_rows)}")
     page = Page("Shapes: where preference pairs come from", f"seeds {', '.join(map(str, seeds))}")
-    page.table(["model", *HEADERS.values()], rows)
+    page.table(headers, rows)
     page.text(EXPLANATION)
+    page.heading("All metrics")
+    page.table(
+        ["model", *HEADERS.values()],
+        [[title, *(figure(results[name], metric) for metric in HEADERS)] for name, title in MODELS.items()],
+    )
     page.heading("What the pairs hold")
     page.table(PAIR_HEADERS, pair_rows)
     page.text(PAIR_EXPLANATION)
     page.heading("Side by side")
-    for metric in ("chair_i", "recall"):
+    for metric, header in SHOWN.items():
         values = [
             (title, 100 * results[name][metric], [100 * end for end in results[name]["intervals"][metric]])
             for name, title in MODELS.items()
         ]
-        page.intervals(HEADERS[metric], values, "%")
+        page.intervals(header, values, "%")
     print(f"\nFigures in {runs / 'comparison.json'}, page in {page.write(runs / 'comparison.html')}")
+
+
+def comparison_row(title, result):
+    """Of one model each metric, its difference to the base, and its value for each seed."""
+    cells = [title]
+    for metric in SHOWN:
+        differs = "difference" in result
+        cells += [figure(result, metric), interval(result["difference"][metric]) if differs else ""]
+        cells += [f"{100 * value:.1f}" for value in result["seeds"][metric]]
+    return cells
 
 
 def main(argv=None):

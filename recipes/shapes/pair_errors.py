@@ -15,7 +15,8 @@ def pair_errors(path, image_folder):
 
     Returns:
         `dict`: for `chosen` and `rejected`, the share of names that are `"wrong"` and of those that are wrong and
-            `"by the prior"`: the partner of the name before, which guided sampling takes from the chosen answer.
+            `"by the prior"`: the partner of the name that stands before it in the same answer, where a loss sees it.
+            A guided sentence was sampled after the chosen answer's sentences, but it is not scored after them.
     """
     rows = load_preferences(path, image_folder=image_folder, check_images=False)
     rows = rows.select_columns(["objects", "chosen", "rejected"]).to_list()
@@ -25,13 +26,12 @@ def pair_errors(path, image_folder):
 def _errors(rows, answer):
     total = wrong = by_prior = 0
     for row in rows:
-        names, chosen = _names(row[answer]), _names(row["chosen"])
-        for index, name in enumerate(names):
-            before = {*names[:index][-1:], *chosen[:index][-1:]}
+        names = _names(row[answer])
+        for before, name in zip([None, *names], names, strict=False):
             total += 1
             if name not in row["objects"]:
                 wrong += 1
-                by_prior += any(other in TYPES and partner(other) == name for other in before)
+                by_prior += before in TYPES and partner(before) == name
     return {"wrong": wrong / total, "by the prior": by_prior / total}
 
 

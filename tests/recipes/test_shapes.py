@@ -24,7 +24,7 @@ from trl_mm.eval.pope import pope_questions, pope_scores
 SHAPES = Path(__file__).parents[2] / "recipes" / "shapes"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(SHAPES)
-    compare, report, steps, world = map(import_module, ("compare", "report", "steps", "world"))
+    compare, corrupt, report, steps, world = map(import_module, ("compare", "corrupt", "report", "steps", "world"))
 
 VOCABULARY = ObjectVocabulary({name: [] for name in world.TYPES})
 TYPES = st.lists(st.sampled_from(world.TYPES), min_size=1, max_size=6, unique=True)
@@ -368,6 +368,19 @@ def test_the_report_shows_figures_images_and_marks(tmp_path, capsys):
     assert all(f"aligned - {name}" in found["cells"] for name in ("base", "control"))
 
 
+@given(TYPES, st.integers(0, 9999))
+def test_corruption_of_both_kinds_changes_the_same_places(names, seed):
+    answer = " ".join(map(world.sentence, names))
+    chance, prior = (named(corrupt.corrupted(random.Random(seed), answer, 0.3, by)) for by in ("chance", "prior"))
+    places = [[index for index, name in enumerate(names) if other[index] != name] for other in (chance, prior)]
+    assert places[0] == places[1] != [] and len(chance) == len(prior) == len(names)
+    assert all(len(set(other)) == len(other) for other in (chance, prior)), "no type is named twice"
+    for index in places[0]:
+        assert not {chance[index], prior[index]} & set(names)
+        if index and world.partner(prior[index - 1]) not in {*names, *prior[:index]}:
+            assert prior[index] == world.partner(prior[index - 1])
+
+
 def test_the_comparison_shows_models_and_what_their_pairs_hold(tmp_path, capsys):
     folder = tmp_path / "seed0"
     write_run(folder, dict.fromkeys(compare.MODELS, lambda names: world.sentence(names[0])))
@@ -379,15 +392,17 @@ def test_the_comparison_shows_models_and_what_their_pairs_hold(tmp_path, capsys)
         for names in (("red circle", "green square"), ("blue cross", "yellow circle", "blue triangle", "red square"))
     )
     row = {**json.loads(captions[0]), "objects": ["red circle"], "chosen": chosen, "rejected": rejected}
-    (folder / "corrupted.jsonl").write_text(json.dumps(row))
+    for name in compare.CORRUPTED.values():
+        (folder / f"{name}.jsonl").write_text(json.dumps(row))
     compare.write_comparison(tmp_path, [0])
     results = json.loads((tmp_path / "comparison.json").read_text())
     assert results["pairs"]["corrupted"] == {
         "chosen: wrong": 1 / 2,
         "chosen: by the prior": 1 / 2,
         "rejected: wrong": 1,
-        "rejected: by the prior": 1 / 2,  # yellow circle after its own blue cross, blue triangle after green square
+        "rejected: by the prior": 1 / 4,  # yellow circle after blue cross; blue triangle is not after green square
     }
+    assert "difference" not in results["base"] and len(results["online"]["seeds"]["chair_i"]) == 1
     assert set(results["pairs"]) == set(compare.PAIRS) and set(compare.MODELS) < set(results)
     shown = capsys.readouterr().out
     page = (tmp_path / "comparison.html").read_text()
