@@ -93,14 +93,17 @@ def bare_processor(template=BARE_TEMPLATE):
     return processor
 
 
-def tiny_model(seed=0, layers=2, scale=1.0, image_size=28, patch_size=14):
-    """LLaVA-NeXT of about 60k parameters. `scale` makes weights larger, so that answers depend on what is read."""
+def tiny_model(seed=0, layers=2, scale=1.0, image_size=28, patch_size=14, width=1):
+    """
+    LLaVA-NeXT of about 60k parameters. `scale` makes weights larger, so that answers depend on what is read. `width`
+    makes layers wider: with 4, all have multiples of 64, which 4-bit weights need on CPUs with AVX-512.
+    """
     processor = tiny_processor(image_size, patch_size)
     torch.manual_seed(seed)
     config = LlavaNextConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=32,
+            hidden_size=16 * width,
+            intermediate_size=32 * width,
             num_hidden_layers=2,
             num_attention_heads=2,
             image_size=image_size,
@@ -108,8 +111,8 @@ def tiny_model(seed=0, layers=2, scale=1.0, image_size=28, patch_size=14):
         ),
         text_config=LlamaConfig(
             vocab_size=len(processor.tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
+            hidden_size=32 * width,
+            intermediate_size=64 * width,
             num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=2,

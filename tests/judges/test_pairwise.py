@@ -107,7 +107,7 @@ def test_a_path_is_loaded_in_the_wanted_type(tmp_path):
 
 
 def test_a_path_is_loaded_in_4_bits(tmp_path):
-    save_tiny(tmp_path, scale=8)
+    save_tiny(tmp_path, scale=8, width=4)
     judge = PairwiseVLMJudge(str(tmp_path), max_new_tokens=16, device="cpu", load_in_4bit=True)
     assert not judge.model.base_model.language_model.layers[0].mlp.up_proj.weight.is_floating_point()
     assert judged(judge).text.count("order: ") == 2

@@ -97,6 +97,17 @@ def test_pairs_are_made_by_the_quantized_policy(checkpoint, tmp_path):
     assert trainer.state.log_history[0]["bdhs/attempts"] >= 1
 
 
+def test_gradients_pass_4_bit_layers_after_the_model_was_asked(checkpoint, tmp_path):
+    """Elsewhere than on CPUs with AVX-512 this cannot fail: there bitsandbytes packs weights when it first may."""
+    runs = [make(checkpoint, tmp_path, lora={"target_modules": LANGUAGE_MODEL}, max_steps=2) for _ in range(2)]
+    runs[0].model.eval()
+    inputs = runs[0]._prepare_inputs(next(iter(runs[0].get_train_dataloader())))
+    with torch.no_grad():
+        runs[0].compute_loss(runs[0].model, inputs)
+    first, second = map(steps, runs)
+    assert torch.equal(first, second) and (first[:, 1] > 0).all()
+
+
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(checkpoint, tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 2, "projector_learning_rate": 1e-3}
     whole = steps(make(checkpoint, tmp_path, **settings))

@@ -7,6 +7,7 @@ from functools import partial
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
 from .parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts
+from .quantization import keep_gradients
 from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 
 
@@ -31,6 +32,7 @@ class MMTrainer:
         elif not self.is_deepspeed_enabled:
             train_projector_in_float32(self.model)
         freeze_parts(self.model, self.args)
+        keep_gradients(self.model)
         logger.info(trained_parts(self.model, self.args))
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):

@@ -59,6 +59,19 @@ def check_whole_modules(peft_config, model):
             )
 
 
+def keep_gradients(model):
+    """
+    Keep bitsandbytes from packing the 4-bit weights of a model that trains. On CPUs with AVX-512 it does so when the
+    model first runs without gradients, as to make pairs or to evaluate, and no gradient passes such a layer again.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]): the policy, not wrapped.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _skipped(modules):
     # transformers keeps the LM head whole by itself only as long as nothing is named
     return ["lm_head"] if modules is None else modules
