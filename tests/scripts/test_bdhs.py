@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 import types
 from dataclasses import fields
@@ -8,6 +9,9 @@ from tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
+from trl_mm.data.card import make_card
+from trl_mm.data.manifest import read_manifest
+from trl_mm.data.subset import subset_positions
 from trl_mm.scripts.bdhs import main
 
 
@@ -70,6 +74,35 @@ def test_a_recipe_gives_the_settings_and_flags_override_it(checkpoint, rows, tmp
     assert manifest["num_rows"] == 2
     bdhs = manifest["settings"]["bdhs"]
     assert (bdhs["mask_threshold"], bdhs["seed"]) == (0.5, 4)
+
+
+def test_pairs_of_a_random_subset(checkpoint, rows, tmp_path, capsys):
+    pairs, flags = tmp_path / "pairs", ["--max_rows", "2", "--on_bad_image", "skip"]
+    wanted = [str(position) for position in subset_positions(4, 2, 5)]
+    assert wanted != ["0", "1"]
+    lines = rows.read_text().splitlines()
+    lines[next(index for index in range(4) if str(index) not in wanted)] = json.dumps(
+        {**tiny_row(9), "images": ["gone.png"]}
+    )
+    broken = rows.with_name("broken_elsewhere.jsonl")
+    broken.write_text("\n".join(lines))
+    run(checkpoint, broken, pairs, *flags, "--shuffle_seed", "5")
+    assert load_preferences(pairs)["row_id"][:] == wanted
+    assert "2 pairs from 2 rows" in capsys.readouterr().out and not (pairs / "bad_rows.jsonl").exists()
+    card = make_card(load_preferences(pairs), "me/pairs", read_manifest(pairs)).content
+    assert re.search(r"\| .*shuffle_seed.* 5 \|", card) and re.search(r"\| .*num_source_rows.* 2 \|", card)
+    assert "--max_rows 2 --on_bad_image skip --shuffle_seed 5" in card
+    with pytest.raises(
+        ValueError, match="made with other settings: .*`rows` is .*`shuffle_seed` is 5 there and 4 here"
+    ):
+        run(checkpoint, broken, pairs, *flags, "--shuffle_seed", "4")
+    with pytest.raises(ValueError, match="other settings: .*`shuffle_seed` is 5 there and not set here"):
+        run(checkpoint, broken, pairs, *flags)
+
+
+def test_a_random_subset_of_a_stream_is_refused(checkpoint, rows, tmp_path):
+    with pytest.raises(ValueError, match="`shuffle_seed` .* `streaming` reads them as they come. Leave out"):
+        run(checkpoint, rows, tmp_path / "pairs", "--streaming", "--max_rows", "2", "--shuffle_seed", "5")
 
 
 def test_a_second_run_asks_the_model_nothing(checkpoint, rows, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNext
 
 from trl_mm import BDHSConfig, MMDPOTrainer
 from trl_mm.data.loading import load_preferences
+from trl_mm.data.subset import subset_positions
 from trl_mm.scripts.bdhs import main as bdhs
 from trl_mm.scripts.dpo import bdhs_config, main, push_arguments
 from trl_mm.scripts.models import ModelArguments, load_model
@@ -138,6 +139,23 @@ def test_a_split_is_evaluated_on(checkpoint, data, tmp_path):
     flags = ["--image_folder", str(data), "--dataset_test_split", "test", "--eval_strategy", "steps"]
     log = run(checkpoint, folder, tmp_path / "aligned", *flags, "--eval_steps", "1")
     assert len([entry for entry in log if "eval_loss" in entry]) == 2
+
+
+def test_training_on_a_random_subset_evaluates_on_all(checkpoint, data, tmp_path, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(MMDPOTrainer, "train", lambda self, **options: trained.append(self))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("train", "test"):
+        (folder / f"{name}.jsonl").write_text((data / "pairs.jsonl").read_text())
+    flags = ["--image_folder", str(data), "--dataset_test_split", "test", "--max_rows", "2", "--shuffle_seed", "5"]
+    run(checkpoint, folder, tmp_path / "aligned", *flags)
+    (trainer,) = trained
+    assert trainer.train_dataset["row_id"][:] == [str(position) for position in subset_positions(4, 2, 5)]
+    assert trainer.train_dataset["row_id"][:] != ["0", "1"] and len(trainer.eval_dataset) == 4
+    assert "Tokens of the 2 rows of the train dataset" in capsys.readouterr().out
+    card = (tmp_path / "aligned" / "README.md").read_text()
+    assert "\nmax_rows: 2\nshuffle_seed: 5\n" in card
 
 
 def test_a_missing_dataset_is_named(checkpoint, tmp_path):

@@ -6,6 +6,7 @@ from openai_server import KEY, running_endpoint
 from tiny import save_tiny, tiny_image
 
 from trl_mm.cli.main import main as cli
+from trl_mm.data.subset import subset_positions
 from trl_mm.eval.judge_accuracy import read_verdicts
 from trl_mm.generation import Completer
 from trl_mm.scripts.judge import main
@@ -80,6 +81,16 @@ def test_a_judge_that_writes_nonsense_decides_nothing(checkpoint, pairs, tmp_pat
     assert "no clear verdict; tie 0.0%, invalid 100.0%, inconsistent 0.0%" in capsys.readouterr().out
 
 
+def test_a_random_subset(checkpoint, pairs, tmp_path):
+    arguments = ["--model_name_or_path", checkpoint, *flags(pairs, tmp_path, "--max_rows", "2")]
+    main([*arguments, "--shuffle_seed", "1"])
+    wanted = [str(position) for position in subset_positions(6, 2, 1)]
+    assert wanted != ["0", "1"]
+    assert [row["row_id"] for row in read_verdicts(tmp_path / "verdicts")] == wanted
+    with pytest.raises(ValueError, match="`shuffle_seed` is 1 there and 2 here"):
+        main([*arguments, "--shuffle_seed", "2"])
+
+
 def test_a_model_behind_an_endpoint(endpoint, pairs, tmp_path):
     remote = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
     remote += ["--cache_dir", str(tmp_path / "replies"), "--request_options", '{"seed": 3}']
@@ -118,6 +129,7 @@ def test_a_judge_that_is_down_is_one_line(pairs, tmp_path, monkeypatch, capsys):
         (["--judge", "remote", "--request_options", "[1]"], "`request_options` must be a mapping"),
         (["--base_url", "http://localhost/v1"], "`base_url` and `request_options` would do nothing"),
         (["--max_rows", "0"], "`max_rows` must be at least 1, got 0"),
+        (["--shuffle_seed", "3"], r"`shuffle_seed` \(3\) would do nothing"),
         ([], "no folder here, and no id of the form owner/name"),
     ],
 )

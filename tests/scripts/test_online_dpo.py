@@ -3,6 +3,8 @@ import json
 import pytest
 from tiny import save_tiny, tiny_image, tiny_row
 
+from trl_mm import MMOnlineDPOTrainer
+from trl_mm.data.subset import subset_positions
 from trl_mm.judges.remote import RemoteJudge
 from trl_mm.scripts.online_dpo import find_reward, main, make_judge
 
@@ -86,6 +88,16 @@ def test_a_remote_judge_gets_the_settings_of_its_client(monkeypatch):
 def test_a_judge_that_cannot_be_made_is_refused(judge, message):
     with pytest.raises(ValueError, match=message):
         make_judge(judge)
+
+
+def test_a_random_subset_is_drawn_before_anything_is_sampled(checkpoint, data, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(MMOnlineDPOTrainer, "train", lambda self, **options: trained.append(self))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no_reward.py").write_text("def none(completion_ids, **columns): return [0.0 for _ in completion_ids]")
+    flags = ["--reward_funcs", "no_reward.none", "--max_rows", "2", "--shuffle_seed", "5"]
+    run(checkpoint, data, tmp_path / "out", *flags)
+    assert trained[0].train_dataset["row_id"][:] == [str(position) for position in subset_positions(4, 2, 5)]
 
 
 def test_rewards_that_are_not_there_are_refused():

@@ -22,6 +22,7 @@ from .images import ImageError, open_image
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
 from .sources import BAD_ROWS, open_source
+from .subset import check_subset, subset_positions
 from .tables import IMAGES, raw_rows, to_table, unified_features
 
 
@@ -40,6 +41,8 @@ def load_preferences(
     on_bad_image: str = "error",
     bad_rows_file: str | os.PathLike | None = None,
     check_images: bool = True,
+    max_rows: int | None = None,
+    shuffle_seed: int | None = None,
     streaming: bool = False,
     **load_dataset_kwargs: Any,
 ) -> Dataset | IterableDataset:
@@ -69,6 +72,12 @@ def load_preferences(
             can be written, for a dataset of the Hub to none.
         check_images (`bool`, *optional*, defaults to `True`):
             Whether to decode every image once: only this shows a truncated one. If `False`, a file need only exist.
+        max_rows (`int`, *optional*):
+            Use only the first rows. The others are not checked, and their images not looked at. Rows that are left out
+            for a bad image are not replaced.
+        shuffle_seed (`int`, *optional*):
+            With `max_rows`, use a random subset instead, drawn with this seed, in the order of the source. Not with
+            `streaming`.
         streaming (`bool`, *optional*, defaults to `False`):
             Whether to read and check rows only while iterating over them. Bad ones then show during training, and
             `bad_rows_file` is not written.
@@ -88,10 +97,12 @@ def load_preferences(
     """
     if streaming and on_bad_image == "keep":
         raise ValueError("`on_bad_image='keep'` needs `streaming=False`: a stream decodes its images.")
+    check_subset(max_rows, shuffle_seed, streaming)
     source = open_source(name_or_path, split, streaming, load_dataset_kwargs)
     image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
     if streaming:
-        return _stream(source.rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate))
+        rows = source.rows if max_rows is None else source.rows.take(max_rows)
+        return _stream(rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate))
     if bad_rows_file is None and source.folder is not None and os.access(source.folder, os.W_OK):
         bad_rows_file = source.folder / BAD_ROWS
     return prepare_preferences(
@@ -102,6 +113,8 @@ def load_preferences(
         on_bad_image=on_bad_image,
         bad_rows_file=bad_rows_file,
         check_images=check_images,
+        max_rows=max_rows,
+        shuffle_seed=shuffle_seed,
         locate=source.locate,
     )
 
@@ -115,6 +128,8 @@ def prepare_preferences(
     on_bad_image: str = "error",
     bad_rows_file: str | os.PathLike | None = None,
     check_images: bool = True,
+    max_rows: int | None = None,
+    shuffle_seed: int | None = None,
     locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> Dataset:
     """
@@ -123,7 +138,7 @@ def prepare_preferences(
     Args:
         rows (`datasets.Dataset` or `Sequence[dict[str, Any]]`):
             Rows, `images` being paths, bytes or PIL images. A dataset that is in the format already is not copied.
-        converter, image_folder, needs, on_bad_image, bad_rows_file, check_images:
+        converter, image_folder, needs, on_bad_image, bad_rows_file, check_images, max_rows, shuffle_seed:
             As in [`load_preferences`], except that without an `image_folder` any path is allowed, and without a
             `bad_rows_file` none is written.
         locate (`Callable`, *optional*):
@@ -138,6 +153,9 @@ def prepare_preferences(
             If a row is bad, or none is left.
     """
     reader = RowReader(converter, image_folder, needs, on_bad_image, locate or _in_memory)
+    positions = subset_positions(len(rows), max_rows, shuffle_seed)
+    if len(positions) < len(rows):
+        rows = rows.select(positions) if isinstance(rows, Dataset) else [rows[position] for position in positions]
     # A function set by `set_transform` is part of the data, so such rows are taken one by one.
     stored = isinstance(rows, Dataset) and rows.format["type"] != "custom"
     table, features = (rows.with_format("arrow"), rows.features) if stored else (None, {})
@@ -147,14 +165,14 @@ def prepare_preferences(
     with progress, ThreadPoolExecutor() as pool:
         for indices in _batches(len(rows)):
             raw = raw_rows(table[indices.start : indices.stop], features) if stored else [rows[i] for i in indices]
-            tasks = [pool.submit(reader.read, row, index, decoded) for row, index in zip(raw, indices, strict=True)]
+            tasks = [pool.submit(reader.read, row, positions[i], decoded) for row, i in zip(raw, indices, strict=True)]
             for index, before, task in zip(indices, raw, tasks, strict=True):
                 try:
                     row = task.result()
                 except ImageError as error:
                     if on_bad_image == "error":
                         raise
-                    file, position = reader.locate(index)
+                    file, position = reader.locate(positions[index])
                     bad[index] = {"row": position, "file": file, "reason": str(error)}
                     continue
                 parts = parts or has_parts(row)
@@ -165,13 +183,16 @@ def prepare_preferences(
     if on_bad_image == "skip":
         _report(list(bad.values()), len(rows), bad_rows_file)
     if len(bad) == len(rows):
-        raise ValueError(f"{reader.locate(0)[0] or 'The dataset'} has no rows left of {len(rows)}. Check the data.")
+        file, _ = reader.locate(next(iter(positions), 0))
+        raise ValueError(f"{file or 'The dataset'} has no rows left of {len(rows)}. Check the data.")
     if unchanged:
         return rows.select([index for index in range(len(rows)) if index not in bad]) if bad else rows
     if stored:
         # Into a file in the cache of `datasets`: the images of all rows may be more than the memory.
         reader = replace(reader, locate=_in_memory)
-        convert = partial(_converted, reader=reader, stored=features, bad=frozenset(bad), parts=parts)
+        convert = partial(
+            _converted, positions=positions, reader=reader, stored=features, bad=frozenset(bad), parts=parts
+        )
         schemas = (convert(table[b.start : b.stop], b).schema for b in _batches(len(rows)))
         target = unified_features(schemas)
         return table.map(
@@ -202,6 +223,7 @@ def _batches(num_rows: int) -> Iterator[range]:
 def _converted(
     table: pa.Table,
     indices: Sequence[int],
+    positions: Sequence[int],
     reader: RowReader,
     stored: Features,
     bad: frozenset[int],
@@ -209,7 +231,7 @@ def _converted(
     target: Features | None = None,
 ) -> pa.Table:
     pairs = zip(raw_rows(table, stored), indices, strict=True)
-    rows = [reader.read(row, index) for row, index in pairs if index not in bad]
+    rows = [reader.read(row, positions[index]) for row, index in pairs if index not in bad]
     return to_table([as_parts(row) for row in rows] if parts else rows, target)
 
 

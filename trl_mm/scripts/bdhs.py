@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..bdhs.config import BDHSConfig
+from ..data.subset import check_subset
 from .models import ModelArguments, check_model_path, load_model, load_processor
 from .processes import process_state
 
@@ -29,7 +30,8 @@ class BDHSArguments(ModelArguments):
             larger than memory or disk. Every process reads all of it; a bad row shows when it is reached.
         images (`str`, *optional*, defaults to `"embed"`): `"embed"` to store the image files in the shards, `"path"`
             to store their paths relative to the image folder, which whoever loads the pairs then passes.
-        max_rows (`int`, *optional*): use only the first rows.
+        max_rows (`int`, *optional*): use only the first rows; the others are not looked at.
+        shuffle_seed (`int`, *optional*): with `max_rows`, use a random subset instead, drawn with this seed.
         shard_size (`int`, *optional*, defaults to `256`): source rows per shard; what a kill costs at most.
         push_to_hub (`bool`, *optional*, defaults to `False`): whether to push the pairs to the Hub, with a card.
         repo_id (`str`, *optional*): with `push_to_hub`, dataset on the Hub, as `owner/name`.
@@ -54,6 +56,9 @@ class BDHSArguments(ModelArguments):
         default="embed", metadata={"help": "How shards hold images: embed or path.", "choices": ["embed", "path"]}
     )
     max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
+    shuffle_seed: int | None = field(
+        default=None, metadata={"help": "With `max_rows`: use a random subset, drawn with this seed."}
+    )
     shard_size: int = field(default=256, metadata={"help": "Source rows per shard."})
     push_to_hub: bool = field(default=False, metadata={"help": "Whether to push the pairs to the Hub, with a card."})
     repo_id: str | None = field(default=None, metadata={"help": "Dataset on the Hub, as owner/name."})
@@ -62,6 +67,7 @@ class BDHSArguments(ModelArguments):
     license: str = field(default="unknown", metadata={"help": "Identifier of the licence, for the card."})
 
     def __post_init__(self):
+        check_subset(self.max_rows, self.shuffle_seed, self.streaming)
         if self.push_to_hub and self.repo_id is None:
             raise ValueError("`push_to_hub` needs `repo_id`. Pass the name of the dataset on the Hub, as owner/name.")
         if not self.push_to_hub and (self.repo_id is not None or self.private or self.overwrite):
@@ -76,9 +82,6 @@ def make_parser():
 
 def main(argv=None):
     args, config = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
-    if args.max_rows is not None and args.max_rows < 1:
-        raise ValueError(f"`max_rows` must be at least 1, got {args.max_rows}.")
-
     check_model_path(args.model_name_or_path)
     if any(Path(args.output_dir).glob("*model.safetensors*")):
         raise ValueError(f"`output_dir` ({args.output_dir}) holds a trained model. Name another folder for the pairs.")
@@ -107,6 +110,7 @@ def main(argv=None):
         "dtype": args.dtype,
         "dataset": args.dataset_name,
         "dataset_split": args.dataset_split,
+        **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
     }
     make_pairs(
         model,
@@ -143,12 +147,18 @@ def load_rows(args):
         "image_folder": args.image_folder,
         "needs": ("images", "prompt", "chosen"),
         "on_bad_image": args.on_bad_image,
+        "max_rows": args.max_rows,
     }
     if args.streaming:
-        return stream_preferences(args.dataset_name, max_rows=args.max_rows, **options)
-    dataset = load_preferences(args.dataset_name, bad_rows_file=Path(args.output_dir) / BAD_ROWS, **options)
+        return stream_preferences(args.dataset_name, **options)
+    dataset = load_preferences(
+        args.dataset_name,
+        shuffle_seed=args.shuffle_seed,
+        bad_rows_file=Path(args.output_dir) / BAD_ROWS,
+        **options,
+    )
     check_some_images(dataset, args.dataset_name)
-    return dataset if args.max_rows is None else dataset.select(range(min(args.max_rows, len(dataset))))
+    return dataset
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..data.subset import check_subset
 from .models import ModelArguments, check_model_path
 from .processes import process_state
 from .training import as_mapping
@@ -29,7 +30,8 @@ class JudgeArguments(ModelArguments):
         converter (`str`, *optional*): what the rows are written like, if not in the row format.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
-        max_rows (`int`, *optional*): use only the first rows.
+        max_rows (`int`, *optional*): use only the first rows; the others are not looked at.
+        shuffle_seed (`int`, *optional*): with `max_rows`, use a random subset instead, drawn with this seed.
         max_new_tokens (`int`, *optional*, defaults to `128`): longest reply, in tokens.
         batch_size (`int`, *optional*, defaults to `8`): with `judge="vlm"`, questions that go through the model
             together.
@@ -61,6 +63,9 @@ class JudgeArguments(ModelArguments):
         default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
     )
     max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
+    shuffle_seed: int | None = field(
+        default=None, metadata={"help": "With `max_rows`: use a random subset, drawn with this seed."}
+    )
     max_new_tokens: int = field(default=128, metadata={"help": "Longest reply in tokens."})
     batch_size: int = field(default=8, metadata={"help": "vlm: questions that go through the model together."})
     load_in_4bit: bool = field(default=False, metadata={"help": "vlm: whether to load 4-bit weights."})
@@ -82,8 +87,7 @@ class JudgeArguments(ModelArguments):
             raise ValueError(f"`judge` must be one of {', '.join(KINDS)}, got {self.judge!r}.")
         if self.judge == "vlm" and (self.base_url is not None or self.request_options is not None):
             raise ValueError("`base_url` and `request_options` would do nothing. Set `judge` to remote with them.")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
+        check_subset(self.max_rows, self.shuffle_seed)
         if self.request_options is not None:
             self.request_options = as_mapping("request_options", self.request_options, '{"seed": 1}')
 
@@ -113,9 +117,9 @@ def main(argv=None):
         image_folder=args.image_folder,
         on_bad_image=args.on_bad_image,
         bad_rows_file=Path(args.output_dir) / BAD_ROWS,
+        max_rows=args.max_rows,
+        shuffle_seed=args.shuffle_seed,
     )
-    if args.max_rows is not None:
-        dataset = dataset.select(range(min(args.max_rows, len(dataset))))
     judge, settings = JUDGES[args.judge](args, state.device)
     asked = "".join(question([{"role": "user", "content": ""}], count, "", "") for count in (0, 1))
     folder = Path(args.output_dir) / "verdicts"
@@ -128,6 +132,7 @@ def main(argv=None):
             "model": args.model_name_or_path,
             "max_new_tokens": args.max_new_tokens,
             "question": hashlib.sha256(asked.encode()).hexdigest(),
+            **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
             **settings,
         },
         seed=args.seed,

@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..data.subset import check_subset
+
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,8 @@ class TrainingDataArguments:
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
         converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
             conversations with `from` and `value`.
+        max_rows (`int`, *optional*): train on the first rows only; the others are not looked at.
+        shuffle_seed (`int`, *optional*): with `max_rows`, train on a random subset instead, drawn with this seed.
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
         dry_run (`bool`, *optional*, defaults to `False`): whether to stop before weights are loaded and anything is
             written, after saying how the rows fit, what trains, and the steps and the memory that it would take.
@@ -32,12 +36,19 @@ class TrainingDataArguments:
     converter: str | None = field(
         default=None, metadata={"help": "What rows in another format are written like: llava_instruct."}
     )
+    max_rows: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
+    shuffle_seed: int | None = field(
+        default=None, metadata={"help": "With `max_rows`: train on a random subset, drawn with this seed."}
+    )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
     )
     dry_run: bool = field(
         default=False, metadata={"help": "Say what the run would do and take, load no weights, and stop."}
     )
+
+    def __post_init__(self):
+        check_subset(self.max_rows, self.shuffle_seed)
 
 
 def load_splits(args, training_args, needs):
@@ -57,7 +68,7 @@ def load_splits(args, training_args, needs):
     from ..data.loading import BAD_ROWS, load_preferences
     from ..data.tables import check_some_images
 
-    def load(split):
+    def load(split, **subset):
         return load_preferences(
             args.dataset_name,
             converter=find_converter(args.converter),
@@ -68,9 +79,10 @@ def load_splits(args, training_args, needs):
             check_images=training_args.check_images,
             bad_rows_file=Path(training_args.output_dir)
             / (BAD_ROWS if split == args.dataset_train_split else f"{split}_{BAD_ROWS}"),
+            **subset,
         )
 
-    train = load(args.dataset_train_split)
+    train = load(args.dataset_train_split, max_rows=args.max_rows, shuffle_seed=args.shuffle_seed)
     check_some_images(train, args.dataset_name)
     test = load(args.dataset_test_split) if args.dataset_test_split else None
     training_args.check_images = False
