@@ -18,6 +18,41 @@ RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.par
 IDS = [str(path.relative_to(ROOT / "recipes")) for path in RECIPES]
 
 
+# Rows of the paper's table that need no reward model
+PAPER_ROWS = (
+    "DPO, POVID 17k",
+    "Online-DPO, POVID",
+    "Mixed-DPO, POVID",
+    "DPO, POVID 5k",
+    "+ POVID's distortion",
+    "BDHS noise, 5k",
+    "BDHS attention, 5k",
+    "BDHS attention, online, 5k",
+    "online BDHS and POVID 5k (eq. 5)",
+    "mask only, no guidance",
+    "IPO, POVID",
+    "SLiC, POVID",
+)
+SUBSET = {"max_rows", "shuffle_seed"}
+# What a recipe is about: the keys that it has other values of than the recipe it varies
+VARIANTS = {
+    "dpo_povid_17k": ("dpo_lora", {"dataset_name"}),
+    "dpo_povid_5k": ("dpo_povid_17k", SUBSET),
+    "dpo_ipo": ("dpo_povid_17k", {"loss_type", "beta"}),
+    "dpo_slic": ("dpo_povid_17k", {"loss_type"}),
+    "bdhs_noise": ("bdhs", {"mode", "mask_threshold", "noise_steps"}),
+    "bdhs_unguided": (
+        "bdhs",
+        {"guided", "max_attempts", "similarity_threshold", "max_sentence_tokens", "max_answer_tokens"},
+    ),
+    "bdhs_online_lora": ("dpo_lora", {"dataset_name", "precompute_ref_log_probs", "bdhs"} | SUBSET),
+    "bdhs_online_averaged_lora": ("bdhs_online_lora", {"bdhs_rejected_weight"}),
+    "povid_distortion_lora": ("bdhs_online_averaged_lora", {"bdhs_online", "bdhs"}),
+    "online_dpo_weak_annotator": ("online_dpo", {"judge"}),
+    "mixed_dpo": ("online_dpo", {"offline_probability"}),
+}
+
+
 def test_all_recipes_are_found():
     """A recipe that is added changes these numbers, so none can be left out unseen."""
     found = {
@@ -27,7 +62,7 @@ def test_all_recipes_are_found():
         "llava_v1.6_34b": 8,
         "llava_v1.6_mistral_7b": 7,
         "llava_v1.6_vicuna_13b": 7,
-        "llava_v1.6_vicuna_7b": 8,
+        "llava_v1.6_vicuna_7b": 17,
         "qwen2.5_vl_7b": 2,
         "shapes": 9,
     }
@@ -101,3 +136,43 @@ def test_a_mistyped_key_is_refused_and_named(path, monkeypatch, tmp_path):
     message = f"unknown key `{key}x`, did you mean `{key}`" if words[0] == "trl-mm" else f"{key}x"
     with pytest.raises(ValueError, match=message):
         parsed(wrong, parser, words[2:])
+
+
+def test_each_row_of_the_paper_has_a_recipe():
+    heads = [path.read_text() for path in RECIPES if path.parent.name == "llava_v1.6_vicuna_7b"]
+    assert [row for row in PAPER_ROWS if not any(f'# Paper: row "{row}"' in head for head in heads)] == []
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_differ_in_what_they_are_about(name):
+    """So that a value that is changed in one recipe is changed in all that are compared with it."""
+    base, about = VARIANTS[name]
+    new, old = (
+        yaml.safe_load((ROOT / "recipes/llava_v1.6_vicuna_7b" / f"{stem}.yaml").read_text()) for stem in (name, base)
+    )
+    assert {key for key in new.keys() | old.keys() if new.get(key) != old.get(key)} == {"output_dir"} | about
+
+
+@pytest.mark.parametrize("name", ["bdhs_noise", "bdhs_unguided"])
+def test_the_training_that_follows_finds_the_pairs(name, monkeypatch, tmp_path):
+    path = ROOT / "recipes/llava_v1.6_vicuna_7b" / f"{name}.yaml"
+    ((recipe, flags),) = re.findall(r"^# Then (\S+) with (.*)$", path.read_text(), re.MULTILINE)
+    words, path_of_next = shlex.split(flags), path.with_name(recipe)
+    monkeypatch.chdir(ROOT)
+    parser = parser_of(path_of_next, monkeypatch)
+    args, training_args, *_ = parsed(path_of_next, parser, ["--config", str(path_of_next), *words])
+    assert args.dataset_name == yaml.safe_load(path.read_text())["output_dir"]
+    assert training_args.output_dir != yaml.safe_load(path_of_next.read_text())["output_dir"]
+
+
+def test_losses_and_betas_are_of_the_paper():
+    """IPO searched 0.8 to 1.0, SLiC 0.02 to 0.2, DPO 0.05 to 0.5."""
+    grids = {"sigmoid": (0.05, 0.1, 0.2, 0.5), "ipo": (0.8, 0.9, 1.0), "hinge": (0.02, 0.1, 0.2)}
+    found = set()
+    for path in RECIPES:
+        recipe = yaml.safe_load(path.read_text())
+        if path.parent.name != "shapes" and "beta" in recipe:
+            (loss,) = recipe.get("loss_type", ["sigmoid"])
+            found.add(loss)
+            assert recipe["beta"] in grids[loss], path
+    assert found == set(grids)
