@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .converters import likely_converter
 from .images import ImageError, StoredImage, open_image, resolve_image
 from .rows import check_row, normalize_row
 
@@ -78,6 +79,8 @@ class RowReader:
                     f"{where}: the converter failed with {error!r}. Columns found: {', '.join(row)}. Use the "
                     "converter of this dataset, or correct the row."
                 ) from error
+        elif isinstance(row, dict) and not {"prompt", "chosen"} & {*row}:
+            _refuse_conversation(row, where, self.needs)
         row = normalize_row(row, where)
         check_row(row, where, self.needs)
         row["row_id"] = str(index) if row.get("row_id") is None else str(row["row_id"])
@@ -103,3 +106,16 @@ class RowReader:
             if file is not None:
                 decoded.add(file)
         return stored
+
+
+def _refuse_conversation(row: Row, where: str, needs: Sequence[str]) -> None:
+    """Name the converter that makes an SFT row of a conversation: renaming columns, as for others, does not help."""
+    name = likely_converter(row)
+    is_pair = "rejected" in needs and any("reject" in column for column in row)  # of a layout without a converter
+    if name is None or is_pair or "prompt" not in needs:
+        return
+    more = " It gives SFT rows: make `rejected` with `trl-mm bdhs`, or pass `bdhs` too." if "rejected" in needs else ""
+    raise ValueError(
+        f"{where}: the row is a conversation, and no `converter` was passed. Pass `--converter {name}` "
+        f"(`converter=find_converter({name!r})` of `trl_mm.data.converters`).{more}"
+    )

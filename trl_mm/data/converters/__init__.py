@@ -20,3 +20,15 @@ def find_converter(name):
     if name is not None and name not in CONVERTERS:
         raise ValueError(f"`converter` must be one of {', '.join(CONVERTERS)}, got {name!r}.")
     return None if name is None else CONVERTERS[name]
+
+
+def likely_converter(row):
+    """Name of the converter (`str`) that a row as stored seems to be written for, `None` if for none."""
+    turns = row.get("conversations")
+    if (
+        isinstance(turns, list)
+        and turns
+        and all(isinstance(turn, dict) and {"from", "value"} <= {*turn} for turn in turns)
+    ):
+        return "llava_instruct"
+    return None
