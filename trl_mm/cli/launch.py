@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..scripts.recipes import read_recipe, unknown
+from ..scripts.recipes import find_recipe, read_recipe, recipe_folders, unknown
 
 
 # Of `accelerate launch`: what differs between machines, or from one start to the next
@@ -50,7 +50,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
     flags = {name: value for name in LAUNCH_FLAGS if (value := getattr(options, name)) is not None}
     recipe = {}
     if options.config is not None:
-        recipe = read_recipe(options.config, parser)
+        recipe = read_recipe(find_recipe(options.config), parser)
         parser.set_defaults_with_config(**recipe)
     settings = vars(parser.parse_args(arguments))  # exits on `--help` and on an unknown flag
     if options.config is not None:
@@ -126,10 +126,9 @@ def find_accelerate_config(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    package = Path(__file__).parents[1]
     found = {}
-    for root in (package, package.parent, Path.cwd()):
-        found.update({path.stem: path for path in (root / "recipes" / "accelerate").glob("*.yaml")})
+    for folder in recipe_folders():
+        found.update({path.stem: path for path in (folder / "accelerate").glob("*.yaml")})
     if name not in found:
         raise ValueError(f"`--accelerate_config {name}`: no such file, and {unknown('name', name, found)}")
     return found[name]

@@ -7,9 +7,10 @@ Nothing heavy is imported before a command is known, so `trl-mm --help` answers 
 import argparse
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from ..scripts.explained import run_explained
-from ..scripts.recipes import unknown
+from ..scripts.recipes import recipe_folders, unknown
 from .launch import run
 
 
@@ -47,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
         usage="trl-mm COMMAND --config recipe.yaml [--accelerate_config NAME_OR_PATH] [--num_processes N] [flags]",
         description=f"commands:\n{listing}",
         epilog=(
-            "Flags override the recipe; `trl-mm COMMAND --help` lists them.\n"
+            "Flags override the recipe; `trl-mm COMMAND --help` lists them. A recipe is a path, or the name of\n"
+            "one that comes with trl-mm, such as llava_v1.6_vicuna_7b/dpo_lora; they are in\n"
+            f"{_recipes()}\n"
             "--accelerate_config runs the command through `accelerate launch`, with a file or a name from\n"
             "recipes/accelerate; it may also stand in the recipe. For several machines: --machine_rank,\n"
             "--main_process_ip, --main_process_port, --num_machines.\n"
@@ -57,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trl-mm {version('trl-mm')}")
     return parser
+
+
+def _recipes() -> Path:
+    return next((folder for folder in recipe_folders() if folder.is_dir()), Path("recipes"))
 
 
 # Name: (module with `make_parser()` and `main(argv)`, help).

@@ -5,20 +5,23 @@ import sys
 
 from trl import TrlParser
 
-from .recipes import nearest, read_recipe
+from .recipes import find_recipe, nearest, read_recipe
 
 
 class RecipeParser(TrlParser):
-    """`TrlParser` that names the nearest known key, however a script was started."""
+    """`TrlParser` that finds recipes by name and names the nearest known key, however a script was started."""
 
     def parse_args_and_config(self, args=None, **kwargs):
         words = []
         for word in sys.argv[1:] if args is None else args:
             words += word.split("=", 1) if word.startswith("--config=") else [word]  # TRL reads separate words only
         if words[-1:] == ["--config"]:
-            raise ValueError("`--config` needs the path of a recipe.")
+            raise ValueError("`--config` needs the path or the name of a recipe.")
         if "--config" in words:
-            read_recipe(words[words.index("--config") + 1], self)
+            place = words.index("--config") + 1
+            path = find_recipe(words[place])
+            read_recipe(path, self)
+            words[place] = str(path)
         return super().parse_args_and_config(words, **kwargs)
 
     def error(self, message):

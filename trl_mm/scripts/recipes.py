@@ -7,12 +7,49 @@ from pathlib import Path
 import yaml
 
 
+def recipe_folders():
+    """Folders (`list[Path]`) that recipes are found in by name; a later one wins, the user's own comes last."""
+    package = Path(__file__).parents[1]
+    # In the wheel they are part of the package, in a checkout they stand beside it
+    return [root / "recipes" for root in (package, package.parent, Path.cwd())]
+
+
+def find_recipe(name):
+    """
+    Find a recipe by path or by name.
+
+    Args:
+        name (`str`): path of a YAML file, or name of a recipe, with or without `recipes/` in front and `.yaml` at the
+            end: `llava_v1.6_vicuna_7b/dpo_lora`. A file of that path wins.
+
+    Returns:
+        `Path`: the file.
+
+    Raises:
+        FileNotFoundError: if there is neither such a file nor such a recipe.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    found = {}
+    for folder in recipe_folders():
+        paths = (path for path in folder.glob("*/*.yaml") if path.parent.name != "accelerate")
+        found.update({str(path.relative_to(folder).with_suffix("").as_posix()): path for path in paths})
+    asked = name.removeprefix("recipes/").removesuffix(".yaml")
+    if asked not in found:
+        near = get_close_matches(asked, found, n=3, cutoff=0.3)
+        raise FileNotFoundError(
+            f"`--config {name}`: no such file (looked in `{Path.cwd()}`), and no recipe of that name; the nearest are "
+            f"{', '.join(near or sorted(found))}."
+        )
+    return found[asked]
+
+
 def read_recipe(path, parser):
     """
     Read a recipe and check its keys.
 
     Args:
-        path (`str`): YAML file.
+        path (`Path`): YAML file, as [`find_recipe`] has found it.
         parser ([`~transformers.HfArgumentParser`]): parser of the script, which knows the keys. `env` is always
             allowed.
 
@@ -20,13 +57,10 @@ def read_recipe(path, parser):
         `dict[str, Any]`: the recipe.
 
     Raises:
-        FileNotFoundError: if there is no such file.
         ValueError: if the file is not a YAML mapping, has an unknown key, or an `env` that is no mapping.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"`--config {path}`: no such file (looked in `{Path.cwd()}`).")
     try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"`{path}` is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
