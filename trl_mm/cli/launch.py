@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..scripts.recipes import find_recipe, read_recipe, recipe_folders, unknown
+from .process_count import fit_launch
 
 
 # Of `accelerate launch`: what differs between machines, or from one start to the next
@@ -59,6 +60,8 @@ def run(command: str, module: str, argv: list[str]) -> None:
     accelerate_config = settings.get("accelerate_config")
     if accelerate_config is not None:
         flags |= _mixed_precision(settings)
+        config = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
+        flags, arguments = fit_launch(config, flags, settings, arguments)
     if settings.get("dry_run"):
         # One process that only reads what would be launched; `bf16` is refused without a GPU that it will not use
         script.main([*arguments, "--use_cpu", "true"], launch=_would_launch(accelerate_config, flags))
