@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache, DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from .inputs import pad_left
 
 
 PER_TOKEN = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
+# transformers 5.24 says `cache` for what was `past_key_values`, and warns of the old name at each call
+CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
 
 @dataclass
@@ -60,7 +63,7 @@ def prefill(model, inputs, last_ids):
     # it adds never enters the cache
     config = GenerationConfig(max_new_tokens=1, pad_token_id=0, use_cache=True, return_dict_in_generate=True)
     # Nor does it wait for other processes, which may have less to prefill, or nothing
-    cache = model.generate(**shortened, generation_config=config, synced_gpus=False).past_key_values
+    cache = getattr(model.generate(**shortened, generation_config=config, synced_gpus=False), CACHE)
     positions, holder = inputs.get("position_ids"), _holder_of_rope_deltas(model)
     return Prefilled(
         cache,
@@ -102,7 +105,7 @@ def go_on(model, prefilled, rows, continued=None):
     inputs = {
         "input_ids": pad_left([torch.tensor(row) for row in ids]).to(rows.device),
         "attention_mask": torch.cat([prefilled.attention_mask[rows], new], 1),  # (len(rows), T - 1 + C)
-        "past_key_values": _selected(prefilled.cache, rows),
+        CACHE: _selected(prefilled.cache, rows),
     }
     if prefilled.last_positions is not None:
         inputs["position_ids"] = (prefilled.last_positions[rows, None] + new.cumsum(1) - 1) * new

@@ -20,7 +20,7 @@ def run_explained(run, *arguments):
     Returns:
         `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
     """
-    # TRL 1.16 and PEFT 0.21 use names that transformers 5.23 has replaced; users can do nothing about it
+    # TRL 1.16 and PEFT 0.21 use names that transformers has replaced; users can do nothing about it
     warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing(_\w+)?` is deprecated", FutureWarning)
     try:
         run(*arguments)
