@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,6 +17,7 @@ from datasets import Dataset, Image, List
 from trl_mm.data import loading
 from trl_mm.data.loading import load_preferences, prepare_preferences
 from trl_mm.data.shards import write_shards
+from trl_mm.data.streaming import stream_preferences
 
 
 SIZE = (6, 5)
@@ -391,10 +393,41 @@ def test_splits_are_found_by_the_names_of_files(folder):
         write_jsonl(folder / f"{name}.jsonl", [string_row(index)])
     assert_rows(load_preferences(folder), [0])
     assert_rows(load_preferences(folder, split="test"), [1])
-    with pytest.raises(ValueError, match="no file of the split `validation`, only more.jsonl"):
+    with pytest.raises(ValueError, match="has no split 'validation', only more, test, train. Pass one of them"):
         load_preferences(folder, split="validation")
     (folder / "train-00000-of-00001.jsonl").unlink()
     assert_rows(load_preferences(folder), [2])
+    with pytest.raises(ValueError, match="has no split 'more', only train, test. Pass"):
+        load_preferences(folder, split="more")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("split", ["test", "nonsense", "train[:1]", ""])
+def test_a_file_has_one_split(folder, suffix, split, streaming):
+    file = write_jsonl(folder / f"test.{suffix}", [string_row(0)])
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([string_row(0)]), file)
+    with pytest.raises(ValueError, match=rf"{file} has no split {re.escape(repr(split))}, only train. Leave .*folder"):
+        load_preferences(file, split=split, streaming=streaming)
+    with pytest.raises(ValueError, match="has no split"):
+        stream_preferences(file, split=split)
+    assert len(list(load_preferences(file, streaming=streaming))) == 1
+
+
+def test_splits_in_memory_are_named():
+    rows = Dataset.from_list([string_row(0, images=[])])
+    with pytest.raises(ValueError, match="several splits: train, test. Pass one, such as"):
+        prepare_preferences(datasets.DatasetDict(train=rows, test=rows))
+
+
+def test_a_split_that_the_hub_does_not_have_is_an_error_of_ours(monkeypatch):
+    def load_dataset(*args, **kwargs):
+        raise ValueError('Unknown split "test". Should be one of ["train"].')
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ValueError, match="`some/data` cannot be read from the Hub: Unknown split .*train"):
+        load_preferences("some/data", split="test")
 
 
 def test_names_with_brackets_are_no_patterns(folder):

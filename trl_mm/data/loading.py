@@ -7,7 +7,7 @@ A dataset holds the paths of its images or the bytes of their files. An image is
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from datasets import Dataset, Features, IterableDataset
 from .images import ImageError, open_image
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
+from .shown import shown_names
 from .sources import BAD_ROWS, open_source
 from .subset import check_subset, subset_positions
 from .tables import IMAGES, raw_rows, to_table, unified_features
@@ -55,7 +56,7 @@ def load_preferences(
             `trl-mm bdhs` writes; or the id of a dataset on the Hub.
         split (`str`, *optional*, defaults to `"train"`):
             Split to load. In a folder: the files whose name begins with it; files without the name of any split are
-            `"train"`.
+            `"train"`. A file has this one split.
         converter (`Callable`, *optional*):
             Pure function from a row as stored, images not decoded, to a row of the format.
         image_folder (`str` or `Path`, *optional*):
@@ -152,6 +153,8 @@ def prepare_preferences(
         `ValueError`:
             If a row is bad, or none is left.
     """
+    if isinstance(rows, Mapping):
+        raise ValueError(f"The dataset has several splits: {shown_names(rows)}. Pass one, such as `data['train']`.")
     reader = RowReader(converter, image_folder, needs, on_bad_image, locate or _in_memory)
     positions = subset_positions(len(rows), max_rows, shuffle_seed)
     if len(positions) < len(rows):

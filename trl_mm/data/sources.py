@@ -1,7 +1,9 @@
 """Where rows are read from: local files or the Hub. No row is looked at here."""
 
 import os
+import re
 from bisect import bisect_right
+from collections.abc import Collection
 from glob import escape
 from itertools import accumulate
 from pathlib import Path
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 
 from .json_rows import JSONRows
 from .manifest import MANIFEST, read_manifest
+from .shown import shown, shown_names
 
 
 BAD_ROWS = "bad_rows.jsonl"
@@ -105,6 +108,8 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
             raise FileNotFoundError(
                 f"`{name_or_path}` is no local file or folder, and cannot be had from the Hub: {error}"
             ) from error
+        except ValueError as error:  # no such split or configuration, of which there are these
+            raise ValueError(f"`{name_or_path}` cannot be read from the Hub: {error}") from error
         return Source(rows, files=(str(name_or_path),))
     files = _local_files(path, split)
     names, folder = tuple(map(str, files)), local_folder(path)
@@ -129,6 +134,7 @@ def _local_files(path: Path, split: str) -> list[Path]:
     if path.is_file():
         if path.suffix not in (".parquet", ".jsonl", ".json"):
             raise ValueError(f"{path} must be a .parquet, .jsonl or .json file. Convert it to one of these.")
+        check_split(path, split, ["train"])
         return [path]
     if (path / MANIFEST).exists():
         manifest = read_manifest(path)
@@ -140,16 +146,41 @@ def _local_files(path: Path, split: str) -> list[Path]:
             break
     else:
         raise FileNotFoundError(f"{path} holds no .parquet, .jsonl or .json file. Pass the folder or file that does.")
-    of_split = {file: file.name.replace("-", ".").replace("_", ".").split(".")[0] for file in files}
-    chosen = [file for file, name in of_split.items() if name == split]
-    if not chosen and split == "train":
-        chosen = [file for file, name in of_split.items() if name not in _SPLITS]
-    if not chosen:
+    by_name = {}
+    for file in files:
+        by_name.setdefault(re.split(r"[-_.]", file.name)[0], []).append(file)
+    splits = by_name
+    if "train" not in by_name:
+        splits = {name: files for name, files in by_name.items() if name in _SPLITS}
+        if unnamed := [file for file in files if not any(file in named for named in splits.values())]:
+            splits = {"train": unnamed, **splits}
+    check_split(path, split, splits)
+    return splits[split]
+
+
+def check_split(name: str | os.PathLike, split: str, known: Collection[str]) -> None:
+    """
+    Refuse a split that is not there: rows of another one in its place would be evaluated on what was trained on.
+
+    Args:
+        name (`str` or `Path`):
+            What has the splits, for the message.
+        split (`str`):
+            The split that is asked for.
+        known (`Collection[str]`):
+            Those that are there.
+
+    Raises:
+        `ValueError`:
+            If it is none of them.
+    """
+    if split not in known:
+        cure = "Pass one of them"
+        if list(known) == ["train"]:
+            cure = "Leave the split at `train`, or put rows of others into a folder, in files such as test.jsonl"
         raise ValueError(
-            f"{path} has no file of the split `{split}`, only {', '.join(file.name for file in files)}. Pass another "
-            "`split`, or the path of a file."
+            f"{shown(str(name), 1000)} has no split {shown(repr(split))}, only {shown_names(known) or 'none'}. {cure}."
         )
-    return chosen
 
 
 def _refuse(kwargs: dict[str, Any], path: str | os.PathLike) -> None:

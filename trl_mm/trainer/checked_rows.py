@@ -11,6 +11,7 @@ from ..data.chat import generation_prompt
 from ..data.fit import FitReport, keep_fitting
 from ..data.lengths import count_tokens
 from ..data.loading import BAD_ROWS, prepare_preferences
+from ..data.shown import shown_names
 
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,14 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
         max_length (`int` or `None`): longest sequence in tokens.
 
     Raises:
-        ValueError: a row is bad, or the dataset is a stream.
+        ValueError: a row is bad, the dataset is a stream, or the rows to train on have several splits.
     """
     if isinstance(dataset, Mapping):
+        if name == "train":
+            raise ValueError(
+                f"`train_dataset` has several splits: {shown_names(dataset)}. Pass the one to train on, such as "
+                "`data['train']`."
+            )
         return {
             key: checked_rows(part, processor, args, needs, reports, f"{name}_{key}", max_length)
             for key, part in dataset.items()
