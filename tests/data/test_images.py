@@ -1,12 +1,19 @@
+import base64
 import io
 import os
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_mm.data import pixels
 from trl_mm.data.images import ImageError, image_size, open_image, resolve_image
 
 
@@ -65,7 +72,101 @@ def test_every_mode_becomes_rgb(mode):
 def test_palette_with_transparent_colours():
     image = PIL.Image.new("P", (2, 2))
     image.putpalette([10, 20, 30, 40, 50, 60])
-    assert open_image(encoded(image, transparency=b"\x00\xff")).getpixel((0, 0)) == (10, 20, 30)
+    image.putpixel((1, 0), 1)
+    opened = open_image(encoded(image, transparency=b"\x00\xff"))
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (40, 50, 60)]
+
+
+def test_greyscale_of_16_bits_is_scaled():
+    levels = np.linspace(0, 2**16 - 1, 256).round().astype(np.uint16).reshape(16, 16)
+    expected = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = PIL.Image.fromarray(levels)
+    for item in (image, *(encoded(image, format) for format in ("PNG", "TIFF", "PPM"))):
+        assert (np.asarray(open_image(item)) == expected[..., None]).all()
+    assert open_image(resolve_image(image)).tobytes() == open_image(image).tobytes()
+
+
+@given(st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=20))
+def test_any_level_of_16_bits_becomes_the_nearest_of_8(levels):
+    opened = np.asarray(open_image(encoded(PIL.Image.fromarray(np.array([levels], np.uint16)))))
+    assert (opened == np.round(np.array(levels) * 255 / 65535)[None, :, None]).all()
+
+
+def test_greyscale_of_12_bits_and_with_white_as_zero():
+    levels = PIL.Image.fromarray(np.array([[0, 4095]], np.uint16))
+    opened = PIL.Image.open(io.BytesIO(encoded(levels, "TIFF")))
+    opened.tag_v2[258] = (12,)
+    assert open_image(opened).getextrema()[0] == (0, 255)
+    opened = PIL.Image.open(io.BytesIO(encoded(levels, "TIFF")))
+    opened.tag_v2[262] = 0
+    assert open_image(opened).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_greyscale_of_32_bits_is_refused(dtype):
+    image = PIL.Image.fromarray(np.ones((2, 2), dtype))
+    for item in (image, encoded(image, "TIFF")):
+        with pytest.raises(ImageError, match=r"greyscale in 32 bits \(mode [IF]\).*Store it with 8 or 16"):
+            open_image(item)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa"])
+def test_dark_writing_without_a_ground_stays_readable(mode):
+    image = PIL.Image.new("RGBA", (3, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    image.putpixel((2, 0), (0, 0, 0, 128))
+    image = image.convert(mode)
+    formats = {"RGBA": ("PNG", "TIFF", "WEBP"), "LA": ("PNG", "TIFF")}.get(mode, ())
+    options = {"WEBP": {"lossless": True, "exact": True}}
+    for item in (image, *(encoded(image, format, **options.get(format, {})) for format in formats)):
+        pixels = [open_image(item).getpixel((x, 0))[0] for x in range(3)]
+        assert pixels == [255, 0, pytest.approx(127, abs=1)]
+
+
+@pytest.mark.parametrize(("mode", "transparent"), [("L", 7), ("1", 0), ("RGB", (7, 7, 7)), ("I;16", 7)])
+def test_a_colour_that_stands_for_transparent_is_white(mode, transparent):
+    image = PIL.Image.new(mode, (2, 1), transparent)
+    image.putpixel((1, 0), {"1": 1, "RGB": (9, 9, 9), "I;16": 9 * 257}.get(mode, 9))
+    opened = open_image(encoded(image, transparency=transparent))
+    second = 255 if mode == "1" else 9
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255,) * 3, (second,) * 3]
+    assert not opened.has_transparency_data
+
+
+def test_transparency_is_said_once(caplog, monkeypatch):
+    monkeypatch.setattr("trl_mm.data.pixels._said", set())
+    open_image(PIL.Image.new("RGBA", (2, 2), (1, 2, 3, 255)))
+    assert not caplog.text, "an alpha channel that hides nothing"
+    for _ in range(2):
+        open_image(PIL.Image.new("RGBA", (2, 2)))
+    assert caplog.text.count("shown on white") == 1
+
+
+def test_cmyk_looks_as_it_did():
+    image = PIL.Image.new("RGB", (8, 8), (200, 20, 30)).convert("CMYK")
+    for format in ("JPEG", "TIFF"):
+        assert open_image(encoded(image, format)).getpixel((3, 3)) == pytest.approx((200, 20, 30), abs=6)
+
+
+def test_exif_data_that_cannot_be_read_say_nothing():
+    chunk = b"eXIf" + b"garbage garbage"
+    chunk = (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+    data = PNG[:33] + chunk + PNG[33:]  # behind IHDR
+    with pytest.raises(SyntaxError):
+        PIL.Image.open(io.BytesIO(data)).getexif()
+    assert open_image(data).tobytes() == RED.tobytes() and image_size(data) == (3, 4)
+
+
+@given(orientation=st.integers(0, 9), format=st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF"]))
+def test_images_are_turned_as_pillow_turns_them_and_only_once(orientation, format):
+    exif = PIL.Image.Exif()
+    exif[PIL.Image.ExifTags.Base.Orientation] = orientation
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8))
+    data = encoded(image, format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+    opened = open_image(data)
+    expected = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(data)))
+    assert opened.tobytes() == expected.tobytes()
+    assert open_image(opened).tobytes() == opened.tobytes()
 
 
 def test_exif_orientation_is_applied():
@@ -123,7 +224,7 @@ def test_without_a_folder_any_path_is_allowed(folder, monkeypatch):
     assert open_image("red.png").size == open_image("../../secret.png").size == (4, 3)
 
 
-@pytest.mark.parametrize("path", ["gone.png", "sub", "", "red\0.png", "https://example.com/a.png"])
+@pytest.mark.parametrize("path", ["gone.png", "sub", "", "red\0.png", "half\ud83d.png"])
 def test_missing_file_is_named_with_a_cure(folder, path):
     with pytest.raises(ImageError, match="Image file .* (does not|cannot) exist.* Correct the path"):
         open_image(path, folder)
@@ -147,15 +248,102 @@ def test_postscript_never_reaches_an_interpreter(monkeypatch):
         open_image(encoded(RED, "EPS"))
 
 
-def test_decompression_bomb_is_an_error_with_a_cure(monkeypatch):
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)
-    with pytest.raises(ImageError, match="12 pixels.*exceeds limit of 10.*MAX_IMAGE_PIXELS"):
-        open_image(PNG)
+@pytest.mark.parametrize("module", ["images", "pixels"])
+def test_too_many_pixels_are_an_error_with_a_cure(monkeypatch, module):
+    if module == "images":
+        monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)
+    else:
+        monkeypatch.setattr(pixels, "MAX_PIXELS", 11)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("pixels were decoded"))
+    cure = {"images": "12 pixels.*exceeds limit of 10.*MAX_IMAGE_PIXELS", "pixels": "4 x 3 pixels.*TRL_MM_MAX_PIXELS"}
+    for function in (open_image, image_size):
+        with pytest.raises(ImageError, match=cure[module]):
+            function(PNG)
 
 
-@pytest.mark.parametrize("item", [None, 3, ["a.png"], {}, {"bytes": None, "path": None}, {"url": "x"}])
+def test_threads_decode_no_more_pixels_together_than_the_budget_holds(monkeypatch):
+    budget, most, real_load = pixels.PixelBudget(30), [], PIL.ImageFile.ImageFile.load
+    monkeypatch.setattr(pixels, "BUDGET", budget)
+    together = threading.Barrier(2, timeout=60)  # each waits until another is inside as well
+
+    def load(image):
+        most.append(budget.in_use)
+        together.wait()
+        return real_load(image)
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", load)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(open_image, [encoded(RED, "BMP")] * 8))) == 8
+    assert max(most) == 24 and budget.in_use == 0
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", real_load)
+    assert open_image(PIL.Image.new("RGB", (100, 100))).size == (100, 100), "one alone always goes through"
+    with pytest.raises(ImageError):
+        open_image(encoded(RED, "JPEG")[:-60])
+    assert budget.in_use == 0
+
+
+BASE64 = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"bytes": BASE64, "path": "a.png"},
+        {"bytes": f"data:image/png;base64,{BASE64}"},
+        f"data:image/png;base64,{BASE64}",
+        BASE64,
+        BASE64.rstrip("="),
+        base64.encodebytes(PNG).decode(),
+        {"base64": BASE64},
+        {"url": f"data:image/png;base64,{BASE64}"},
+        {"image_url": {"url": f"data:image/png;base64,{BASE64}"}},
+    ],
+)
+def test_base64_is_decoded(item, folder):
+    assert resolve_image(item, folder)["bytes"] == PNG
+
+
+def test_base64_of_a_jpeg_is_no_absolute_path(folder):
+    data = encoded(RED, "JPEG")
+    assert base64.b64encode(data).startswith(b"/9j/")
+    assert resolve_image(base64.b64encode(data).decode(), folder)["bytes"] == data
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("https://example.org/" + "a" * 2_000_000, "is an address, and nothing is fetched.*Download the images"),
+        ("s3://bucket/a.png", "is an address"),
+        ("file://host/a.png", "is an address"),
+        ({"url": "http://example.org/a.png"}, "is an address"),
+        ("data:image/png,%89PNG", "is no base64"),
+        ("data:image/png;base64," + "~" * 2_000_000, "is no base64"),
+        ("iVBORw0KGgo" + "~" * 2_000_000, "is no base64"),
+        ({"bytes": "~" * 2_000_000}, "is no base64"),
+        ({"bytes": None, "path": None}, "An image is missing"),
+        ({"image_url": None}, "An image is missing"),
+        (None, "An image is missing"),
+        ("a" * 2_000_000, "does not exist"),
+        ("\x1b[2J.png", "does not exist"),
+    ],
+)
+def test_an_image_that_cannot_be_had_is_an_image_error_of_some_words(item, message, folder):
+    with pytest.raises(ImageError, match=message) as error:
+        resolve_image(item, folder)
+    assert len(str(error.value)) < 1500 and str(error.value).isprintable()
+
+
+def test_file_addresses_are_paths(folder):
+    (folder / "a b.png").write_bytes(PNG)
+    assert resolve_image(f"file://{folder}/a%20b.png", folder)["path"] == str(folder / "a b.png")
+    with pytest.raises(ValueError, match="leaves the image folder"):
+        resolve_image("file:///etc/passwd", folder)
+
+
+@pytest.mark.parametrize("item", [3, ["a.png"], {}, {"bytes": 3}, {"bytes": b"x", "path": 3}, {"x": 1}])
 def test_what_is_no_image_is_refused(item):
-    with pytest.raises(ValueError, match="An image must be a path, bytes, a PIL image"):
+    with pytest.raises(ValueError, match="An image (must be a path, bytes, a PIL image|with `bytes` must have)"):
         open_image(item)
 
 
@@ -209,9 +397,9 @@ def test_the_orientation_behind_the_pixels_of_a_png_counts():
 
 def test_a_size_that_cannot_be_read_is_an_image_error_with_a_cure(folder):
     (folder / "bad.png").write_text("no image")
-    with pytest.raises(ImageError, match="size of image '.*bad.png' cannot be read.*Replace it"):
+    with pytest.raises(ImageError, match="Image '.*bad.png' is no image.*Replace it"):
         image_size(folder / "bad.png")
-    with pytest.raises(ImageError, match="size of an image of 8 bytes"):
+    with pytest.raises(ImageError, match="An image of 8 bytes is no image"):
         image_size(b"no image")
     with pytest.raises(ImageError, match="does not exist"):
         image_size(folder / "gone.png")

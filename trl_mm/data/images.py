@@ -2,13 +2,16 @@
 
 import io
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import PIL.ExifTags
 import PIL.Image
-import PIL.ImageOps
+
+from .image_forms import ImageError, content_or_path
+from .pixels import rgb, shown_size
+from .shown import shown
 
 
 # Fixed, so that a data set cannot reach PIL's EPS reader, which starts Ghostscript on the file.
@@ -17,17 +20,14 @@ _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 StoredImage = dict[str, Any]
 
 
-class ImageError(ValueError):
-    """An image that is missing or cannot be decoded, so that a caller may skip its row."""
-
-
 def resolve_image(item: Any, image_folder: str | os.PathLike | None = None) -> StoredImage:
     """
     Bring an image into the form in which `datasets` stores it, without decoding it.
 
     Args:
         item (`str`, `Path`, `bytes`, `dict` or `PIL.Image.Image`):
-            Path, content of a file, `{"bytes": ..., "path": ...}`, or image. A PIL image becomes a PNG in RGB.
+            Path, content of a file (also in base64), `{"bytes": ..., "path": ...}`, or image; see [`content_or_path`].
+            A PIL image becomes a PNG in RGB.
         image_folder (`str` or `Path`, *optional*):
             Folder that relative paths start from and no path may leave. If `None`, relative paths start from the
             working directory and any path is allowed.
@@ -39,7 +39,7 @@ def resolve_image(item: Any, image_folder: str | os.PathLike | None = None) -> S
 
     Raises:
         `ImageError`:
-            If there is no such file, or a PIL image cannot be decoded.
+            If there is no image, such as a file or an address on the network, or a PIL image cannot be decoded.
         `ValueError`:
             If the path leaves `image_folder`, or `item` is none of the above.
     """
@@ -47,16 +47,10 @@ def resolve_image(item: Any, image_folder: str | os.PathLike | None = None) -> S
         buffer = io.BytesIO()
         open_image(item).save(buffer, format="PNG")
         return {"bytes": buffer.getvalue(), "path": None}
-    if isinstance(item, bytes | bytearray | memoryview):
-        return {"bytes": bytes(item), "path": None}
-    if isinstance(item, dict) and item.get("bytes") is not None:
-        return {"bytes": item["bytes"], "path": item.get("path")}
-    path = item.get("path") if isinstance(item, dict) else item
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(
-            f"An image must be a path, bytes, a PIL image, or a dictionary with `bytes` or `path`, got {item!r:.100}."
-        )
-    return {"bytes": None, "path": _find(os.fspath(path), image_folder)}
+    content, path = content_or_path(item)
+    if content is not None:
+        return {"bytes": content, "path": path}
+    return {"bytes": None, "path": _find(path, image_folder)}
 
 
 def open_image(item: Any, image_folder: str | os.PathLike | None = None) -> PIL.Image.Image:
@@ -71,46 +65,68 @@ def open_image(item: Any, image_folder: str | os.PathLike | None = None) -> PIL.
 
     Returns:
         `PIL.Image.Image`:
-            Image in RGB, turned the way its EXIF orientation says.
+            Image in RGB, turned the way its EXIF orientation says, on white where it is transparent; see [`rgb`].
 
     Raises:
         `ImageError`:
-            If the image is missing, cannot be decoded, or has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` allows.
+            If the image is missing, cannot be decoded, has more than [`MAX_PIXELS`] pixels (50 million, or what the
+            environment variable `TRL_MM_MAX_PIXELS` says), or is greyscale in 32 bits.
         `ValueError`:
             If the path leaves `image_folder`, or `item` is nothing that can hold an image.
     """
+    with _opened(item, image_folder) as image:
+        return rgb(image)
+
+
+@contextmanager
+def _opened(item: Any, image_folder: str | os.PathLike | None = None) -> Iterator[PIL.Image.Image]:
+    """An image with its head read; what is found out about it inside is an [`ImageError`]."""
     if isinstance(item, PIL.Image.Image):
         name, source = "The PIL image", None
     else:
         stored = resolve_image(item, image_folder)
-        name = f"Image {stored['path']!r}" if stored["path"] else f"An image of {len(stored['bytes'])} bytes"
+        length = len(stored["bytes"] or b"")
+        name = f"Image {shown(repr(stored['path']), 500)}" if stored["path"] else f"An image of {length} bytes"
         source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
     try:
         with nullcontext(item) if source is None else PIL.Image.open(source, formats=_FORMATS) as image:
-            image = PIL.ImageOps.exif_transpose(image)
-            # PIL warns if a palette with transparent colours becomes RGB in one step.
-            return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+            yield image
     except PIL.UnidentifiedImageError as error:
         raise ImageError(f"{name} is no image in one of the formats {', '.join(_FORMATS)}. Replace it.") from error
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"{name}: {error} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS`.") from error
     except Exception as error:  # PIL's decoders raise whatever their parsers meet: OSError, SyntaxError, struct.error
-        raise ImageError(f"{name} cannot be decoded: {error}. Replace it, or remove the row.") from error
+        raise ImageError(
+            f"{name} cannot be decoded: {shown(str(error), 500)}. Replace it, or remove the row."
+        ) from error
 
 
 def _find(path: str, image_folder: str | os.PathLike | None) -> str:
     # Normalised before the links are followed, so that the path which is checked is the path which is opened later.
     found = os.path.abspath(os.path.join(image_folder or "", path))
-    if "\0" in path:
-        raise ImageError(f"Image file {path!r} cannot exist: its name has a zero byte. Correct the path.")
+    if "\0" in path or not _is_encodable(path):
+        raise ImageError(
+            f"Image file {shown(repr(path))} cannot exist: its name has a zero byte or half a character. Correct the "
+            "path."
+        )
     if image_folder is not None and not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(image_folder)):
         raise ValueError(
-            f"Image path {path!r} leaves the image folder {os.fspath(image_folder)!r}. Move the file into it, or pass "
-            "the folder that holds all images as `image_folder`."
+            f"Image path {shown(repr(path), 1000)} leaves the image folder {os.fspath(image_folder)!r}. Move the file "
+            "into it, or pass the folder that holds all images as `image_folder`."
         )
     if not os.path.isfile(found):
-        raise ImageError(f"Image file {found!r} does not exist. Correct the path, or pass `image_folder`.")
+        raise ImageError(
+            f"Image file {shown(repr(found), 1000)} does not exist. Correct the path, or pass `image_folder`."
+        )
     return found
+
+
+def _is_encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def relative_image(stored: StoredImage, image_folder: str | os.PathLike) -> StoredImage:
@@ -164,19 +180,5 @@ def image_size(item: Any) -> tuple[int, int]:
         `ImageError`:
             If the image is missing or not recognised.
     """
-    if isinstance(item, PIL.Image.Image):
-        return _shown_size(item)
-    stored = resolve_image(item)
-    name = f"image {stored['path']!r}" if stored["path"] else f"an image of {len(stored['bytes'])} bytes"
-    source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
-    try:
-        with PIL.Image.open(source, formats=_FORMATS) as image:
-            return _shown_size(image)
-    except Exception as error:  # as in `open_image`
-        raise ImageError(f"The size of {name} cannot be read: {error}. Replace it, or remove the row.") from error
-
-
-def _shown_size(image: PIL.Image.Image) -> tuple[int, int]:
-    # PIL gives the size of a TIFF as it is shown, that of any other file as it is stored.
-    turned = image.format != "TIFF" and image.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    return image.size if turned else (image.height, image.width)
+    with _opened(item) as image:
+        return shown_size(image)
