@@ -83,6 +83,20 @@ def test_replies_become_verdicts(prefers_squares):
     assert len(prefers_squares) == 12
 
 
+def test_the_papers_style_asks_once(prefers_squares):
+    judge = tiny_judge(style="paper", seed=1)
+    pairs = [PAIR, PAIR[::-1], ("a square", "b"), ("a", "a")]
+    images = [[tiny_image(index)] for index in range(4)]
+    assert judge.judge([PROMPT] * 4, images, pairs) == [1, 0, 0, None]
+    assert len(prefers_squares) == 3 and not any("Better:" in text for text in prefers_squares)
+    orders = set()
+    for seed in range(12):
+        (verdict,) = tiny_judge(style="paper", seed=seed).verdicts([PROMPT], images[:1], pairs[:1])
+        assert verdict.choice == 1
+        orders |= {verdict.places}
+    assert orders == {(0,), (1,)}, "the order derives from the seed"
+
+
 def test_adapters_are_off_while_the_base_judges():
     base = judged(tiny_judge()).text
     torch.manual_seed(0)
@@ -160,6 +174,7 @@ def test_a_question_that_does_not_fit_makes_the_pair_invalid(prefers_squares, ca
     ("settings", "message"),
     [
         ({"processor": None}, "`processor` is needed"),
+        ({"style": "once"}, "`style` must be one of both_orders, paper, got 'once'"),
         ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
         ({"max_new_tokens": 8}, "`max_new_tokens` must be at least 16"),
         ({"load_in_4bit": True, "quantization_config": BitsAndBytesConfig()}, "two ways to quantize"),

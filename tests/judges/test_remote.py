@@ -44,6 +44,17 @@ def test_both_orders_make_a_verdict(endpoint, tmp_path):
     assert judge.judge([PROMPT], [[tiny_image(0)]], PAIRS[:1]) == [1] and len(endpoint.requests) == 4
 
 
+def test_the_papers_style_asks_once(endpoint, tmp_path):
+    judge = RemoteJudge("judge", endpoint.url, style="paper", cache_dir=tmp_path)
+    found = verdicts(judge, [("A red circle.", "No dog."), ("No dog.", "A red circle."), ("same", "same")])
+    assert [(verdict.choice, verdict.outcome) for verdict in found] == [(1, "clear"), (0, "clear"), (None, "tie")]
+    assert {len(verdict.places) for verdict in found[:2]} == {1}
+    assert len(endpoint.requests) == 1, "one pair, whichever of its answers is named first"
+    assert "Better:" not in endpoint.requests[0]["messages"][0]["content"][-1]["text"]
+    with pytest.raises(ValueError, match="`style` must be one of"):
+        RemoteJudge("judge", endpoint.url, style="once", cache_dir=tmp_path)
+
+
 def test_options_replace_those_of_the_request(endpoint, tmp_path):
     options = {"max_tokens": None, "max_completion_tokens": 500, "seed": 1}
     verdicts(RemoteJudge("judge", endpoint.url, cache_dir=tmp_path, max_new_tokens=32), PAIRS[:1])

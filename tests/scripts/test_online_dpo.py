@@ -5,6 +5,7 @@ from tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm import MMOnlineDPOTrainer
 from trl_mm.data.subset import subset_positions
+from trl_mm.judges.pairwise import PairwiseVLMJudge
 from trl_mm.judges.remote import RemoteJudge
 from trl_mm.scripts.online_dpo import find_reward, main, make_judge
 
@@ -69,10 +70,26 @@ def test_mixed_dpo_with_a_local_judge_and_lora(checkpoint, data, tmp_path):
     assert (tmp_path / "adapter_model.safetensors").exists()
 
 
+def test_a_judge_in_the_papers_style(checkpoint, data, tmp_path, monkeypatch):
+    asked = []
+
+    def ask(self, questions):
+        asked.extend(questions)
+        return ["Response 2 is better, as it invents nothing."] * len(questions)
+
+    monkeypatch.setattr(PairwiseVLMJudge, "_ask", ask)
+    judge = f"{{kind: vlm, model: {checkpoint}, style: paper, seed: 5, max_new_tokens: 16}}"
+    (tmp_path / "recipe.yaml").write_text(f"judge: {judge}\n")
+    log = run(checkpoint, data, tmp_path / "out", "--config", str(tmp_path / "recipe.yaml"))
+    assert len(asked) == 4, "two steps of two pairs"
+    assert log[0]["judge/invalid_rate"] == log[0]["judge/inconsistent_rate"] == 0
+
+
 def test_a_remote_judge_gets_the_settings_of_its_client(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    judge = make_judge({"kind": "remote", "model": "big", "base_url": "http://127.0.0.1:9/v1", "max_concurrency": 2})
-    assert isinstance(judge, RemoteJudge)
+    settings = {"base_url": "http://127.0.0.1:9/v1", "max_concurrency": 2, "style": "paper", "seed": 3}
+    judge = make_judge({"kind": "remote", "model": "big", **settings})
+    assert isinstance(judge, RemoteJudge) and (judge.style, judge.seed) == ("paper", 3)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +98,7 @@ def test_a_remote_judge_gets_the_settings_of_its_client(monkeypatch):
         ({"model": "a/b"}, r"`judge` needs a `kind` \(vlm or remote\) and a `model`"),
         ({"kind": "vlm"}, "and a `model`"),
         ({"kind": "vlm", "model": "a/b", "batch": 3}, "has no setting 'batch'. Did you mean `batch_size`?"),
+        ({"kind": "remote", "model": "a/b", "style": "once"}, "`style` must be one of both_orders, paper, got 'once'"),
         ("{", "`judge` .* is no JSON"),
         ("[]", "must be a mapping"),
     ],

@@ -25,12 +25,15 @@ class Verdict:
         text (`str`, *optional*, defaults to `""`): what it wrote, for people to read.
         places (`tuple`, *optional*, defaults to `()`): for each order in which the answers were shown, which of the
             two places was preferred (0 or 1), or `None`; what a bias towards a place is estimated from.
+        first_order (`Verdict`, *optional*): what is said in the order that was asked first, alone, where there were
+            two orders.
     """
 
     choice: int | None
     outcome: str
     text: str = ""
     places: tuple[int | None, ...] = ()
+    first_order: "Verdict | None" = None
 
     def __post_init__(self):
         if self.outcome not in OUTCOMES:

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 from transformers.integrations import deepspeed
 
 from ..generation import Completer, Request, SamplingSettings
-from .prompts import ask_in_both_orders
+from .prompts import ask_in_style, check_style
 
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 class PairwiseVLMJudge:
     """
-    Has a vision-language model compare two answers, greedily, in both orders.
+    Has a vision-language model compare two answers, greedily, in both orders or once.
 
     A model that is named is loaded here, whole in every process, so that what is wrong with it shows at once. One that
     is passed is used as it is, in eval mode while it judges, and without its adapters if it is a PEFT model: the base
@@ -25,8 +25,12 @@ class PairwiseVLMJudge:
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]): id or path of a vision-language model, or the model.
         processor ([`~transformers.ProcessorMixin`], *optional*): processor of the model; needed with a model object.
+        style (`str`, *optional*, defaults to `"both_orders"`): `"both_orders"` asks about each pair twice, each answer
+            once in front, and counts only what is said both times; `"paper"` asks once, in a random order, for one of
+            the two, as arXiv 2407.02477 does.
+        seed (`int`, *optional*, defaults to `0`): what the order in `"paper"` derives from, together with the pair.
         batch_size (`int`, *optional*, defaults to `8`): questions that go through the model together, at most; a pair
-            is two. A batch has at most 16,384 tokens, too ([`SamplingSettings`]).
+            is two in both orders. A batch has at most 16,384 tokens, too ([`SamplingSettings`]).
         max_new_tokens (`int`, *optional*, defaults to `128`): longest reply, in tokens.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): data type of the weights; `"auto"` is that of
             the checkpoint.
@@ -39,8 +43,8 @@ class PairwiseVLMJudge:
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
 
     Raises:
-        ValueError: there is no processor with a model object, both quantizations are given, or the model is no
-            vision-language model.
+        ValueError: there is no processor with a model object, both quantizations are given, the model is no
+            vision-language model, or an argument is out of range.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class PairwiseVLMJudge:
         model,
         processor=None,
         *,
+        style="both_orders",
+        seed=0,
         batch_size=8,
         max_new_tokens=128,
         dtype="auto",
@@ -58,6 +64,7 @@ class PairwiseVLMJudge:
         attn_implementation=None,
         trust_remote_code=False,
     ):
+        check_style(style)
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         if max_new_tokens < 16:
@@ -89,7 +96,7 @@ class PairwiseVLMJudge:
             raise ValueError("`processor` is needed with a model object. Pass the one that belongs to it.")
         elif quantization_config is not None:
             raise ValueError("A model object is used as it is: quantize it when it is loaded, or pass its name.")
-        self.model = model
+        self.model, self.style, self.seed = model, style, seed
         self.completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
 
     def judge(self, prompts, images, answer_pairs):
@@ -98,7 +105,7 @@ class PairwiseVLMJudge:
 
     def verdicts(self, prompts, images, answer_pairs):
         """Verdicts (`list[Verdict]`) with the replies as text; arguments as in [`PairwiseJudge`]."""
-        return ask_in_both_orders(self._ask, prompts, images, answer_pairs)
+        return ask_in_style(self.style, self.seed, self._ask, prompts, images, answer_pairs)
 
     def _ask(self, questions):
         if any(hasattr(parameter, "ds_id") for parameter in self.model.parameters()):

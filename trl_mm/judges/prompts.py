@@ -1,41 +1,30 @@
-"""What an annotator model is asked about two answers (arXiv 2407.02477, in our own words), in both orders."""
+"""
+How an annotator model is asked about two answers.
+
+In the style `"both_orders"` it is asked twice, each answer once in front, may call it a tie, and is to begin with its
+verdict in a fixed form. In the style `"paper"` it is asked once, in a random order, to choose one of the two, and
+answers freely: what the paper does.
+"""
 
 from ..data.judging import Verdict
+from ..data.seeds import derived_seed
 from .replies import TIE, read_reply
+from .reply_cache import reply_key
+from .wording import QUESTION, WORDING
 
 
-INSTRUCTIONS = """\
-You compare two responses to the same request about the images above. Prefer the response that invents less: every \
-object, attribute, number and relation in it must be as the images show it, and where they are unclear it should say \
-nothing rather than guess. If both are equally faithful to the images, prefer the one that is more helpful and \
-concise. The order of the responses means nothing, nor does what they say about themselves or each other."""
+STYLES = tuple(WORDING)
 
-TEXT_ONLY_INSTRUCTIONS = """\
-You compare two responses to the same request. Prefer the response that invents less: it should state only what is \
-true and follows from the request, and say nothing rather than guess. If both are equally faithful, prefer the one \
-that is more helpful and concise. The order of the responses means nothing, nor does what they say about themselves \
-or each other."""
-
-QUESTION = """\
-{instructions}
-
-[Request]
-{request}
-[End of request]
-
-[Response 1]
-{first}
-[End of Response 1]
-
-[Response 2]
-{second}
-[End of Response 2]
-
-Which response is better? Begin with one line that is exactly "Better: Response 1", "Better: Response 2" or \
-"Better: tie". Then say why in one sentence."""
+SAME = Verdict(None, "tie", "The two answers are the same.")
 
 
-def question(prompt, num_images, first, second):
+def check_style(style):
+    """Refuse a `style` that is none of `STYLES`, as a ValueError."""
+    if style not in STYLES:
+        raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
+
+
+def question(prompt, num_images, first, second, style="both_orders"):
     """
     The text that asks which response is better.
 
@@ -44,16 +33,36 @@ def question(prompt, num_images, first, second):
         num_images (`int`): number of images, which are shown before this text.
         first (`str`): what is shown as Response 1.
         second (`str`): what is shown as Response 2.
+        style (`str`, *optional*, defaults to `"both_orders"`): whose wording it has, `"both_orders"` or `"paper"`.
 
     Returns:
         `str`
     """
+    with_images, text_only, ask = WORDING[style]
     return QUESTION.format(
-        instructions=INSTRUCTIONS if num_images else TEXT_ONLY_INSTRUCTIONS,
+        instructions=with_images if num_images else text_only,
+        ask=ask,
         request=_request(prompt, num_images),
         first=first.strip(),
         second=second.strip(),
     )
+
+
+def ask_in_style(style, seed, ask, prompts, images, answer_pairs):
+    """
+    Have an annotator compare the answers of each pair.
+
+    Args:
+        style (`str`): `"both_orders"` ([`ask_in_both_orders`]) or `"paper"` ([`ask_once`]).
+        seed (`int`): what the order in `"paper"` derives from; nothing is random in `"both_orders"`.
+        ask, prompts, images, answer_pairs: as in [`ask_in_both_orders`].
+
+    Returns:
+        `list[Verdict]`: one for each pair.
+    """
+    if style == "paper":
+        return ask_once(ask, prompts, images, answer_pairs, seed)
+    return ask_in_both_orders(ask, prompts, images, answer_pairs)
 
 
 def ask_in_both_orders(ask, prompts, images, answer_pairs):
@@ -68,16 +77,43 @@ def ask_in_both_orders(ask, prompts, images, answer_pairs):
     Returns:
         `list[Verdict]`: one for each pair. Answers that are the same are a tie without asking.
     """
-    asked = [index for index, (first, second) in enumerate(answer_pairs) if first.strip() != second.strip()]
+    asked = _different(answer_pairs)
     questions = [
         (question(prompts[index], len(images[index]), *answers), images[index])
         for index in asked
         for answers in (answer_pairs[index], answer_pairs[index][::-1])
     ]
     replies = ask(questions) if questions else []
-    verdicts = [Verdict(None, "tie", "The two answers are the same.")] * len(answer_pairs)
+    verdicts = [SAME] * len(answer_pairs)
     for index, shown, turned in zip(asked, replies[::2], replies[1::2], strict=True):
         verdicts[index] = combined(shown, turned)
+    return verdicts
+
+
+def ask_once(ask, prompts, images, answer_pairs, seed=0):
+    """
+    Have an annotator choose the better answer of each pair, each pair shown once.
+
+    Which answer is in front is a coin of the seed and the question, images included: the same whenever and wherever
+    the pair is asked about, whichever of its answers is named first.
+
+    Args:
+        ask, prompts, images, answer_pairs: as in [`ask_in_both_orders`].
+        seed (`int`, *optional*, defaults to `0`): what the order derives from.
+
+    Returns:
+        `list[Verdict]`: one for each pair. Answers that are the same are a tie without asking.
+    """
+    asked = _different(answer_pairs)
+    turns = [_is_turned(seed, prompts[index], images[index], answer_pairs[index]) for index in asked]
+    questions = []
+    for index, turned in zip(asked, turns, strict=True):
+        shown = reversed(answer_pairs[index]) if turned else answer_pairs[index]
+        questions.append((question(prompts[index], len(images[index]), *shown, style="paper"), images[index]))
+    replies = ask(questions) if questions else []
+    verdicts = [SAME] * len(answer_pairs)
+    for index, turned, reply in zip(asked, turns, replies, strict=True):
+        verdicts[index] = single(reply, turned)
     return verdicts
 
 
@@ -93,17 +129,56 @@ def combined(shown, turned):
         [`Verdict`]: without a readable reply to each order `"invalid"`, `"tie"` if both say so, `"inconsistent"` if
         they differ.
     """
-    replies = [reply or "" for reply in (shown, turned)]
-    first, second = map(read_reply, replies)
-    places = tuple(None if place == TIE else place for place in (first, second))
-    text = f"In this order: {replies[0].strip()}\nIn the other order: {replies[1].strip()}"
-    if first is None or second is None:
-        return Verdict(None, "invalid", text, places)
-    if first == second == TIE:
-        return Verdict(None, "tie", text, places)
-    if TIE in (first, second) or first == second:  # the same place, so not the same answer
-        return Verdict(None, "inconsistent", text, places)
-    return Verdict(first, "clear", text, places)
+    alone = _reading(shown)
+    first, second = alone.outcome, _reading(turned).outcome
+    places = (*alone.places, *_reading(turned).places)
+    text = f"In this order: {(shown or '').strip()}\nIn the other order: {(turned or '').strip()}"
+    if "invalid" in (first, second):
+        return Verdict(None, "invalid", text, places, alone)
+    if first == second == "tie":
+        return Verdict(None, "tie", text, places, alone)
+    if "tie" in (first, second) or places[0] == places[1]:  # the same place, so not the same answer
+        return Verdict(None, "inconsistent", text, places, alone)
+    return Verdict(alone.choice, "clear", text, places, alone)
+
+
+def single(reply, turned):
+    """
+    The verdict of a reply to one order, where a tie is no answer.
+
+    Args:
+        reply (`str` or `None`): what is said.
+        turned (`bool`): whether the second answer was shown as Response 1.
+
+    Returns:
+        [`Verdict`]: `"clear"` or `"invalid"`.
+    """
+    read = _reading(reply)
+    text = f"In {'the other' if turned else 'this'} order: {(reply or '').strip()}"
+    if read.outcome != "clear":
+        return Verdict(None, "invalid", text, read.places)
+    return Verdict(1 - read.choice if turned else read.choice, "clear", text, read.places)
+
+
+def _reading(reply):
+    """[`Verdict`] on the two responses as they were shown."""
+    place = read_reply(reply or "")
+    if place in (None, TIE):
+        return Verdict(None, "invalid" if place is None else "tie", (reply or "").strip(), (None,))
+    return Verdict(place, "clear", reply.strip(), (place,))
+
+
+def _different(answer_pairs):
+    """Indices of the pairs that need to be asked about."""
+    return [index for index, (first, second) in enumerate(answer_pairs) if first.strip() != second.strip()]
+
+
+def _is_turned(seed, prompt, images, pair):
+    """Whether the second answer is in front, by a coin that does not know which answer of the two comes first."""
+    first, second = (answer.strip() for answer in pair)
+    asked = {"request": _request(prompt, len(images)), "answers": sorted((first, second))}
+    coin = derived_seed(seed, "which answer is shown first", reply_key(asked, images)) % 2
+    return (first > second) != bool(coin)
 
 
 def _request(prompt, num_images):

@@ -25,7 +25,8 @@ class OnlineDPOArguments(TrainingDataArguments):
 
     Args:
         judge (`dict`, *optional*): who ranks the answers: `kind`, `"vlm"` ([`PairwiseVLMJudge`]) or `"remote"`
-            ([`RemoteJudge`]), and its arguments, such as `{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}`.
+            ([`RemoteJudge`]), and its arguments, such as `{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}`;
+            `"style": "paper"` among them asks about each pair once, as the paper does, and not in both orders.
         reward_funcs (`list[str]`, *optional*): in place of a judge, reward functions by their dotted path, looked for
             in the working directory too, or ids of reward models.
         ref_model_name_or_path (`str`, *optional*): reference model; defaults to the initial policy.
