@@ -6,7 +6,8 @@ from tiny import tiny_row
 
 from trl_mm.data.judging import JudgeUnavailable
 from trl_mm.data.loading import prepare_preferences
-from trl_mm.eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts, wilson_interval
+from trl_mm.eval.judge_accuracy import judge_dataset, judge_scores, judged_row, read_verdicts, wilson_interval
+from trl_mm.judges.prompts import ask_in_both_orders, combined, single
 
 
 class Knowing:
@@ -102,6 +103,98 @@ def test_scores_are_shares_of_what_they_say():
     assert scores["first_place_share"] == 7 / 10
     assert scores["intervals"]["accuracy_decided"] == wilson_interval(2, 3)
     assert scores["intervals"]["accuracy_all"] == wilson_interval(2, 8)
+
+
+PLACES = st.sampled_from([0, 1, None])
+
+
+@st.composite
+def both_orders(draw):
+    """What a judge says to both orders of some pairs, and where the chosen answer of each stands."""
+    said = st.sampled_from(["Better: Response 1", "Better: Response 2", "Better: tie", "A dog.", None])
+    return draw(st.lists(st.tuples(said, said, st.sampled_from([0, 1])), min_size=1, max_size=30))
+
+
+def stored(verdict, chosen_at):
+    """A verdict as `judge_dataset` keeps it."""
+    return judged_row("0", chosen_at, verdict)
+
+
+@given(both_orders())
+def test_one_order_is_the_first_alone(replies):
+    """Beside a count that knows nothing of verdicts: the first reply, whatever the second one is."""
+    right = wrong = ties = unread = 0
+    for first, _, chosen_at in replies:
+        if first in ("Better: Response 1", "Better: Response 2"):
+            names_chosen = (first == "Better: Response 2") == (chosen_at == 1)
+            right, wrong = right + names_chosen, wrong + (not names_chosen)
+        elif first == "Better: tie":
+            ties += 1
+        else:
+            unread += 1
+    scores = judge_scores([stored(combined(first, second), place) for first, second, place in replies])["one_order"]
+    total, decided = len(replies), right + wrong
+    assert scores == {
+        "num_decided": decided,
+        "accuracy_decided": right / decided if decided else None,
+        "accuracy_all": right / total,
+        "intervals": {
+            "accuracy_decided": wilson_interval(right, decided),
+            "accuracy_all": wilson_interval(right, total),
+        },
+        "tie_rate": ties / total,
+        "invalid_rate": unread / total,
+    }
+
+
+@given(st.lists(st.tuples(PLACES, st.booleans(), st.sampled_from([0, 1])), min_size=1, max_size=30))
+def test_a_judge_that_is_asked_once_has_one_accuracy(said):
+    replies = ["" if place is None else f"Response {place + 1} is better." for place, _, _ in said]
+    verdicts = [
+        stored(single(reply, turned), chosen_at) for reply, (_, turned, chosen_at) in zip(replies, said, strict=True)
+    ]
+    scores = judge_scores(verdicts)
+    # The place of the chosen answer as it was shown
+    right = sum(place is not None and place == (chosen_at ^ turned) for place, turned, chosen_at in said)
+    assert scores["accuracy_all"] == right / len(said)
+    assert scores["one_order"] == {name: scores[name] for name in scores["one_order"]}
+    assert scores["inconsistent_rate"] == scores["tie_rate"] == 0.0
+    places = [place for place, _, _ in said if place is not None]
+    assert scores["first_place_share"] == (places.count(0) / len(places) if places else None)
+
+
+@pytest.mark.parametrize("choice", [0, 1, None])
+def test_a_judge_without_orders_is_taken_as_it_is(dataset, tmp_path, choice):
+    class Fixed:
+        def judge(self, prompts, images, answer_pairs):
+            return [choice] * len(prompts)
+
+    judge_dataset(Fixed(), dataset, tmp_path, {})
+    scores = judge_scores(read_verdicts(tmp_path))
+    assert scores["one_order"] == {name: scores[name] for name in scores["one_order"]}
+    assert scores["one_order"]["tie_rate"] == (choice is None)
+
+
+def test_a_judge_with_a_favourite_place_shows_in_one_order_only(dataset, tmp_path):
+    """All that it prefers stands first, so no verdict holds, and one order is a coin."""
+
+    class First:
+        def verdicts(self, prompts, images, answer_pairs):
+            return ask_in_both_orders(lambda questions: ["Response 1"] * len(questions), prompts, images, answer_pairs)
+
+        judge = verdicts
+
+    judge_dataset(First(), dataset, tmp_path, {}, seed=1)
+    rows = read_verdicts(tmp_path)
+    scores = judge_scores(rows)
+    assert scores["inconsistent_rate"] == 1.0 and scores["accuracy_decided"] is None
+    chosen_first = sum(row["chosen_at"] == 0 for row in rows)
+    assert scores["one_order"]["num_decided"] == 40
+    assert scores["one_order"]["accuracy_all"] == chosen_first / 40 and 10 < chosen_first < 30
+
+
+def test_verdicts_without_a_first_order_have_no_accuracy_in_it():
+    assert judge_scores([row("clear", True, (0, 1))])["one_order"]["accuracy_all"] is None
 
 
 def test_nothing_decided_is_no_number():

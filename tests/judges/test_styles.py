@@ -6,8 +6,9 @@ from statistics import NormalDist
 import pytest
 from PIL import Image
 
-from trl_mm.judges.prompts import STYLES, ask_in_style, ask_once, check_style, question, single
+from trl_mm.judges.prompts import ask_in_style, ask_once, question, single
 from trl_mm.judges.replies import read_reply
+from trl_mm.judges.wording import STYLES, check_style
 
 
 USER = [{"role": "user", "content": "What is this?"}]

@@ -70,8 +70,46 @@ def test_a_model_that_is_loaded_here(checkpoint, pairs, tmp_path, monkeypatch, c
     assert len(asked) == 12
     main(arguments)
     assert len(asked) == 12, "what is finished is not asked again"
-    with pytest.raises(ValueError, match="made with other settings: `max_new_tokens`"):
-        main([*arguments, "--max_new_tokens", "32"])
+    for more, name in ((["--max_new_tokens", "32"], "max_new_tokens"), (["--style", "paper"], "style")):
+        with pytest.raises(ValueError, match=f"made with other settings: .*`{name}`"):
+            main([*arguments, *more])
+
+
+def test_one_order_is_printed_beside_both(endpoint, pairs, tmp_path, capsys):
+    """A judge that likes the first place decides nothing in both orders, and in one what the coin says."""
+    endpoint.reply = lambda text, images: "Better: Response 1"
+    remote = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url]
+    main([*remote, "--cache_dir", str(tmp_path / "replies"), *flags(pairs, tmp_path / "out")])
+    scores = json.loads((tmp_path / "out" / "judge.json").read_text())
+    verdicts = read_verdicts(tmp_path / "out" / "verdicts")
+    right = sum(row["chosen_at"] == 0 for row in verdicts) / 6
+    assert scores["style"] == "both_orders" and scores["inconsistent_rate"] == 1.0
+    assert scores["one_order"]["accuracy_decided"] == scores["one_order"]["accuracy_all"] == right
+    low, high = scores["one_order"]["intervals"]["accuracy_decided"]
+    assert 0 < low < right < high < 1
+    one_line = (
+        f"In one order alone: accuracy {right:.1%} [{low:.1%}, {high:.1%}] of 6 decided pairs, {right:.1%} of all 6; "
+        "tie 0.0%, invalid 0.0%\n"
+    )
+    shown = capsys.readouterr().out
+    assert "judge: no clear verdict; tie 0.0%, invalid 0.0%, inconsistent 100.0%; prefers" in shown
+    assert one_line in shown
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_papers_style(endpoint, pairs, tmp_path, capsys, seed):
+    endpoint.reply = lambda text, images: prefers("square")(text).replace("Better: ", "I prefer ") + "."
+    remote = ["--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url, "--style", "paper"]
+    remote += ["--seed", str(seed), "--cache_dir", str(tmp_path / "replies"), *flags(pairs, tmp_path / "out")]
+    main([*remote, "--shard_size", "2"])
+    scores = json.loads((tmp_path / "out" / "judge.json").read_text())
+    assert len(endpoint.requests) == 6, "once each"
+    assert scores["accuracy_all"] == scores["one_order"]["accuracy_all"] == 1.0 and scores["style"] == "paper"
+    texts = [body["messages"][0]["content"][-1]["text"] for body in endpoint.requests]
+    first = sum("A square" in text.partition("[Response 2]")[0] for text in texts)
+    assert scores["first_place_share"] == first / 6
+    shown = capsys.readouterr().out
+    assert "accuracy 100.0% [61.0%, 100.0%] of 6 decided pairs" in shown and "In one order" not in shown
 
 
 def test_a_judge_that_writes_nonsense_decides_nothing(checkpoint, pairs, tmp_path, capsys):
@@ -128,12 +166,15 @@ def test_a_judge_that_is_down_is_one_line(pairs, tmp_path, monkeypatch, capsys):
         (["--judge", "remote", "--request_options", "{seed"], "`request_options` \\({seed\\) is no JSON"),
         (["--judge", "remote", "--request_options", "[1]"], "`request_options` must be a mapping"),
         (["--base_url", "http://localhost/v1"], "`base_url` and `request_options` would do nothing"),
+        (["--config", "judge.yaml"], "`style` must be one of both_orders, paper, got 'once'"),
         (["--max_rows", "0"], "`max_rows` must be at least 1, got 0"),
         (["--shuffle_seed", "3"], r"`shuffle_seed` \(3\) would do nothing"),
         ([], "no folder here, and no id of the form owner/name"),
     ],
 )
-def test_wrong_arguments_are_refused(pairs, tmp_path, arguments, message):
+def test_wrong_arguments_are_refused(pairs, tmp_path, monkeypatch, arguments, message):
+    (tmp_path / "judge.yaml").write_text("style: once\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         main(["--model_name_or_path", "./gone", *flags(pairs, tmp_path), *arguments])
 

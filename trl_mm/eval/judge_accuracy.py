@@ -48,15 +48,7 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
         images = [[open_image(image) for image in row["images"]] for row in rows]
         verdicts = judge_pairs(judge, [row["prompt"] for row in rows], images, pairs)
         return [
-            {
-                "row_id": row["row_id"],
-                "chosen_at": place,
-                "choice": verdict.choice,
-                "outcome": verdict.outcome,
-                "correct": None if verdict.choice is None else verdict.choice == place,
-                "places": list(verdict.places),
-                "text": verdict.text,
-            }
+            judged_row(row["row_id"], place, verdict)
             for row, place, verdict in zip(rows, chosen_at, verdicts, strict=True)
         ]
 
@@ -76,6 +68,32 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
         bar.close()
 
 
+def judged_row(row_id, chosen_at, verdict):
+    """
+    A verdict as it is kept.
+
+    Args:
+        row_id (`str`): which row it is of.
+        chosen_at (`int`): 0 if the chosen answer was given to the judge as the first of the pair, 1 if as the second.
+        verdict ([`Verdict`]): what the judge says.
+
+    Returns:
+        `dict`
+    """
+    first = verdict.first_order or verdict
+    return {
+        "row_id": row_id,
+        "chosen_at": chosen_at,
+        "choice": verdict.choice,
+        "outcome": verdict.outcome,
+        "correct": _correct(verdict, chosen_at),
+        "first_outcome": first.outcome,
+        "first_correct": _correct(first, chosen_at),
+        "places": list(verdict.places),
+        "text": verdict.text,
+    }
+
+
 def read_verdicts(folder):
     """Verdicts (`list[dict]`) of a finished folder of [`judge_dataset`], in the order of the rows."""
     return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet"))).to_list()
@@ -85,31 +103,49 @@ def judge_scores(verdicts, level=0.95):
     """
     Accuracy of a judge, and what it says where it does not decide.
 
+    The paper's figure (Table 10) is an accuracy in one order. Of a judge that was asked in both orders it is what the
+    first reply says alone, whatever the second one does; unlike the paper's annotator it may have called a tie. Of a
+    judge that was asked once, or does not say in which orders, it is the accuracy itself. Answers that are the same
+    are a tie in both.
+
     Args:
-        verdicts (`list[dict]`): rows with `outcome`, `correct` and `places`, as [`read_verdicts`] returns them.
+        verdicts (`list[dict]`): rows with `outcome`, `correct` and `places`, and `first_outcome` and `first_correct`
+            for one order, as [`read_verdicts`] returns them.
         level (`float`, *optional*, defaults to `0.95`): level of the confidence intervals. They take rows for
             independent: several pairs of one image make them too narrow.
 
     Returns:
         `dict`: `num_pairs`, `num_decided`, `accuracy_decided` (of the pairs with a clear verdict), `accuracy_all` (a
         pair without one counts as wrong), their `intervals`; `tie_rate`, `invalid_rate` and `inconsistent_rate` of all
-        pairs; and `first_place_share`, the share of the answer that is shown first among all that are preferred, over
-        both orders: 0.5 without position bias. What there is nothing to compute from is `None`.
+        pairs; `one_order`, a `dict` of the same figures for the first order alone, where `num_decided` are the pairs
+        whose first reply names one of the two, `tie_rate` and `invalid_rate` are those of the first replies, and
+        nothing can be inconsistent; and `first_place_share`, the share of the answer that is shown first among all
+        that are preferred, over all orders: 0.5 without position bias. What there is nothing to compute from is
+        `None`.
     """
-    counts = {outcome: sum(row["outcome"] == outcome for row in verdicts) for outcome in OUTCOMES}
-    correct = sum(row["correct"] is True for row in verdicts)
     places = [place for row in verdicts for place in row["places"] or () if place is not None]
+    first = [(row["first_outcome"], row["first_correct"]) for row in verdicts if "first_outcome" in row]
     return {
         "num_pairs": len(verdicts),
+        **_shares([(row["outcome"], row["correct"]) for row in verdicts], OUTCOMES, level),
+        "one_order": _shares(first, ("tie", "invalid"), level),
+        "first_place_share": _share(places.count(0), len(places)),
+    }
+
+
+def _shares(said, outcomes, level):
+    """Accuracies with intervals, and the rates of `outcomes` that are not clear, from pairs of outcome and correct."""
+    counts = {outcome: sum(told == outcome for told, _ in said) for outcome in OUTCOMES}
+    correct = sum(right is True for _, right in said)
+    return {
         "num_decided": counts["clear"],
         "accuracy_decided": _share(correct, counts["clear"]),
-        "accuracy_all": _share(correct, len(verdicts)),
+        "accuracy_all": _share(correct, len(said)),
         "intervals": {
             "accuracy_decided": wilson_interval(correct, counts["clear"], level),
-            "accuracy_all": wilson_interval(correct, len(verdicts), level),
+            "accuracy_all": wilson_interval(correct, len(said), level),
         },
-        **{f"{outcome}_rate": _share(counts[outcome], len(verdicts)) for outcome in OUTCOMES if outcome != "clear"},
-        "first_place_share": _share(places.count(0), len(places)),
+        **{f"{outcome}_rate": _share(counts[outcome], len(said)) for outcome in outcomes if outcome != "clear"},
     }
 
 
@@ -136,6 +172,10 @@ def wilson_interval(successes, trials, level=0.95):
 
 def _share(count, total):
     return count / total if total else None
+
+
+def _correct(verdict, chosen_at):
+    return None if verdict.choice is None else verdict.choice == chosen_at
 
 
 def _text(messages):

@@ -8,7 +8,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 from transformers.integrations import deepspeed
 
 from ..generation import Completer, Request, SamplingSettings
-from .prompts import ask_in_style, check_style
+from .prompts import ask_in_style
+from .wording import check_style
 
 
 logger = logging.getLogger(__name__)

@@ -13,15 +13,7 @@ from .reply_cache import reply_key
 from .wording import QUESTION, WORDING
 
 
-STYLES = tuple(WORDING)
-
 SAME = Verdict(None, "tie", "The two answers are the same.")
-
-
-def check_style(style):
-    """Refuse a `style` that is none of `STYLES`, as a ValueError."""
-    if style not in STYLES:
-        raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
 
 
 def question(prompt, num_images, first, second, style="both_orders"):

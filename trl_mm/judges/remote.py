@@ -1,7 +1,8 @@
 """A judge behind an OpenAI-compatible endpoint: a vLLM server, or a hosted model."""
 
-from .prompts import ask_in_style, check_style
+from .prompts import ask_in_style
 from .remote_client import OPENAI_URL, ChatClient
+from .wording import check_style
 
 
 class RemoteJudge:

@@ -53,3 +53,11 @@ WORDING = {
     "both_orders": (INSTRUCTIONS, TEXT_ONLY_INSTRUCTIONS, ASK),
     "paper": (PAPER_INSTRUCTIONS, PAPER_TEXT_ONLY_INSTRUCTIONS, PAPER_ASK),
 }
+
+STYLES = tuple(WORDING)
+
+
+def check_style(style):
+    """Refuse a `style` that is none of `STYLES`, as a ValueError."""
+    if style not in STYLES:
+        raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.subset import check_subset
+from ..judges.wording import STYLES, check_style
 from .models import ModelArguments, check_model_path
 from .processes import process_state
 from .training import as_mapping
@@ -25,6 +26,9 @@ class JudgeArguments(ModelArguments):
         output_dir (`str`): where the verdicts and `judge.json` go. A folder that a killed run left is gone on with.
         judge (`str`, *optional*, defaults to `"vlm"`): `"vlm"` for a model that is loaded here, `"remote"` for one
             behind an OpenAI-compatible endpoint.
+        style (`str`, *optional*, defaults to `"both_orders"`): `"both_orders"` asks about each pair twice, each answer
+            once in front, and decides where both replies agree; `"paper"` asks once, in a random order, for one of the
+            two, as arXiv 2407.02477 does.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
         converter (`str`, *optional*): what the rows are written like, if not in the row format.
@@ -56,6 +60,10 @@ class JudgeArguments(ModelArguments):
     judge: str = field(
         default="vlm", metadata={"help": "A model loaded here (vlm) or an endpoint (remote).", "choices": KINDS}
     )
+    style: str = field(
+        default="both_orders",
+        metadata={"help": "Ask in both orders (both_orders) or once (paper).", "choices": STYLES},
+    )
     dataset_split: str = field(default="train", metadata={"help": "Split to read."})
     image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
     converter: str | None = field(default=None, metadata={"help": "What rows in another format are written like."})
@@ -85,6 +93,7 @@ class JudgeArguments(ModelArguments):
     def __post_init__(self):
         if self.judge not in KINDS:
             raise ValueError(f"`judge` must be one of {', '.join(KINDS)}, got {self.judge!r}.")
+        check_style(self.style)
         if self.judge == "vlm" and (self.base_url is not None or self.request_options is not None):
             raise ValueError("`base_url` and `request_options` would do nothing. Set `judge` to remote with them.")
         check_subset(self.max_rows, self.shuffle_seed)
@@ -121,7 +130,7 @@ def main(argv=None):
         shuffle_seed=args.shuffle_seed,
     )
     judge, settings = JUDGES[args.judge](args, state.device)
-    asked = "".join(question([{"role": "user", "content": ""}], count, "", "") for count in (0, 1))
+    asked = "".join(question([{"role": "user", "content": ""}], count, "", "", args.style) for count in (0, 1))
     folder = Path(args.output_dir) / "verdicts"
     judge_dataset(
         judge,
@@ -131,6 +140,7 @@ def main(argv=None):
             "judge": args.judge,
             "model": args.model_name_or_path,
             "max_new_tokens": args.max_new_tokens,
+            "style": args.style,
             "question": hashlib.sha256(asked.encode()).hexdigest(),
             **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
             **settings,
@@ -142,7 +152,7 @@ def main(argv=None):
     )
     state.wait_for_everyone()
     if state.is_main_process:
-        scores = judge_scores(read_verdicts(folder))
+        scores = {"style": args.style, **judge_scores(read_verdicts(folder))}
         path = Path(args.output_dir) / "judge.json"
         path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
@@ -155,6 +165,8 @@ def vlm_judge(args, device):
 
     judge = PairwiseVLMJudge(
         args.model_name_or_path,
+        style=args.style,
+        seed=args.seed,
         batch_size=args.batch_size,
         max_new_tokens=args.max_new_tokens,
         dtype=args.dtype,
@@ -179,6 +191,8 @@ def remote_judge(args, device):
     judge = RemoteJudge(
         args.model_name_or_path,
         **({} if args.base_url is None else {"base_url": args.base_url}),
+        style=args.style,
+        seed=args.seed,
         max_new_tokens=args.max_new_tokens,
         options=args.request_options,
         api_key_variable=args.api_key_variable,
@@ -190,17 +204,25 @@ def remote_judge(args, device):
 
 
 def summary(scores):
+    """What `judge.json` says, in one line; with both orders a second line has the figures of the first one alone."""
+    share = scores["first_place_share"]
+    line = _accuracy(scores, scores["num_pairs"], ("tie", "invalid", "inconsistent"))
+    line += "" if share is None else f"; prefers the first place {share:.1%} of the time"
+    if scores["style"] == "paper":
+        return line
+    return f"{line}\nIn one order alone: {_accuracy(scores['one_order'], scores['num_pairs'], ('tie', 'invalid'))}"
+
+
+def _accuracy(scores, num_pairs, outcomes):
     if scores["accuracy_decided"] is None:
         accuracy = "no clear verdict"
     else:
         low, high = scores["intervals"]["accuracy_decided"]
         accuracy = (
             f"accuracy {scores['accuracy_decided']:.1%} [{low:.1%}, {high:.1%}] of {scores['num_decided']} decided "
-            f"pairs, {scores['accuracy_all']:.1%} of all {scores['num_pairs']}"
+            f"pairs, {scores['accuracy_all']:.1%} of all {num_pairs}"
         )
-    rates = ", ".join(f"{name} {scores[f'{name}_rate']:.1%}" for name in ("tie", "invalid", "inconsistent"))
-    share = scores["first_place_share"]
-    return f"{accuracy}; {rates}" + ("" if share is None else f"; prefers the first place {share:.1%} of the time")
+    return f"{accuracy}; " + ", ".join(f"{name} {scores[f'{name}_rate']:.1%}" for name in outcomes)
 
 
 JUDGES = {"vlm": vlm_judge, "remote": remote_judge}
