@@ -102,7 +102,8 @@ def compared_steps(folder, seed):
     for suffix, flags in VARIANTS.items():
         pairs, aligned, _ = alignment_steps(folder, seed, suffix, flags)
         steps += [pairs, aligned]
-    return steps + [eval_step(folder, seed, name) for name in MODELS]
+    # Not POPE, which is at chance in this world before and after
+    return steps + [eval_step(folder, seed, name, flags=("--benchmarks", "chair")) for name in MODELS]
 
 
 PAIR_EXPLANATION = (
@@ -147,9 +148,10 @@ def write_comparison(runs, seeds):
     page.table(headers, rows)
     page.text(EXPLANATION)
     page.heading("All metrics")
+    metrics = {metric: header for metric, header in HEADERS.items() if metric in results["base"]}
     page.table(
-        ["model", *HEADERS.values()],
-        [[title, *(figure(results[name], metric) for metric in HEADERS)] for name, title in MODELS.items()],
+        ["model", *metrics.values()],
+        [[title, *(figure(results[name], metric) for metric in metrics)] for name, title in MODELS.items()],
     )
     page.heading("What the pairs hold")
     page.table(PAIR_HEADERS, pair_rows)

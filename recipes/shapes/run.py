@@ -89,7 +89,7 @@ def alignment_steps(folder, seed, name="", bdhs=(), dpo=(), sft=(), pairs=None):
     ]  # fmt: skip
 
 
-def eval_step(folder, seed, model, split="test"):
+def eval_step(folder, seed, model, split="test", flags=()):
     world, output = folder / "world", folder / f"eval_{split}" / model
     return Step(
         f"seed {seed}: evaluate {model} on the {split} images",
@@ -97,7 +97,7 @@ def eval_step(folder, seed, model, split="test"):
             "eval", *config("eval"), "--model_name_or_path", str(folder / model),
             "--annotations", f"{world}/{split}.json", "--image_folder", str(world),
             "--vocabulary", f"{world}/objects.txt", "--partners", f"{world}/partners.json",
-            "--output_dir", str(output),
+            "--output_dir", str(output), *flags,
         ),
         output,
         [folder / model, world, *sources("eval.yaml")],
