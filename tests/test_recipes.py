@@ -153,6 +153,17 @@ def test_variants_differ_in_what_they_are_about(name):
     assert {key for key in new.keys() | old.keys() if new.get(key) != old.get(key)} == {"output_dir"} | about
 
 
+@pytest.mark.parametrize("folder", ["llava_v1.6_34b", "llava_v1.6_mistral_7b", "llava_v1.6_vicuna_13b"])
+def test_other_models_differ_from_the_7b_in_what_depends_on_the_model(folder):
+    about = {"model_name_or_path", "system_prompt", "output_dir", "dataset_name", "accelerate_config", "batch_size"}
+    about |= {"judge"} if folder == "llava_v1.6_34b" else set()
+    for path in (path for path in RECIPES if path.parent.name == folder and path.stem != "eval"):
+        new, old = (
+            yaml.safe_load(file.read_text()) for file in (path, path.parents[1] / "llava_v1.6_vicuna_7b" / path.name)
+        )
+        assert {key for key in new.keys() | old.keys() if new.get(key) != old.get(key)} <= about, path
+
+
 @pytest.mark.parametrize("name", ["bdhs_noise", "bdhs_unguided"])
 def test_the_training_that_follows_finds_the_pairs(name, monkeypatch, tmp_path):
     path = ROOT / "recipes/llava_v1.6_vicuna_7b" / f"{name}.yaml"
