@@ -166,3 +166,11 @@ def test_bad_recipe_is_one_line(script, capsys, text, error):
 def test_processes_need_an_accelerate_config(script, capsys):
     assert cli.main(["resize", "--num_processes", "2"]) == 2
     assert "`--num_processes 2` needs `--accelerate_config`" in capsys.readouterr().err
+
+
+def test_what_the_user_wrote_wrong_is_all_that_is_said(tmp_path):
+    """In a process of its own, as packages speak when they are imported."""
+    words = ["-m", "trl_mm.cli.main", "dpo", "--dataset_name", "x", "--output_dir", str(tmp_path), "--bf16", "false"]
+    done = subprocess.run([sys.executable, *words, "--model_name_or_path", "/gone"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: `model_name_or_path` (/gone)") and done.stderr.count("\n") == 1

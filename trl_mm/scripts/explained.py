@@ -1,5 +1,6 @@
 """Runs a command and shows an error in what the user wrote as one line, in this process or in each of a launch."""
 
+import logging
 import os
 import sys
 import warnings
@@ -22,6 +23,8 @@ def run_explained(run, *arguments):
     """
     # TRL 1.16 and PEFT 0.21 use names that transformers has replaced; users can do nothing about it
     warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing(_\w+)?` is deprecated", FutureWarning)
+    # PEFT imports bitsandbytes whether or not weights are quantized, and it then misses a kernel for CPUs
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         run(*arguments)
     except (ValueError, OSError, ImportError) as error:

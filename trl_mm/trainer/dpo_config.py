@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from .precision import check_precision
 from .rows_config import RowsConfig
 from .trained_parts_config import TrainedPartsConfig
 
@@ -31,4 +32,5 @@ class MMDPOConfig(RowsConfig, TrainedPartsConfig, DPOConfig):
                 "`train_sampling_strategy='batch_rebalance'` makes batches of different sizes, and TRL's loss would "
                 "weight their rows differently. Use 'group_by_length'."
             )
+        check_precision(self)
         super().__post_init__()

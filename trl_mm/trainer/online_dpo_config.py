@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from .experimental import OnlineDPOConfig
 from .pair_losses import LOSSES
+from .precision import check_precision
 from .rows_config import RowsConfig, check_choices
 from .trained_parts_config import TrainedPartsConfig
 
@@ -58,6 +59,7 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
             raise ValueError(
                 "`use_vllm` needs `max_length`, which vLLM reserves memory for. Give the longest in tokens."
             )
+        check_precision(self)
         longest, self.max_length = self.max_length, self.max_length or float("inf")  # TRL's own check wants a number
         super().__post_init__()
         self.max_length = longest
