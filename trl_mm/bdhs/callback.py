@@ -8,6 +8,7 @@ from datasets import Image, List
 from datasets.fingerprint import Hasher
 from transformers import TrainerCallback
 
+from ..data.chat_template import prompt_settings
 from ..data.fingerprints import rows_digest, weights_digest
 from ..data.growing_shards import GrowingShards
 from ..data.hub import check_repo, push_preferences
@@ -134,7 +135,7 @@ class BDHSDataGenerator(TrainerCallback):
     def make_dataset(self, model, processor, dataset, folder, rank, world_size):
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""
         folder = self.save_to or folder
-        source = {"model": model.config.name_or_path, "weights": weights_digest(model)}
+        source = {"model": model.config.name_or_path, "weights": weights_digest(model), **prompt_settings(processor)}
         if self.rejected_weight is not None and "rejected" in dataset.column_names:
             source["rejected"] = Hasher.hash(dataset["rejected"][:])
         make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
@@ -148,14 +149,14 @@ class BDHSDataGenerator(TrainerCallback):
         metrics = health(*(columns[name] for name in COLUMNS), self.config)
         return {**metrics, "bdhs/answers_per_second": self._answers_per_second}
 
-    def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+    def on_train_begin(self, args, state, control, model=None, train_dataloader=None, processing_class=None, **kwargs):
         if self.online and (self.save_to or self.push_to_hub):
             if self.push_to_hub and state.is_world_process_zero:
                 check_repo(**{name: value for name, value in self.push_to_hub.items() if name in CHECKED})
             self._folder = self.save_to or Path(args.output_dir) / "pairs"
             self._shards = GrowingShards(
                 self._folder,
-                self._settings(args, model, train_dataloader.dataset),
+                {**self._settings(args, model, train_dataloader.dataset), **prompt_settings(processing_class)},
                 start=state.global_step,
                 rank=args.process_index,
                 world_size=args.world_size,

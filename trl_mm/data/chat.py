@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from trl.data_utils import prepare_multimodal_messages
 
-from .chat_template import MARK, begin_ids, rendered
+from .chat_template import MARK, answer_tail, begin_ids, rendered
+from .control_tokens import as_text, check_text, end_tokens, image_placeholders, structure_tokens, without_ends
 from .rows import message_text
 
 
@@ -44,13 +45,13 @@ def render(row, processor):
 
     Raises:
         ValueError: the chat template changes the answer, so that it cannot be found in what the template renders; or
-            the answer holds the token that stands for an image.
+            a text holds a token that stands for an image.
     """
+    check_text(row, image_placeholders(processor), f"row {row['row_id']}" if "row_id" in row else "")
     prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
     if not row.get("chosen"):
         return RenderedRow(rendered([{"prompt": prompt}], processor)[0]["prompt"])
 
-    check_answers(row, processor)
     # A mark shows where the answer stands: an answer such as "s" could also be found in an end token
     *earlier, last = row["chosen"]
     conversations = [row["chosen"], [*earlier, {**last, "content": MARK}]]
@@ -58,7 +59,8 @@ def render(row, processor):
         [{"prompt": prompt, "completion": prepare_multimodal_messages(chosen)} for chosen in conversations], processor
     )
     lead, _, tail = marked["completion"].partition(MARK)
-    text = message_text(last)
+    ends = end_tokens(processor, answer_tail(processor))
+    text = as_text(without_ends(message_text(last), ends), structure_tokens(processor))
     for answer in (text, text.rstrip(), text.strip()):  # some templates trim the content
         if example["completion"] == lead + answer + tail:
             return RenderedRow(example["prompt"], lead, answer, tail)
@@ -72,26 +74,6 @@ def generation_prompt(processor):
     """What the chat template writes between a user's message and the answer, such as "ASSISTANT:" (`str`)."""
     message = {"role": "user", "content": MARK}
     return render({"images": [], "prompt": [message]}, processor).prompt.rpartition(MARK)[2]
-
-
-def check_answers(row, processor):
-    """
-    Refuse answers that spell the token that stands for an image: the model would look for an image that is not there.
-
-    Args:
-        row (`dict`): row in the row format; it may lack answers.
-        processor ([`~transformers.ProcessorMixin`]): processor of the model.
-
-    Raises:
-        ValueError: an answer holds the token.
-    """
-    for name in (name for name in ("chosen", "rejected") if row.get(name)):
-        text = "".join(map(message_text, row[name]))
-        if processor.image_token in text:
-            raise ValueError(
-                f"The answer {text!r:.200} in `{name}` holds {processor.image_token}, which this model reads as an "
-                "image. Remove it from the text."
-            )
 
 
 def text_ids(processor, text):

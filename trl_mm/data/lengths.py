@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from trl.data_utils import prepare_multimodal_messages
 
-from .chat import check_answers
 from .chat_template import begin_ids, rendered
+from .control_tokens import check_texts
 from .image_tokens import ImageTokenCounter
 from .images import image_size
 from .rows import PREFERENCE_COLUMNS
@@ -76,22 +76,24 @@ class TokenCounts:
         return float(np.mean([1 - batch.sum() / (batch.size * batch.max()) for batch in batches]))
 
 
-def count_tokens(dataset, processor, num_proc=None):
+def count_tokens(dataset, processor, num_proc=None, name="The dataset"):
     """
-    Count the tokens of prompts, answers and images. Nothing is kept on disk, where counts would outlive the image
-    files that they are of.
+    Count the tokens of prompts, answers and images. Texts are checked before. Nothing is kept on disk, where counts
+    would outlive the image files that they are of.
 
     Args:
         dataset (`datasets.Dataset`): rows in the row format; SFT rows and prompts as well.
         processor ([`~transformers.ProcessorMixin`]): processor of the model.
         num_proc (`int`, *optional*): processes to count with, as in `datasets.Dataset.map`; by default this one.
+        name (`str`, *optional*, defaults to `"The dataset"`): name of the dataset, for a warning.
 
     Returns:
         [`TokenCounts`]: tokens of the rows as they are, whether they fit or not.
 
     Raises:
-        ValueError: an answer holds the token that stands for an image.
+        ValueError: a text holds a token that stands for an image.
     """
+    check_texts(dataset, processor, name)
     rows = dataset.select_columns([name for name in PREFERENCE_COLUMNS if name in dataset.column_names])
     counts = rows.with_format("arrow").map(
         partial(_count, features=rows.features, processor=processor, tokens=ImageTokenCounter(processor), sizes={}),
@@ -109,8 +111,6 @@ def count_tokens(dataset, processor, num_proc=None):
 def _count(table, features, processor, tokens, sizes):
     """Counts of a table of rows, as a table. `sizes` keeps the sizes of image files that several rows show."""
     rows = raw_rows(table, features)
-    for row in rows:
-        check_answers(row, processor)
     images = [tuple(_size(image, sizes) for image in row["images"]) for row in rows]
     in_images = np.array([tokens(row) for row in images])  # (B,)
 

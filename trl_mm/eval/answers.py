@@ -7,6 +7,8 @@ from pathlib import Path
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from ..data.chat_template import prompt_settings
+from ..data.control_tokens import check_texts
 from ..data.images import open_image
 from ..data.shards import write_shards
 from ..generation import Completer, Request, SamplingSettings
@@ -48,16 +50,13 @@ def answer_questions(
 
     def transform(rows):
         prompts = completer.prompts(
-            [
-                {"images": [open_image(row["image"])], "prompt": [{"role": "user", "content": row["question"]}]}
-                for row in rows
-            ]
+            [{"images": [open_image(row["image"])], "prompt": as_prompt(row["question"])} for row in rows]
         )
         answers = completer.complete(model, [Request(prompt) for prompt in prompts])
         return [{**row, "answer": answer.strip()} for row, answer in zip(rows, answers, strict=True)]
 
     digest = hashlib.sha256(json.dumps(questions).encode()).hexdigest()
-    settings = {**settings, "max_new_tokens": max_new_tokens, "questions": digest}
+    settings = {**settings, **prompt_settings(processor), "max_new_tokens": max_new_tokens, "questions": digest}
     try:
         write_shards(
             folder,
@@ -71,6 +70,29 @@ def answer_questions(
         )
     finally:
         bar.close()
+
+
+def check_questions(questions, processor, name):
+    """
+    Find out whether [`answer_questions`] can ask these questions, before the model is loaded.
+
+    Args:
+        questions (`list[dict]`): rows with `question`.
+        processor ([`~transformers.ProcessorMixin`]): processor of the model.
+        name (`str`): name of the benchmark, for messages.
+
+    Raises:
+        ValueError: a question spells an image.
+    """
+    # Each text once: POPE and captions ask the same of many images
+    asked = dict.fromkeys(question["question"] for question in questions)
+    rows = [{"row_id": f"of {name}", "prompt": as_prompt(question)} for question in asked]
+    check_texts(rows, processor, f"The benchmark {name}")
+
+
+def as_prompt(question):
+    """A question as the messages of a row."""
+    return [{"role": "user", "content": question}]
 
 
 def read_answers(folder):

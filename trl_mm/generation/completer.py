@@ -6,6 +6,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from ..data.chat import prompt_ids, render, text_ids
+from ..data.chat_template import check_chat_template
 from .batches import batches, same_prompts
 from .inputs import model_inputs
 from .prefill import can_go_on, go_on, prefill
@@ -39,6 +40,7 @@ class Completer:
                 "about images cannot be sampled with it. Pass the processor that belongs to a vision-language model "
                 "(`AutoProcessor.from_pretrained`)."
             )
+        check_chat_template(processor, self.tokenizer.name_or_path or type(processor).__name__)
 
     def prompts(self, rows):
         """Render and tokenize rows (`list[dict]` with PIL `images`); returns `list[Prompt]`. No pixel is touched."""

@@ -7,6 +7,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, ProcessorMixin
 from transformers.integrations import deepspeed
 
+from ..data.chat_template import check_chat_template, with_system_prompt
+from ..data.control_tokens import as_text, image_placeholders
 from ..generation import Completer, Request, SamplingSettings
 from .prompts import ask_in_style
 from .wording import check_style
@@ -42,10 +44,13 @@ class PairwiseVLMJudge:
         revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit of the model.
         attn_implementation (`str`, *optional*): `"sdpa"`, `"eager"`, `"flash_attention_2"`, ...
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
+        system_prompt (`str`, *optional*): system message in front of each question, such as the one that the judge was
+            trained with.
 
     Raises:
         ValueError: there is no processor with a model object, both quantizations are given, the model is no
-            vision-language model, or an argument is out of range.
+            vision-language model, its chat template is missing or takes no system message, or an argument is out of
+            range.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class PairwiseVLMJudge:
         revision="main",
         attn_implementation=None,
         trust_remote_code=False,
+        system_prompt=None,
     ):
         check_style(style)
         if batch_size < 1:
@@ -83,6 +89,8 @@ class PairwiseVLMJudge:
             # The processor first: what is no vision-language model is refused before its weights are read
             processor = AutoProcessor.from_pretrained(model, **source) if processor is None else processor
             _check_processor(processor, model)
+            processor = with_system_prompt(processor, system_prompt)
+            system_prompt = None
             with _in_one_process():
                 model = AutoModelForImageTextToText.from_pretrained(
                     model,
@@ -98,6 +106,7 @@ class PairwiseVLMJudge:
         elif quantization_config is not None:
             raise ValueError("A model object is used as it is: quantize it when it is loaded, or pass its name.")
         self.model, self.style, self.seed = model, style, seed
+        processor = with_system_prompt(processor, system_prompt)
         self.completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
 
     def judge(self, prompts, images, answer_pairs):
@@ -138,9 +147,10 @@ class PairwiseVLMJudge:
 
     def _messages(self, text):
         # An answer that spells an image or the end of a turn would be read as one
+        processor = self.completer.processor
         added = self.completer.tokenizer.added_tokens_decoder.values()
-        for token in {self.completer.processor.image_token, *(token.content for token in added if token.special)}:
-            text = text.replace(token, " ")
+        tokens = {token.content for token in added if token.special and not token.content.isspace()}
+        text = as_text(text, tokens | image_placeholders(processor))
         return [{"role": "user", "content": text}]
 
 
@@ -150,6 +160,7 @@ def _check_processor(processor, name):
             f"The judge `{name}` has no image processor, so it is no vision-language model. Pass one such as "
             "llava-hf/llava-v1.6-34b-hf."
         )
+    check_chat_template(processor, name)
 
 
 def _current_device():

@@ -22,7 +22,7 @@ class RemoteJudge:
         options (`dict`, *optional*): further fields of a request beside `temperature` (0) and `max_tokens`, or other
             values of these; `None` leaves a field out: `{"max_tokens": None, "max_completion_tokens": 1000}`.
         **client_settings: further arguments of [`ChatClient`], such as `api_key_variable`, `max_concurrency`,
-            `max_retries`, `timeout`, `image_format`, `max_image_size` and `cache_dir`.
+            `max_retries`, `timeout`, `image_format`, `max_image_size`, `cache_dir` and `system_prompt`.
 
     Raises:
         ValueError: an argument is out of range, or there is no key for OpenAI's own endpoint.

@@ -53,6 +53,7 @@ class ChatClient:
         cache_dir (`str` or `Path`, *optional*): folder of the replies, which other runs may share. It is asked by
             model, question and settings, whatever the endpoint. Defaults to `trl_mm/replies` in the cache of Hugging
             Face (`HF_HOME`).
+        system_prompt (`str`, *optional*): system message in front of each question.
         sleep (`Callable[[float], None]`, *optional*): how to pause; by default a pause that an error elsewhere ends.
 
     Raises:
@@ -73,6 +74,7 @@ class ChatClient:
         image_format="jpeg",
         max_image_size=2048,
         cache_dir=None,
+        system_prompt=None,
         sleep=None,
     ):
         url = _endpoint(base_url, api_key_variable)
@@ -94,6 +96,7 @@ class ChatClient:
         self.timeout, self.max_delay = timeout, max_delay
         self.image_format, self.max_image_size = image_format, max_image_size
         self.cache = ReplyCache(cache_dir or Path(HF_HOME) / "trl_mm" / "replies")
+        self.system = [{"role": "system", "content": system_prompt}] if system_prompt else []
         self.sleep = sleep
         self._has_answered = False
         if not self._key() and url.host == httpx2.URL(OPENAI_URL).host:
@@ -152,7 +155,7 @@ class ChatClient:
                 raise
 
     def _ask(self, client, stop, api_key, key, text, images):
-        body = {"model": self.model, "messages": [self._message(text, images)], **self.options}
+        body = {"model": self.model, "messages": [*self.system, self._message(text, images)], **self.options}
         for attempt in range(self.max_retries + 1):
             if stop.is_set():
                 return key, None, "stopped"
@@ -201,7 +204,8 @@ class ChatClient:
 
     def _cache_key(self, text, images):
         pictures = {"image_format": self.image_format, "max_image_size": self.max_image_size} if images else {}
-        return reply_key({"model": self.model, "text": text, "options": self.options, **pictures}, images)
+        system = {"system_prompt": self.system[0]["content"]} if self.system else {}
+        return reply_key({"model": self.model, "text": text, "options": self.options, **system, **pictures}, images)
 
     def _message(self, text, images):
         if not images:

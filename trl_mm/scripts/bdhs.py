@@ -89,6 +89,8 @@ def main(argv=None):
     from ..bdhs.dataset import check_image_paths, make_pairs
     from ..bdhs.sampler import BDHSSampler
     from ..bdhs.summary import summary
+    from ..data.chat_template import prompt_settings
+    from ..data.control_tokens import check_texts
     from ..data.fingerprints import weights_digest
     from ..data.hub import check_repo, push_preferences
     from ..data.sources import local_folder
@@ -98,8 +100,11 @@ def main(argv=None):
     # Before the model is loaded: a refused token, an embedding model that is not there, bad rows
     if args.push_to_hub and state.is_main_process:
         check_repo(**push)
-    sampler = BDHSSampler(config, load_processor(args), str(state.device))
+    processor = load_processor(args)
+    sampler = BDHSSampler(config, processor, str(state.device))
     dataset = load_rows(args)
+    if not args.streaming:
+        check_texts(dataset, processor)
     image_folder = args.image_folder or local_folder(args.dataset_name)
     check_image_paths(dataset, args.images, image_folder)
     model = load_model(args, state.device)
@@ -111,6 +116,7 @@ def main(argv=None):
         "dataset": args.dataset_name,
         "dataset_split": args.dataset_split,
         **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
+        **prompt_settings(processor),
     }
     make_pairs(
         model,

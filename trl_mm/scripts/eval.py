@@ -66,7 +66,7 @@ def main(argv=None):
 
     from ..data.fingerprints import weights_digest
     from ..data.images import resolve_image
-    from ..eval.answers import answer_questions, read_answers
+    from ..eval.answers import answer_questions, check_questions, read_answers
     from ..eval.objects import load_annotations
 
     for name in args.benchmarks:
@@ -82,7 +82,10 @@ def main(argv=None):
         for name, asked in questions.items()
     }
     measures = {name: SCORES[name](args, truths) for name in args.benchmarks}
-    processor, model = load_processor(args), load_model(args, state.device)
+    processor = load_processor(args)
+    for name, asked in questions.items():
+        check_questions(asked, processor, name)
+    model = load_model(args, state.device)
     settings = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,

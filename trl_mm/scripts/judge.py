@@ -160,6 +160,7 @@ def main(argv=None):
 
 def vlm_judge(args, device):
     """Judge that is loaded here, and what its verdicts depend on."""
+    from ..data.chat_template import prompt_settings
     from ..data.fingerprints import weights_digest
     from ..judges.pairwise import PairwiseVLMJudge
 
@@ -175,8 +176,10 @@ def vlm_judge(args, device):
         revision=args.model_revision,
         attn_implementation=args.attn_implementation,
         trust_remote_code=args.trust_remote_code,
+        system_prompt=args.system_prompt,
     )
     return judge, {
+        **prompt_settings(judge.completer.processor),
         "model_revision": args.model_revision,
         "weights": weights_digest(judge.model, args.model_name_or_path),
         "dtype": args.dtype,
@@ -199,8 +202,10 @@ def remote_judge(args, device):
         max_concurrency=args.max_concurrency,
         timeout=args.timeout,
         cache_dir=args.cache_dir,
+        system_prompt=args.system_prompt,
     )
-    return judge, {"request_options": args.request_options}
+    system = {"system_prompt": args.system_prompt} if args.system_prompt else {}
+    return judge, {"request_options": args.request_options, **system}
 
 
 def summary(scores):

@@ -15,6 +15,8 @@ class ModelArguments:
         dtype (`str`, *optional*, defaults to `"auto"`): data type of the weights; `"auto"` is that of the checkpoint.
         attn_implementation (`str`, *optional*): `"sdpa"`, `"eager"`, `"flash_attention_2"`, ...
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
+        system_prompt (`str`, *optional*): system message of conversations that have none of their own, such as the one
+            that the model was trained with.
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
     """
 
@@ -24,6 +26,9 @@ class ModelArguments:
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, ..."})
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Whether code from the model's repository may run."}
+    )
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System message of conversations that have none of their own."}
     )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
@@ -53,12 +58,14 @@ def load_processor(args):
         args ([`ModelArguments`]): which model.
 
     Returns:
-        `ProcessorMixin`: the processor.
+        `ProcessorMixin`: the processor, with the system prompt.
 
     Raises:
-        ValueError: the model is no vision-language model.
+        ValueError: the model is no vision-language model, has no chat template, or takes no system message.
     """
     from transformers import AutoProcessor, ProcessorMixin
+
+    from ..data.chat_template import check_chat_template, with_system_prompt
 
     processor = AutoProcessor.from_pretrained(
         args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
@@ -68,7 +75,8 @@ def load_processor(args):
             f"`model_name_or_path` ({args.model_name_or_path}) has no image processor, so it is no vision-language "
             "model. Pass one such as llava-hf/llava-v1.6-vicuna-7b-hf."
         )
-    return processor
+    check_chat_template(processor, args.model_name_or_path)
+    return with_system_prompt(processor, args.system_prompt)
 
 
 def load_model(args, device):

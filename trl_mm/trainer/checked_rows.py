@@ -89,7 +89,7 @@ def fitting_rows(dataset, processor, args, reports, name, max_length):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         num_proc = max(1, cores // args.world_size)
     report = reports[name] = FitReport(
-        count_tokens(dataset, processor, num_proc),
+        count_tokens(dataset, processor, num_proc, f"The {name} dataset"),
         max_length,
         name,
         args.per_device_train_batch_size if name == "train" else None,

@@ -10,7 +10,7 @@ from accelerate.utils import is_peft_model
 from datasets import Image, List
 from datasets.fingerprint import Hasher
 
-from ..data.chat_template import begin_ids, missing_end
+from ..data.chat_template import RENDERING, begin_ids, missing_end
 from ..data.collator import COLUMNS, PreferenceCollator
 from ..data.fingerprints import processor_digests, rows_digest
 
@@ -40,6 +40,7 @@ def reference_key(dataset, reference, processor, collator, **settings):
         "processor": processor_digests(processor),
         "collator": Hasher.hash(collator) if own else None,
         **settings,
+        "rendering": RENDERING,
         # Values from before these were added do not fit; where none are, nothing has changed
         **{name: tokens for name, tokens in added.items() if tokens},
         **{name: ".".join(version(name).split(".")[:2]) for name in ("transformers", "trl")},

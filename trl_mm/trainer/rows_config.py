@@ -24,6 +24,9 @@ class RowsConfig:
             Whether to compute the prompt and its images once for both answers instead of once for each. Losses are
             the same up to rounding. Models and attention implementations that do not fit train in TRL's layout, which
             is said once at level `info`.
+        system_prompt (`str`, *optional*):
+            System message of conversations that have none of their own, in training, sampling and evaluation alike,
+            such as the one that the model was trained with. Rows stay as they are; the saved chat template has it.
     """
 
     max_length: int | None = field(
@@ -41,6 +44,10 @@ class RowsConfig:
     )
     prefix_sharing: bool = field(
         default=True, metadata={"help": "Whether to compute the prompt and its images once for both answers."}
+    )
+
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System message of conversations that have none of their own."}
     )
 
     def __post_init__(self):

@@ -4,7 +4,7 @@ import logging
 
 from transformers import AutoProcessor, ProcessorMixin
 
-from ..data.chat_template import begin_ids, missing_end
+from ..data.chat_template import begin_ids, check_chat_template, missing_end, unknown_end, with_system_prompt
 
 
 logger = logging.getLogger(__name__)
@@ -12,15 +12,16 @@ logger = logging.getLogger(__name__)
 
 def vision_processor(model_id, args, processor=None):
     """
-    The processor of a vision-language model, with the padding token that training needs.
+    The processor of a vision-language model, with the padding token that training needs, and the system prompt.
 
     Args:
         model_id (`str`): id or path of the model.
-        args ([`~trl.DPOConfig`]): arguments of the trainer: revision of the model and `pad_token`.
+        args ([`~trl.DPOConfig`]): arguments of the trainer: revision of the model, `pad_token` and `system_prompt`.
         processor ([`~transformers.ProcessorMixin`], *optional*): the processor. Loaded if it is not given.
 
     Raises:
-        ValueError: the model has no image processor, or `pad_token` is not in the vocabulary.
+        ValueError: the model has no image processor or no chat template, `pad_token` is not in the vocabulary, or the
+            chat template takes no system message.
         TypeError: `processor` is no processor of a vision-language model.
     """
     if processor is None:
@@ -38,6 +39,7 @@ def vision_processor(model_id, args, processor=None):
             f"`processing_class` must be the processor of a vision-language model, got "
             f"{type(processor).__name__}. Text-only models train with TRL's own trainer."
         )
+    check_chat_template(processor, model_id)
     pad_token = getattr(args, "pad_token", None) or processor.tokenizer.pad_token or processor.tokenizer.eos_token
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
@@ -47,4 +49,11 @@ def vision_processor(model_id, args, processor=None):
             logger.info(
                 "The chat template of `%s` writes no %s token, so it is added. TRL trains without.", model_id, name
             )
-    return processor
+    if tail := unknown_end(processor):
+        logger.warning(
+            "The chat template of `%s` writes %r after an answer, which is no end token, so the model is trained to "
+            "go on with that and not to end. Have the template write %s there (`processor.chat_template`, or "
+            "chat_template.jinja in the folder of the model).",
+            model_id, tail, processor.tokenizer.eos_token,
+        )  # fmt: skip
+    return with_system_prompt(processor, getattr(args, "system_prompt", None))

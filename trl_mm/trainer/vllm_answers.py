@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from trl.data_utils import prepare_multimodal_messages
 
 from ..data.chat import render, text_ids
-from ..data.chat_template import begin_ids
+from ..data.chat_template import begin_ids, messages_as_read
 from ..data.seeds import derived_seed
 from ..generation.completer import image_token_ids
 
@@ -103,7 +103,13 @@ def _colocated(trainer, rows, seeds, banned):
 
 def _from_server(trainer, rows, seeds, banned):
     _update(trainer)
-    messages = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+    prompt = getattr(trainer.args, "system_prompt", None)
+    messages = [
+        messages_as_read(
+            prepare_multimodal_messages(row["prompt"], images=row["images"]), trainer.processing_class, prompt
+        )
+        for row in rows
+    ]
     of_processes = gather_object([messages])
     answered = [None, None]
     if trainer.accelerator.is_main_process and any(of_processes):
