@@ -187,3 +187,30 @@ def test_losses_and_betas_are_of_the_paper():
             found.add(loss)
             assert recipe["beta"] in grids[loss], path
     assert found == set(grids)
+
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions."
+)
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if "llava_v1.6" in str(path)], ids=str)
+def test_system_prompts_are_those_of_the_models(path):
+    """Those that LLaVA-1.6 was trained with, for the policy and for the judge."""
+    recipe = yaml.safe_load(path.read_text())
+    own = {"vicuna": VICUNA, "34b": "Answer the questions."}
+
+    def expected(model):
+        return next((text for name, text in own.items() if name in model), None)
+
+    assert recipe.get("system_prompt") == expected(path.parent.name)
+    if "judge" in recipe:
+        assert recipe["judge"].get("system_prompt") == expected(recipe["judge"]["model"])
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if "llava_v1.6" in str(path)], ids=str)
+def test_annotators_are_asked_as_in_the_paper(path):
+    recipe = yaml.safe_load(path.read_text())
+    assert recipe.get("judge", {"style": "paper"}).get("style") == "paper"
+    assert path.stem != "judge" or recipe["style"] == "paper"

@@ -21,8 +21,8 @@ _COLUMNS = ("prompt", "chosen", "rejected", "second_rejected")
 
 def image_placeholders(processor):
     """Texts (`set[str]`) that the model reads as an image or a video, or as what frames one."""
-    named = {**processor.tokenizer.special_tokens_map, **vars(processor)}
-    found = {str(token) for name, token in named.items() if _PICTURE.fullmatch(name) and isinstance(token, str)}
+    named = [*processor.tokenizer.special_tokens_map.items(), *vars(processor).items()]
+    found = {token for name, token in named if _PICTURE.fullmatch(name) and isinstance(token, str)}
     bare, shown = (_template_text(processor, parts) for parts in ([], [{"type": "image"}]))
     return {*found, processor.image_token, *(_special(processor, shown) - _special(processor, bare))}
 
@@ -31,7 +31,7 @@ def structure_tokens(processor):
     """Special tokens (`set[str]`) that begin, end or pad texts, or that the chat template writes around messages."""
     source = processor.chat_template
     source = "".join(source.values()) if isinstance(source, dict) else source
-    named = {str(token) for token in processor.tokenizer.special_tokens_map.values() if isinstance(token, str)}
+    named = {token for token in processor.tokenizer.special_tokens_map.values() if isinstance(token, str)}
     found = named | _special(processor, source + _template_text(processor, []))
     return found - image_placeholders(processor)
 
