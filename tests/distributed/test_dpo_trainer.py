@@ -62,6 +62,8 @@ CASES = {
         "lora": LANGUAGE_MODEL,
         "gradient_accumulation_steps": 2,
     },
+    "distorted": {"num_images": MIXED, "bdhs": {"mode": "povid", "rejected_weight": 0.3}},
+    "distorted, lora": {"num_images": MIXED, "bdhs": {"mode": "povid"}, "lora": LANGUAGE_MODEL},
     "bdhs before training, reference too": {
         "num_images": MIXED,
         "bdhs": {"online": False},
@@ -95,6 +97,7 @@ FEW = (
     "projector beside lora",
     "bdhs online",
     "bdhs before training",
+    "distorted",
     "online",
     "online lora",
 )
@@ -194,7 +197,8 @@ def test_half_precision_is_for_weights_and_activations_only_under_fsdp(checkpoin
 
 
 def samples(case):
-    return "bdhs" in case or ("rewarded" in case and case.get("offline_probability") != 1)
+    makes_pairs = "bdhs" in case and case["bdhs"].get("mode") != "povid"
+    return makes_pairs or ("rewarded" in case and case.get("offline_probability") != 1)
 
 
 def assert_equal(got, wanted, **tolerance):

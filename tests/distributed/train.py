@@ -93,6 +93,12 @@ def initial_model(checkpoint, lora):
     return checkpoint if lora is None else AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
 
 
+def generator(pairs, mode="attention", **options):
+    """What makes pairs, and where they go; distorted answers are no pairs."""
+    save_to = None if mode == "povid" else str(pairs)
+    return BDHSDataGenerator(BDHSConfig(**BDHS, mode=mode), save_to=save_to, **options)
+
+
 def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
     """
     Train for one epoch and evaluate on the same rows.
@@ -102,7 +108,8 @@ def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
         folder (`str`): where the trained weights go.
         num_images (`list[int]`): number of images of each row.
         lora (`str` or `list[str]`, *optional*): modules that get an adapter; `None` trains all weights.
-        bdhs (`dict`, *optional*): arguments of the [`BDHSDataGenerator`] that makes pairs; `None` takes those stored.
+        bdhs (`dict`, *optional*): arguments of the [`BDHSDataGenerator`] that makes pairs, and its mode; `None` takes
+            those stored.
         settings: settings of [`MMDPOConfig`].
 
     Returns:
@@ -116,13 +123,13 @@ def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
         args=args,
         train_dataset=rows,
         eval_dataset=rows if bdhs is None or args.precompute_ref_log_probs else rows.remove_columns("rejected"),
-        callbacks=None if bdhs is None else [BDHSDataGenerator(BDHSConfig(**BDHS), save_to=str(pairs), **bdhs)],
+        callbacks=None if bdhs is None else [generator(pairs, **bdhs)],
         peft_config=None if lora is None else LoraConfig(target_modules=lora, lora_alpha=64),
     )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     found = {name: [step[name] for step in steps] for name in LOGGED}
-    if bdhs is not None:
+    if pairs.exists():
         found.update(made_pairs(pairs, steps[0]))
     found["eval_loss"] = [trainer.evaluate()["eval_loss"]]
     trainer.save_model(folder)

@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from ..data.loading import load_preferences
 from .checked_rows import fitting_rows
+from .distorted_answer import distorts
 from .generation_model import generation_model
 
 
@@ -32,7 +33,7 @@ def to_be_made(dataset, generator, name):
 
 def check_backend(trainer):
     """Refuse to make pairs where a process cannot generate without the others."""
-    if trainer.pair_generator is not None and trainer.is_fsdp_enabled:
+    if trainer.pair_generator is not None and trainer.is_fsdp_enabled and not distorts(trainer.pair_generator):
         raise ValueError(
             "Pairs cannot be made under FSDP, which keeps a part of each weight on every process. Use DDP or "
             "DeepSpeed (`--accelerate_config zero3`), or make the pairs with `trl-mm bdhs`."
