@@ -154,9 +154,11 @@ class BDHSDataGenerator(TrainerCallback):
             if self.push_to_hub and state.is_world_process_zero:
                 check_repo(**{name: value for name, value in self.push_to_hub.items() if name in CHECKED})
             self._folder = self.save_to or Path(args.output_dir) / "pairs"
+            # A trainer of somebody else, or a test, may hand over no processor
+            prompt = prompt_settings(processing_class) if processing_class is not None else {}
             self._shards = GrowingShards(
                 self._folder,
-                {**self._settings(args, model, train_dataloader.dataset), **prompt_settings(processing_class)},
+                {**self._settings(args, model, train_dataloader.dataset), **prompt},
                 start=state.global_step,
                 rank=args.process_index,
                 world_size=args.world_size,
