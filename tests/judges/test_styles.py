@@ -59,7 +59,7 @@ def test_each_pair_is_asked_about_once():
 
 def test_a_judge_that_knows_is_right_in_any_order():
     pairs = [(f"right {i}", f"wrong {i}") if i % 3 else (f"wrong {i}", f"right {i}") for i in range(60)]
-    annotator = Annotator(lambda first, second: f"Response {1 + ('right' in second)} is better.")
+    annotator = Annotator(lambda first, second: f"I would say that Response {1 + ('right' in second)} is better.")
     verdicts = ask_once(annotator, [USER] * 60, [[picture(i)] for i in range(60)], pairs)
     assert [verdict.choice for verdict in verdicts] == [0 if i % 3 else 1 for i in range(60)]
     first = sum(verdict.places == (0,) for verdict in verdicts)

@@ -75,7 +75,7 @@ def test_a_judge_in_the_papers_style(checkpoint, data, tmp_path, monkeypatch):
 
     def ask(self, questions):
         asked.extend(questions)
-        return ["Response 2 is better, as it invents nothing."] * len(questions)
+        return ["I would say that Response 2 is better, as it invents nothing."] * len(questions)
 
     monkeypatch.setattr(PairwiseVLMJudge, "_ask", ask)
     judge = f"{{kind: vlm, model: {checkpoint}, style: paper, seed: 5, max_new_tokens: 16}}"
