@@ -12,7 +12,7 @@ from ..data.chat_template import prompt_settings
 from ..data.fingerprints import rows_digest, weights_digest
 from ..data.growing_shards import GrowingShards
 from ..data.hub import check_repo, push_preferences
-from ..data.images import open_image
+from ..data.images import with_open_images
 from .config import BDHSConfig
 from .dataset import make_pairs
 from .health import COLUMNS, health
@@ -126,7 +126,7 @@ class BDHSDataGenerator(TrainerCallback):
             `(list[dict], dict[str, float])`: preference rows in the order of the rows, and metrics.
         """
         make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
-        pairs = make(model, [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows], step)
+        pairs = make(model, [with_open_images(row) for row in rows], step)
         metrics = health(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
         if step is not None and self._shards is not None:
             self._shards.add([{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], step)

@@ -8,11 +8,12 @@ from pathlib import Path
 from datasets import Dataset, Image, IterableDataset, List
 
 from ..data.fingerprints import rows_digest
-from ..data.images import open_image, relative_image
+from ..data.images import relative_image, with_open_images
 from ..data.manifest import replacing
 from ..data.shards import read_left_out, write_shards
 from ..data.sources import BAD_ROWS
 from ..data.streaming import as_stream
+from ..data.tables import undecoded
 from .progress import Progress
 from .sampler import NEEDS
 
@@ -66,14 +67,14 @@ def make_pairs(
     is_stream = not isinstance(dataset, Dataset)
     if isinstance(dataset, IterableDataset):
         dataset = as_stream(dataset, NEEDS)
-    stored = dataset if is_stream else dataset.cast_column("images", List(Image(decode=False)))
+    stored = dataset if is_stream else undecoded(dataset)
     progress = Progress(dataset.max_rows if is_stream else len(dataset), shard_size, rank, world_size)
 
     def transform(rows):
         if is_stream:
             rows, decoded, left_out = dataset.decode(rows)
         else:
-            decoded = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
+            decoded = [with_open_images(row) for row in rows]
             left_out = []
         start = time.perf_counter()
         pairs = sampler(model, decoded) if decoded else []

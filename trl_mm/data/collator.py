@@ -8,7 +8,7 @@ from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from .chat import render
 from .chat_template import begin_ids, rendered
-from .images import open_image
+from .images import with_open_images
 
 
 COLUMNS = ("images", "prompt", "chosen", "rejected")
@@ -41,8 +41,8 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         needed = ("rejected", "second_rejected") if self.two_rejected else ("rejected",)
         if any(example.get(name) is None for example in examples for name in needed):
             return {"rows": examples}
-        rows = [{name: example[name] for name in COLUMNS} for example in examples]
-        rows = [{**row, "images": [open_image(image) for image in row["images"]]} for row in rows]
+        opened = map(with_open_images, examples)
+        rows = [{name: example[name] for name in COLUMNS} for example in opened]
         processor = PromptsWithBegin(self.processor) if begin_ids(self.processor) else self.processor
         processor = PromptsOnce(processor) if self.images_once else processor
         if any(example.get("answer_ids") for example in examples):

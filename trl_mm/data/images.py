@@ -78,6 +78,31 @@ def open_image(item: Any, image_folder: str | os.PathLike | None = None) -> PIL.
         return rgb(image)
 
 
+def with_open_images(row: dict[str, Any]) -> dict[str, Any]:
+    """
+    A row with its images decoded, for a batch.
+
+    Args:
+        row (`dict[str, Any]`):
+            Row with `images` as in [`open_image`]. It is not modified.
+
+    Returns:
+        `dict[str, Any]`:
+            New row.
+
+    Raises:
+        `ImageError`:
+            If an image cannot be decoded; the message names the row.
+    """
+    try:
+        return {**row, "images": [open_image(image) for image in row["images"]]}
+    except ImageError as error:
+        raise ImageError(
+            f"Row {shown(str(row.get('row_id', '')))}: {error} With `check_images=True` such rows are found before "
+            "training, and left out with `on_bad_image='skip'`."
+        ) from error
+
+
 @contextmanager
 def _opened(item: Any, image_folder: str | os.PathLike | None = None) -> Iterator[PIL.Image.Image]:
     """An image with its head read; what is found out about it inside is an [`ImageError`]."""

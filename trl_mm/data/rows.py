@@ -18,6 +18,15 @@ from typing import Any
 
 
 PREFERENCE_COLUMNS = ("images", "prompt", "chosen", "rejected")
+# What trainers put into rows themselves. In data, such a column would take the place of what it says of a row.
+INTERNAL_COLUMNS = (
+    "answer_ids",
+    "vllm_prompt",
+    "second_rejected",
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+    "images of trl_mm",
+)
 IMAGE_MARKER = "<image>"
 _MESSAGE_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant", "second_rejected": "assistant"}
 

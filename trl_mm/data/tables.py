@@ -1,6 +1,7 @@
 """Rows to Arrow tables and back. Images stay as they are stored: here they are neither decoded nor encoded."""
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,18 @@ def check_some_images(dataset: Dataset, name: str) -> None:
         )
 
 
+def undecoded(dataset: Dataset) -> Dataset:
+    """
+    The dataset with images, and other files in any column, as they are stored when a row is read: `datasets` would
+    open them in every format that PIL knows, and raise what PIL raises. No row is copied.
+    """
+    for name, feature in dataset.features.items():
+        stored = _undecoded(feature)
+        if stored != feature:
+            dataset = dataset.cast_column(name, stored)
+    return dataset
+
+
 def _content(type: pa.DataType) -> pa.DataType | None:
     """Type of the contents of a column of messages."""
     messages = pa.types.is_list(type) and pa.types.is_struct(type.value_type)
@@ -148,6 +161,11 @@ def _without_texts(schema: pa.Schema, columns: list[str]) -> pa.Schema:
 
 
 def _undecoded(feature: Any) -> Any:
-    if isinstance(feature, Image):
-        return Image(decode=False)
-    return List(_undecoded(feature.feature)) if isinstance(feature, List) else feature
+    if getattr(feature, "decode", False):
+        feature = copy(feature)
+        feature.decode = False
+    elif isinstance(feature, dict):
+        feature = {name: _undecoded(part) for name, part in feature.items()}
+    elif isinstance(feature, List):
+        feature = List(_undecoded(feature.feature), length=feature.length)
+    return feature

@@ -3,15 +3,16 @@
 from pathlib import Path
 from statistics import NormalDist
 
-from datasets import Dataset, Image, List
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..data.fingerprints import rows_digest
-from ..data.images import open_image
+from ..data.images import with_open_images
 from ..data.judging import OUTCOMES, judge_pairs
 from ..data.rows import message_text
 from ..data.seeds import derived_seed
 from ..data.shards import write_shards
+from ..data.tables import undecoded
 
 
 def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, rank=0, world_size=1):
@@ -34,7 +35,7 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
         ValueError: the folder was made with other settings, or the judge returned something that is no verdict.
         JudgeUnavailable: the judge cannot answer now. Finished shards stay.
     """
-    stored = dataset.cast_column("images", List(Image(decode=False)))
+    stored = undecoded(dataset)
     shares = [len(range(start, min(start + shard_size, len(dataset)))) for start in range(0, len(dataset), shard_size)]
     bar = tqdm(total=sum(shares[rank::world_size]), desc="judge", unit="pair", disable=rank != 0)
 
@@ -45,7 +46,7 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
             tuple(_text(row[name]) for name in (("rejected", "chosen") if place else ("chosen", "rejected")))
             for row, place in zip(rows, chosen_at, strict=True)
         ]
-        images = [[open_image(image) for image in row["images"]] for row in rows]
+        images = [with_open_images(row)["images"] for row in rows]
         verdicts = judge_pairs(judge, [row["prompt"] for row in rows], images, pairs)
         return [
             judged_row(row["row_id"], place, verdict)

@@ -11,7 +11,9 @@ from ..data.chat import generation_prompt
 from ..data.fit import FitReport, keep_fitting
 from ..data.lengths import count_tokens
 from ..data.loading import BAD_ROWS, prepare_preferences
+from ..data.rows import INTERNAL_COLUMNS
 from ..data.shown import shown_names
+from ..data.tables import undecoded
 
 
 logger = logging.getLogger(__name__)
@@ -61,7 +63,18 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
         bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
         locate=lambda index: (f"{name} dataset", index),
     )
-    return fitting_rows(dataset, processor, args, reports, name, max_length)
+    return fitting_rows(undecoded(without_internal(dataset, name)), processor, args, reports, name, max_length)
+
+
+def without_internal(dataset, name):
+    """Rows without columns that trainers would take for their own; which ones is said."""
+    found = [column for column in dataset.column_names if column in INTERNAL_COLUMNS]
+    if found:
+        logger.warning(
+            f"Columns of the {name} dataset are named as what trainers compute, and are left out: {', '.join(found)}. "
+            "Rename them to keep them."
+        )
+    return dataset.remove_columns(found)
 
 
 def prompts_are_text(dataset):

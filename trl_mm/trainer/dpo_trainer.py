@@ -142,7 +142,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         # Called only with hidden images, or by `evaluate` with a dataset that is new
-        if HIDDEN_IMAGES not in dataset.column_names:
+        if HIDDEN_IMAGES not in dataset.column_names or not {"image", "images"}.isdisjoint(dataset.column_names):
             name = dataset_name if dataset_name == "eval" else f"eval_{dataset_name}"
             dataset = self._checked(dataset, processing_class, args, name)
         return dataset.rename_column(HIDDEN_IMAGES, "images")

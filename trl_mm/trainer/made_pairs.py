@@ -6,6 +6,7 @@ import torch
 from datasets import Dataset
 
 from ..data.loading import load_preferences
+from ..data.tables import undecoded
 from .checked_rows import fitting_rows
 from .distorted_answer import distorts
 from .generation_model import generation_model
@@ -68,7 +69,7 @@ def pairs_before_training(trainer, dataset):
             args.world_size,
         )
     accelerator.wait_for_everyone()
-    pairs = load_preferences(folder, check_images=False)
+    pairs = undecoded(load_preferences(folder, check_images=False))
     log_metrics(trainer, generator.health(pairs), "train")
     return fitting_rows(pairs, trainer.processing_class, args, trainer.fit_report, "train", args.max_length)
 

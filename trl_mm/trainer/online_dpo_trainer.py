@@ -11,7 +11,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path, get_config_model_id
 
 from ..data.collator import PreferenceCollator
-from ..data.images import open_image
+from ..data.images import with_open_images
 from ..data.judging import JudgeUnavailable, PairwiseJudge
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.seeds import derived_seed
@@ -196,7 +196,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         return loss.detach(), None, None
 
     def _prepare_inputs(self, inputs):
-        rows = [{**row, "images": [open_image(image) for image in row["images"]]} for row in inputs["rows"]]
+        rows = [with_open_images(row) for row in inputs["rows"]]
         pairs, weights, is_sampled = self._make_pairs(rows)
         batch = self.pair_collator(pairs)
         images = image_token_ids(self.model.config, self.processing_class)

@@ -8,6 +8,10 @@ from ..data.judging import OUTCOMES, JudgeUnavailable, judge_pairs
 from ..data.rows import as_parts, message_text
 
 
+# Names that TRL gives reward functions its own values under
+TAKEN = ("prompt", "prompts", "completions", "completion_ids", "completion_ids_list", "trainer_state")
+
+
 @dataclass
 class Ranking:
     """
@@ -98,7 +102,7 @@ def ranked_by_rewards(trainer, rows, answers, texts, ended):
     else:
         prompts = [as_parts(row)["prompt"] if row["images"] else row["prompt"] for row in rows]
         completions = [[{"role": "assistant", "content": text}] for text in completions]
-    columns = {name: [row.get(name) for row in rows] * 2 for name in rows[0] if name != "prompt"}
+    columns = {name: [row.get(name) for row in rows] * 2 for name in rows[0] if name not in TAKEN}
     if all(len(row["images"]) == 1 for row in rows):
         columns["image"] = [image for images in columns["images"] for image in images]  # TRL's name for a single one
     rewards = trainer._calculate_rewards_from_functions(
