@@ -14,6 +14,7 @@ from tiny import TRAINING, save_tiny, tiny_image, tiny_model, tiny_processor, ti
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
+from trl_mm.data.images import with_open_images
 from trl_mm.data.judging import JudgeUnavailable, Verdict
 
 
@@ -377,7 +378,7 @@ def test_image_tokens_are_never_sampled(checkpoint, tmp_path):
         return logits
 
     model.get_output_embeddings().forward = prefers_images
-    rows = [trainer.train_dataset[index] for index in range(2)]
+    rows = [with_open_images(trainer.train_dataset[index]) for index in range(2)]
     answers, _ = trainer._sample(rows, 0)
     assert all(image not in ids for pair in answers for ids in pair)
 

@@ -9,6 +9,7 @@ from datasets import Dataset, Image, IterableDataset, List
 
 from ..data.fingerprints import rows_digest
 from ..data.images import relative_image, with_open_images
+from ..data.loading import check_bad_rows_file
 from ..data.manifest import replacing
 from ..data.shards import read_left_out, write_shards
 from ..data.sources import BAD_ROWS
@@ -67,6 +68,8 @@ def make_pairs(
     is_stream = not isinstance(dataset, Dataset)
     if isinstance(dataset, IterableDataset):
         dataset = as_stream(dataset, NEEDS)
+    if is_stream:
+        check_bad_rows_file(Path(folder) / BAD_ROWS)
     stored = dataset if is_stream else undecoded(dataset)
     progress = Progress(dataset.max_rows if is_stream else len(dataset), shard_size, rank, world_size)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from .shown import shown
+
 
 _CHUNK = 1 << 20  # characters of a list that are read together, at least
 _SPACE = re.compile(r"\s*")
@@ -35,11 +37,12 @@ class JSONRows:
                     reader = (_ListReader if first == "[" else _LineReader)(text)
                     yield from reader
             except UnicodeDecodeError as error:
-                raise ValueError(f"{file} is not text in UTF-8: {error}. Convert it.") from error
+                raise ValueError(f"{shown(str(file), 1000)} is not text in UTF-8: {error}. Convert it.") from error
             except (ValueError, RecursionError) as error:
                 line = reader.line + getattr(error, "lineno", 1) - 1
                 raise ValueError(
-                    f"{file}, line {line}: no JSON ({error}). Write one object per line, or one list."
+                    f"{shown(str(file), 1000)}, line {line}: no JSON ({error}). Write one object per line, or one "
+                    "list."
                 ) from error
 
 

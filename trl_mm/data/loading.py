@@ -19,9 +19,10 @@ import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset
 
 from .images import ImageError, open_image
+from .manifest import replacing
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
-from .shown import shown_names
+from .shown import shown, shown_names
 from .sources import BAD_ROWS, open_source
 from .subset import check_subset, subset_positions
 from .tables import IMAGES, raw_rows, to_table, unified_features
@@ -53,7 +54,8 @@ def load_preferences(
     Args:
         name_or_path (`str` or `Path`):
             A `.jsonl`, `.json` or `.parquet` file; a folder with files of one of these kinds, such as the shards that
-            `trl-mm bdhs` writes; or the id of a dataset on the Hub.
+            `trl-mm bdhs` writes, an image folder with its metadata (`file_name` and the other columns), or one that
+            `save_to_disk` wrote; or the id of a dataset on the Hub.
         split (`str`, *optional*, defaults to `"train"`):
             Split to load. In a folder: the files whose name begins with it; files without the name of any split are
             `"train"`. A file has this one split.
@@ -155,6 +157,8 @@ def prepare_preferences(
     """
     if isinstance(rows, Mapping):
         raise ValueError(f"The dataset has several splits: {shown_names(rows)}. Pass one, such as `data['train']`.")
+    if on_bad_image == "skip":
+        check_bad_rows_file(bad_rows_file)
     reader = RowReader(converter, image_folder, needs, on_bad_image, locate or _in_memory)
     positions = subset_positions(len(rows), max_rows, shuffle_seed)
     if len(positions) < len(rows):
@@ -186,8 +190,9 @@ def prepare_preferences(
     if on_bad_image == "skip":
         _report(list(bad.values()), len(rows), bad_rows_file)
     if len(bad) == len(rows):
+        first = f" The first: {min(bad.items())[1]['reason']}" if bad else ""
         file, _ = reader.locate(next(iter(positions), 0))
-        raise ValueError(f"{file or 'The dataset'} has no rows left of {len(rows)}. Check the data.")
+        raise ValueError(f"{file or 'The dataset'} has no rows left of {len(rows)}. Check the data.{first}")
     if unchanged:
         return rows.select([index for index in range(len(rows)) if index not in bad]) if bad else rows
     if stored:
@@ -238,10 +243,17 @@ def _converted(
     return to_table([as_parts(row) for row in rows] if parts else rows, target)
 
 
+def check_bad_rows_file(file: str | os.PathLike | None) -> None:
+    """Refuse a name that stands for something else: a file somewhere else would be emptied in its place."""
+    if file is not None and os.path.lexists(file) and (os.path.islink(file) or not os.path.isfile(file)):
+        raise ValueError(f"`bad_rows_file` ({shown(str(file), 1000)}) is a link or no regular file. Remove it.")
+
+
 def _report(bad: list[Row], num_rows: int, file: str | os.PathLike | None) -> None:
     if file is not None and (bad or os.path.exists(file)):  # an old list would name rows that are good now
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        Path(file).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
+        with replacing(Path(file), os.getpid()) as listed:  # a link that came meanwhile is replaced, not followed
+            listed.write("".join(json.dumps(row) + "\n" for row in bad).encode())
     if bad:
         listed = f"Listed in {file}." if file is not None else "Pass `bad_rows_file` to get a list."
         logger.warning(

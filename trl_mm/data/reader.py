@@ -7,7 +7,9 @@ from typing import Any
 
 from .converters import likely_converter
 from .images import ImageError, StoredImage, open_image, resolve_image
+from .row_limits import value_error
 from .rows import check_row, normalize_row
+from .shown import shown, shown_names
 
 
 Row = dict[str, Any]
@@ -46,7 +48,7 @@ class RowReader:
     def where(self, index: int) -> str:
         """File and position of a row, for messages."""
         file, position = self.locate(index)
-        return f"{file}, row {position}" if file else f"row {position}"
+        return f"{shown(file, 1000)}, row {position}" if file else f"row {position}"
 
     def read(self, row: Row, index: int, decoded: set[str] | None = None) -> Row:
         """
@@ -76,11 +78,14 @@ class RowReader:
                 row = self.converter(dict(row))
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 raise ValueError(
-                    f"{where}: the converter failed with {error!r}. Columns found: {', '.join(row)}. Use the "
+                    f"{where}: the converter failed with {shown(error)}. Columns found: {shown_names(row)}. Use the "
                     "converter of this dataset, or correct the row."
                 ) from error
         elif isinstance(row, dict) and not {"prompt", "chosen"} & {*row}:
             _refuse_conversation(row, where, self.needs)
+        for name, value in row.items() if isinstance(row, dict) else [("", row)]:
+            if error := value_error(name) or value_error(value):
+                raise ValueError(f"{where}: `{shown(str(name))}` {error}.")
         row = normalize_row(row, where)
         check_row(row, where, self.needs)
         row["row_id"] = str(index) if row.get("row_id") is None else str(row["row_id"])
@@ -99,7 +104,8 @@ class RowReader:
         except ImageError:
             if self.on_bad_image != "keep":
                 raise
-            return {"bytes": b"", "path": str(image["path"] if isinstance(image, dict) else image)}
+            path = image.get("path") if isinstance(image, dict) else image
+            return {"bytes": b"", "path": path if isinstance(path, str) and len(path) < 1000 else shown(path)}
         file = stored["path"] if stored["bytes"] is None else None
         if decoded is not None and file not in decoded and self.on_bad_image != "keep":
             open_image(stored)

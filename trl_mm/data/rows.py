@@ -16,6 +16,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .layouts import layout_hint, with_image_parts, with_known_columns
+from .row_limits import MAX_CHARACTERS, MAX_IMAGES
+from .shown import shown, shown_names
+
 
 PREFERENCE_COLUMNS = ("images", "prompt", "chosen", "rejected")
 # What trainers put into rows themselves. In data, such a column would take the place of what it says of a row.
@@ -29,6 +33,7 @@ INTERNAL_COLUMNS = (
 )
 IMAGE_MARKER = "<image>"
 _MESSAGE_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant", "second_rejected": "assistant"}
+_MESSAGE_COLUMNS = (*_MESSAGE_ROLES, "messages", "completion")
 
 
 def message_text(message: dict[str, Any]) -> str:
@@ -53,11 +58,13 @@ def normalize_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     """
     Bring a row into the row format. What this cannot repair stays as it is, for [`check_row`] to report.
 
+    - Layouts that mean one thing only get the columns of the format ([`with_known_columns`]).
     - `image` becomes `images`, a list; `None` becomes `[]`.
     - A string under `prompt`, `chosen` or `rejected` becomes a list of one message.
     - The marker `<image>` in a prompt, plain text to TRL, becomes an image part. At the edges of the only message
       that has any it is just removed, because TRL puts the images in front of the first user message.
-    - An image inside the prompt (`{"type": "image", "image": ...}`) moves to `images`.
+    - An image inside the prompt moves to `images`: `{"type": "image", "image": ...}`, or with `url`, `path`, `base64`
+      or `image_url` as the key.
     - Keys of messages and parts whose value is `None` are removed: Arrow fills them in, and TRL takes a part with the
       key `"image"` for one that has its image already.
 
@@ -76,8 +83,9 @@ def normalize_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             If the row is no dictionary, or has both `image` and `images`.
     """
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: a row must be an object with named columns, got {row!r:.100}.")
-    row = dict(row)
+        raise ValueError(f"{where}: a row must be an object with named columns, got {shown(row, 100)}.")
+    messages = {name: with_image_parts(without_none(row[name])) for name in _MESSAGE_COLUMNS if name in row}
+    row = with_known_columns({**row, **messages})
     if "image" in row:
         image = row.pop("image")
         if image is not None and row.get("images") is not None:
@@ -89,8 +97,6 @@ def normalize_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     for name, role in _MESSAGE_ROLES.items():
         if isinstance(row.get(name), str):
             row[name] = [{"role": role, "content": row[name]}]
-        elif name in row:
-            row[name] = without_none(row[name])
     if "prompt" in row and _message_error(row["prompt"]) is None:
         if any("image" in part for part in _image_parts(row["prompt"])):
             row["images"] = _take_images(row["prompt"], row.get("images", []))
@@ -113,8 +119,8 @@ def check_row(row: dict[str, Any], where: str, needs: Sequence[str] = PREFERENCE
     Raises:
         `ValueError`:
             If a column is missing or misnamed, a prompt or answer is empty or no list of messages, an answer holds an
-            image or does not end with a message of the assistant, or the number of image placeholders is neither 0 nor
-            the number of images.
+            image or does not end with a message of the assistant, the number of image placeholders is neither 0 nor
+            the number of images, or there are more than 256 images or a million characters.
     """
     for name in needs:
         if name not in row:
@@ -127,15 +133,25 @@ def check_row(row: dict[str, Any], where: str, needs: Sequence[str] = PREFERENCE
                 ),
             }
             raise ValueError(
-                f"{where}: column `{name}` is missing. Found: {', '.join(map(str, row)) or 'none'}. Needed: "
+                f"{where}: column `{name}` is missing. Found: {shown_names(row) or 'none'}. Needed: "
                 f"{', '.join(needs)}.{f' Is `{near[0]}` meant?' if near else ''} Rename the column, or pass a "
-                f"`converter` that returns rows with these names.{hints.get(name, '')}"
+                f"`converter` that returns rows with these names.{layout_hint(row) or hints.get(name, '')}"
             )
     num_images = len(row.get("images", []))
+    if num_images > MAX_IMAGES:
+        raise ValueError(
+            f"{where}: the row has {num_images:,} images, more than {MAX_IMAGES}. Split it, or remove it."
+        )
     for name in (name for name in needs if name in _MESSAGE_ROLES):
         error = _message_error(row[name])
         if error:
             raise ValueError(f"{where}: `{name}` must be a string or a list of messages, but {error}.")
+        length = sum(len(message_text(message)) for message in row[name])
+        if length > MAX_CHARACTERS:
+            raise ValueError(
+                f"{where}: `{name}` has {length:,} characters, more than {MAX_CHARACTERS:,}. Shorten it, or "
+                "remove the row."
+            )
         if name == "prompt":
             if not any(message["role"] == "user" for message in row[name]):
                 raise ValueError(f"{where}: `prompt` has no message of the role user, so there is nothing to answer.")
@@ -190,18 +206,18 @@ def without_none(value: Any) -> Any:
 
 def _message_error(messages: Any) -> str | None:
     if not isinstance(messages, list) or not messages:
-        return f"it is {messages!r:.100}"
+        return f"it is {shown(messages, 100)}"
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant", "tool"):
-            return f"a message needs a `role` (system, user, assistant, tool) and `content`, got {message!r:.100}"
+            return f"a message needs a `role` (system, user, assistant, tool) and `content`, got {shown(message, 100)}"
         content = message.get("content")
         if isinstance(content, str) or (content is None and message["role"] == "assistant"):
             continue
         if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-            return f"the content of a message must be a string or a list of parts, got {content!r:.100}"
+            return f"the content of a message must be a string or a list of parts, got {shown(content, 100)}"
         for part in content:
             if part.get("type") not in ("text", "image"):
-                return f"a part must have the `type` text or image, got {part!r:.100}"
+                return f"a part must have the `type` text or image, got {shown(part, 100)}"
     return None
 
 

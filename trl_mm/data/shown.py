@@ -22,11 +22,18 @@ def shown(value: Any, most: int = MAX_SHOWN) -> str:
         `str`:
             Text on one line.
     """
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _repr(value)
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]} … {len(text) - 2 * half:,} more characters … {text[-half:]}"
     return printable(text)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested very deeply"
 
 
 def shown_names(names: Iterable[Any]) -> str:

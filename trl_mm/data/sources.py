@@ -13,12 +13,15 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .csv_rows import CSVRows
 from .json_rows import JSONRows
 from .manifest import MANIFEST, read_manifest
 from .shown import shown, shown_names
 
 
 BAD_ROWS = "bad_rows.jsonl"
+_METADATA = "metadata.csv"  # of an image folder of `datasets`, beside its images
+_SAVED, _SAVED_SPLITS = ("state.json", "dataset_info.json"), "dataset_dict.json"  # written by `save_to_disk`
 _SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
 
 
@@ -61,12 +64,12 @@ def open_stream(name_or_path: str | os.PathLike, split: str, kwargs: dict[str, A
     Open rows to be read one after another, images not decoded. Arguments, errors and result are those of
     [`open_source`]; `rows` is an iterable that can be read again from its beginning.
     """
-    if local_folder(name_or_path) is not None:
+    if local_folder(name_or_path) is not None and not _is_saved(Path(name_or_path)):
         files = _local_files(Path(name_or_path), split)
         if files[0].suffix != ".parquet":
             # As it is read without streaming: `datasets` would take text for dates, and types from the first rows
             _refuse(kwargs, name_or_path)
-            return Source(JSONRows(files), local_folder(name_or_path), tuple(map(str, files)))
+            return Source(_text_rows(files), local_folder(name_or_path), tuple(map(str, files)))
     source = open_source(name_or_path, split, True, kwargs)
     is_typed = getattr(source.rows, "features", None) is not None
     return source._replace(rows=source.rows.decode(False)) if is_typed else source
@@ -111,6 +114,10 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
         except ValueError as error:  # no such split or configuration, of which there are these
             raise ValueError(f"`{name_or_path}` cannot be read from the Hub: {error}") from error
         return Source(rows, files=(str(name_or_path),))
+    if _is_saved(path):
+        _refuse(kwargs, path)
+        rows = _saved_rows(path, split)
+        return Source(rows.to_iterable_dataset() if streaming else rows, path, (str(path),))
     files = _local_files(path, split)
     names, folder = tuple(map(str, files)), local_folder(path)
     is_parquet = files[0].suffix == ".parquet"
@@ -120,19 +127,20 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
     elif is_parquet or streaming:
         # `datasets` reads the names of files as patterns.
         data_files = {"train": [escape(name) for name in names]}
-        kind = "parquet" if is_parquet else "json"
+        kind = {".parquet": "parquet", ".csv": "csv"}.get(files[0].suffix, "json")
         rows = datasets.load_dataset(kind, data_files=data_files, split="train", streaming=streaming, **kwargs)
     else:
         _refuse(kwargs, path)
         # Not by `datasets`: it takes the types of all rows from the first ones, and its errors have no line numbers.
-        contents = [list(JSONRows([file])) for file in files]
+        contents = [list(_text_rows([file])) for file in files]
         counts, rows = [len(content) for content in contents], [row for content in contents for row in content]
     return Source(rows, folder, names, tuple(accumulate(counts)))
 
 
 def _local_files(path: Path, split: str) -> list[Path]:
-    if path.is_file():
-        if path.suffix not in (".parquet", ".jsonl", ".json"):
+    if not path.is_dir():
+        _check_regular(path)
+        if path.suffix not in (".parquet", ".jsonl", ".json") and path.name != _METADATA:
             raise ValueError(f"{path} must be a .parquet, .jsonl or .json file. Convert it to one of these.")
         check_split(path, split, ["train"])
         return [path]
@@ -145,7 +153,11 @@ def _local_files(path: Path, split: str) -> list[Path]:
         if files:
             break
     else:
-        raise FileNotFoundError(f"{path} holds no .parquet, .jsonl or .json file. Pass the folder or file that does.")
+        if not (path / _METADATA).exists():
+            raise FileNotFoundError(_nothing_there(path))
+        files = [path / _METADATA]
+    for file in files:
+        _check_regular(file)
     by_name = {}
     for file in files:
         by_name.setdefault(re.split(r"[-_.]", file.name)[0], []).append(file)
@@ -156,6 +168,44 @@ def _local_files(path: Path, split: str) -> list[Path]:
             splits = {"train": unnamed, **splits}
     check_split(path, split, splits)
     return splits[split]
+
+
+def _is_saved(path: Path) -> bool:
+    return (path / _SAVED_SPLITS).is_file() or all((path / name).is_file() for name in _SAVED)
+
+
+def _saved_rows(path: Path, split: str) -> datasets.Dataset:
+    """Rows of a folder written by `save_to_disk`."""
+    try:
+        rows = datasets.load_from_disk(str(path))
+        if isinstance(rows, datasets.DatasetDict):
+            check_split(path, split, rows)
+            rows = rows[split]
+        else:
+            check_split(path, split, ["train"])
+    except (KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{path} was written by `save_to_disk`, but cannot be read: {shown(error)}. Save it again."
+        ) from error
+    return rows.with_format(None)
+
+
+def _text_rows(files: list[Path]) -> JSONRows | CSVRows:
+    return CSVRows(files) if files[0].suffix == ".csv" else JSONRows(files)
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, which may never end or never begin."""
+    if not path.is_file():
+        raise ValueError(f"{shown(str(path), 1000)} is no regular file. Write the rows to one, and pass its path.")
+
+
+def _nothing_there(path: Path) -> str:
+    message = f"{path} holds no .parquet, .jsonl or .json file. Pass the folder or file that does."
+    ending = ("*.parquet", "*.jsonl", "*.json", _METADATA)
+    folders = [child for child in sorted(path.iterdir()) if child.is_dir()]
+    below = [child.name for child in folders if any(any(child.glob(pattern)) for pattern in ending)]
+    return f"{message} Folders in it do: {shown_names(below)}." if below else message
 
 
 def check_split(name: str | os.PathLike, split: str, known: Collection[str]) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Image, List
 
+from .shown import shown
+
 
 IMAGES = List(Image())
 _CURE = "Give it one type in all rows, or remove it."
@@ -58,7 +60,7 @@ def to_table(rows: list[dict[str, Any]], features: Features | None = None) -> pa
         try:
             columns[name] = pa.array([row.get(name) for row in rows], type=types.get(name))
         except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
-            raise ValueError(f"Column `{name}` cannot be stored: {error}. {_CURE}") from error
+            raise ValueError(f"Column `{shown(name)}` cannot be stored: {shown(str(error), 500)}. {_CURE}") from error
     table = pa.table(columns)
     return table.replace_schema_metadata((features or unified_features([table.schema])).arrow_schema.metadata)
 
@@ -88,7 +90,7 @@ def unified_features(schemas: Iterable[pa.Schema]) -> Features:
             [pa.schema([]), *(_without_texts(schema, mixed) for schema in schemas)], promote_options="permissive"
         )
     except pa.ArrowException as error:
-        raise ValueError(f"Rows differ in the type of a column: {error}. {_CURE}") from error
+        raise ValueError(f"Rows differ in the type of a column: {shown(str(error), 500)}. {_CURE}") from error
     features = Features.from_arrow_schema(schema)
     if "images" in features:
         features["images"] = IMAGES

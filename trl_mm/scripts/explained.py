@@ -8,6 +8,7 @@ import warnings
 
 # Where errors are about what the user wrote, so that their text says enough without a traceback.
 EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
+LONGEST = 10_000  # characters of a message
 
 
 def run_explained(run, *arguments):
@@ -31,7 +32,14 @@ def run_explained(run, *arguments):
         if os.environ.get("TRL_MM_TRACEBACK") == "1" or not explains_itself(error):
             raise
         rank = os.environ.get("RANK", "0")
-        print(f"{'' if rank == '0' else f'[process {rank}] '}error: {error}", file=sys.stderr, flush=True)
+        from ..data.shown import printable
+
+        text = str(error)
+        if len(text) > LONGEST:
+            text = f"{text[:LONGEST]} … {len(text) - LONGEST:,} more characters"
+        # What data and file names say must not reach the terminal as commands to it
+        text = printable(text, keep="\n\t")
+        print(f"{'' if rank == '0' else f'[process {rank}] '}error: {text}", file=sys.stderr, flush=True)
         return 2
     return 0
 
