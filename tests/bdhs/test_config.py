@@ -18,6 +18,10 @@ from trl_mm import BDHSConfig
         ("positions", "moved"),
         ("batch_size", 0),
         ("max_batch_tokens", 0),
+        ("language", "klingon"),
+        ("language", "xx"),
+        ("language", "en-US"),
+        ("language", ""),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(setting, value):

@@ -4,6 +4,8 @@ import pytest
 
 from trl_mm import BDHSConfig
 from trl_mm.bdhs.summary import hint, summary
+from trl_mm.data.loading import load_preferences, prepare_preferences
+from trl_mm.data.pair_report import pair_page
 from trl_mm.data.shards import write_shards
 
 
@@ -41,7 +43,7 @@ def test_the_summary_is_that_of_all_shards(tmp_path):
         "",
         "words                 5 %   median     95 %",
         "chosen                  4        4        4",
-        "rejected                1        3        5",
+        "rejected                1        4        5",
         "",
         "similarity of rejected to chosen",
         "0.5 – 0.55              2  ##############################",
@@ -63,6 +65,23 @@ def test_the_last_attempt_counts_where_its_answer_differs(tmp_path):
     rows = [(1, 0.5, "A cat."), (5, 0.2, "No."), (5, 0.99, "There is a dog.")]
     table = [line.split() for line in summary(pairs(tmp_path, rows)).splitlines()[3:5]]
     assert [(line[0], line[-1]) for line in table] == [("1", "33.3%"), ("5", "66.7%")]
+
+
+def test_the_report_has_the_same_percentiles(tmp_path):
+    rows = [(1, 0.5, "word " * (index * index % 37 + 1)) for index in range(40)]
+    pairs(tmp_path, rows)
+    said = next(line for line in summary(tmp_path).splitlines() if line.startswith("rejected"))
+    dataset = load_preferences(tmp_path, needs=("chosen", "rejected"))
+    dataset = dataset.add_column("prompt", dataset["chosen"][:])
+    page, _ = pair_page("t", prepare_preferences(dataset.map(earlier), check_images=False))
+    (row,) = [row for part in page._parts for row in part.get("rows", []) if row[0] == "words of rejected"]
+    assert said.split()[1:] == row[1:]
+
+
+def earlier(row):
+    """The row with an earlier turn in its answers, which counts in neither."""
+    turns = [{"role": "assistant", "content": "One two three."}, {"role": "user", "content": "And?"}]
+    return {"prompt": turns[1:], **{name: turns + row[name] for name in ("chosen", "rejected")}}
 
 
 def test_the_summary_of_no_pairs(tmp_path):

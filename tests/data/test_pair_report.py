@@ -91,10 +91,10 @@ def test_summary():
         ["bdhs_swapped", "2", "50.0%"],
     ]
     assert lengths == [
-        ["words of chosen", "4", "3", "4"],
-        ["words of rejected", "4", "3", "4"],
-        ["bdhs_similarity", "0.55", "0.12", "0.9"],
-        ["bdhs_noise", "3", "1", "5"],
+        ["words of chosen", "3", "4", "4"],
+        ["words of rejected", "3", "4", "4"],
+        ["bdhs_similarity", "0.12", "0.55", "0.9"],
+        ["bdhs_noise", "1", "3", "5"],
     ]
     assert texts == [["bdhs_place", "sky", "2"], ["bdhs_place", "sea", "1"]]
     assert attempts == [

@@ -75,3 +75,32 @@ def test_help_names_the_argument(capsys):
     with pytest.raises(SystemExit):
         cli(["report", "--help"])
     assert capsys.readouterr().out.startswith("usage: trl-mm report PATH")
+
+
+def test_a_page_of_somebody_else_is_left_alone(pairs, capsys):
+    page = pairs / "report.html"
+    page.write_text("<p>mine</p>")
+    assert cli(["report", str(pairs)]) == 2
+    assert "was not written by `trl-mm report`. Name another" in capsys.readouterr().err
+    assert page.read_text() == "<p>mine</p>"
+    assert cli(["report", str(pairs), "--overwrite", "true"]) == 0
+    assert cli(["report", str(pairs)]) == 0, "its own page is replaced"
+    assert "What is this?" in page.read_text()
+
+
+def test_a_page_is_not_written_through_a_link(pairs, tmp_path_factory):
+    mine = tmp_path_factory.mktemp("mine") / "report.html"
+    mine.write_text("mine")
+    (pairs / "report.html").symlink_to(mine)
+    assert cli(["report", str(pairs)]) == 2
+    assert cli(["report", str(pairs), "--overwrite", "true"]) == 0
+    assert mine.read_text() == "mine" and not (pairs / "report.html").is_symlink()
+
+
+def test_what_data_say_does_not_reach_the_terminal_as_commands(pairs, capsys):
+    (pairs / "train.jsonl").write_text(json.dumps({"\x1b[2J": 1, "y" * 100_000: 2}) + "\n")
+    assert cli(["report", str(pairs)]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error and r"\x1b[2J" in error and len(error) < 5000
+    assert cli(["report", "gone\x1b]0;title\x07.jsonl"]) == 2
+    assert "\x1b" not in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Settings of BDHS, in the order in which Algorithm 1 needs them."""
 
+import re
 from dataclasses import dataclass, field
 
 from .noise import MAX_STEPS, TO_8_BITS
@@ -8,6 +9,15 @@ from .noise import MAX_STEPS, TO_8_BITS
 MODES = ("attention", "noise", "povid")
 POSITIONS = ("collapsed", "original")
 NOISE_RANGES = tuple(TO_8_BITS)
+# ISO 639-1. The splitter takes any text for a language, and splits an unknown one as English
+LANGUAGES = set(
+    "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee "
+    "el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is "
+    "it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms "
+    "mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk "
+    "sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi "
+    "yo za zh zu".split()
+)
 
 
 def setting(default, help, **metadata):
@@ -62,7 +72,7 @@ class BDHSConfig:
         cut_before_first_word (`bool`, *optional*, defaults to `True`):
             Whether a cut may leave nothing of a sentence. Not said in the paper.
         language (`str`, *optional*, defaults to `"en"`):
-            Language code for the sentence splitter.
+            Language code for the sentence splitter: two letters (ISO 639-1), or three where a language has no such.
         temperature (`float`, *optional*, defaults to `1.0`):
             Sampling temperature; 0.0 is greedy decoding. Not said in the paper.
         top_p (`float`, *optional*, defaults to `1.0`):
@@ -122,6 +132,10 @@ class BDHSConfig:
         for name, known in (("mode", MODES), ("noise_range", NOISE_RANGES), ("positions", POSITIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if self.language not in LANGUAGES and not re.fullmatch("[a-z]{3}", self.language):
+            raise ValueError(
+                f"`language` must be a code of two or three small letters, such as en or zh, got {self.language!r}."
+            )
         if self.mode == "povid" and not self.guided:
             raise ValueError(
                 "`guided=False` contradicts `mode='povid'`, which predicts each token after those of the chosen "

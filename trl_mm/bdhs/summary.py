@@ -4,11 +4,10 @@ from array import array
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from ..data.manifest import read_manifest
-from ..data.pair_statistics import count_attempts, count_words, histogram, text_of
+from ..data.pair_statistics import answer_text, count_attempts, count_words, histogram, percentiles
 from .health import COLUMNS, was_accepted
 
 
@@ -39,7 +38,7 @@ def summary(folder):
     unguided = same = first = failed = 0
     differing = Counter()  # rows by attempt
     for row in read_columns(folder, manifest, ["chosen", "rejected", *COLUMNS]):
-        texts = text_of(row["chosen"][-1:]), text_of(row["rejected"][-1:])
+        texts = answer_text(row["chosen"]), answer_text(row["rejected"])
         for lengths, text in zip(words, texts, strict=True):
             lengths.append(count_words(text))
         same += texts[0] == texts[1]
@@ -61,7 +60,7 @@ def summary(folder):
         lines.append(f"{count.attempt:<16g}{count.made:>9,}{count.kept:>9,}{shares}")
     lines += ["", f"{'words':<16}{'5 %':>9}{'median':>9}{'95 %':>9}"]
     for name, lengths in zip(("chosen", "rejected"), words, strict=True):
-        lines.append(f"{name:<16}" + "".join(f"{value:>9.0f}" for value in np.percentile(lengths, (5, 50, 95))))
+        lines.append(f"{name:<16}" + "".join(f"{value:>9.0f}" for value in percentiles(lengths)))
     lines += ["", "similarity of rejected to chosen"]
     bars = histogram(similarities)
     longest = max(number for _, number in bars)

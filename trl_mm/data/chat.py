@@ -11,6 +11,7 @@ from trl.data_utils import prepare_multimodal_messages
 
 from .chat_template import MARK, answer_tail, begin_ids, rendered
 from .control_tokens import as_text, check_text, end_tokens, image_placeholders, structure_tokens, without_ends
+from .image_tokens import UNFIT, unfit_sizes
 from .rows import message_text
 
 
@@ -106,6 +107,9 @@ def prompt_ids(processor, text, images):
     if not images:
         return begin_ids(processor) + text_ids(processor, text)
     sizes = [(image.height, image.width) for image in images]
-    counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    try:
+        counts = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    except UNFIT as error:
+        raise ValueError(unfit_sizes(sizes, error)) from error
     expanded = "".join(part + processor.image_token * count for part, count in zip(parts, [*counts, 0], strict=True))
     return begin_ids(processor) + text_ids(processor, expanded)

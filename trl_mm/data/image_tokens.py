@@ -3,6 +3,62 @@
 import PIL.Image
 
 
+# What processors raise for an image that they cannot cut into tiles or patches
+UNFIT = (ValueError, ArithmeticError, RuntimeError, IndexError)
+
+
+def unfit_sizes(sizes, error):
+    """Message about images of these sizes, `(height, width)` each, that a processor does not take (`str`)."""
+    said = ", ".join(f"{width} x {height}" for height, width in sizes[:4])
+    return (
+        f"images of {said} pixels cannot be processed for this model ({error}). Crop, pad or resize them, or remove "
+        "the row."
+    )
+
+
+def check_processor(processor, config=None):
+    """
+    Refuse a processor that cannot count image tokens, or counts them otherwise than the model makes them.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]): processor of the model.
+        config ([`~transformers.PreTrainedConfig`], *optional*): configuration of the model; only that of a LLaVA
+            model is compared.
+
+    Raises:
+        ValueError: a setting of the processor is missing, or differs from the model's.
+    """
+    if getattr(processor, "patch_size", 0) is None:
+        raise ValueError(
+            "The processor has no `patch_size`, as in LLaVA checkpoints from before 2025, so it cannot count image "
+            "tokens. Write `patch_size` and `vision_feature_select_strategy` of the model's config.json into "
+            "processor_config.json beside it, or set them on the processor."
+        )
+    vision = getattr(config, "vision_config", None)
+    if getattr(config, "model_type", None) not in ("llava", "llava_next", "vipllava") or vision is None:
+        return
+    strategy = getattr(config, "vision_feature_select_strategy", None)  # VipLLaVA has none and drops the first feature
+    others = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside those of patches
+    wanted = {
+        "patch_size": vision.patch_size,
+        "vision_feature_select_strategy": strategy,
+        "num_additional_image_tokens": others.get(vision.model_type),
+        "image_grid_pinpoints": getattr(config, "image_grid_pinpoints", None),
+    }
+    for name, value in wanted.items():
+        owner = processor.image_processor if name == "image_grid_pinpoints" else processor
+        found = getattr(owner, name, None)
+        if value is not None and found is not None and _plain(found) != _plain(value):
+            raise ValueError(
+                f"`{name}` of the processor is {_plain(found)}, but the model makes image tokens for {_plain(value)}. "
+                "Use the processor that belongs to the model, or correct its processor_config.json."
+            )
+
+
+def _plain(value):
+    return [list(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 class ImageTokenCounter:
     """
     Tokens that the images of a row take, with all that the processor writes around and between them.

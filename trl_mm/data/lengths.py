@@ -12,9 +12,10 @@ from trl.data_utils import prepare_multimodal_messages
 
 from .chat_template import begin_ids, rendered
 from .control_tokens import check_texts
-from .image_tokens import ImageTokenCounter
-from .images import image_size
+from .image_tokens import UNFIT, ImageTokenCounter, unfit_sizes
+from .images import ImageError, image_size
 from .rows import PREFERENCE_COLUMNS
+from .shown import shown
 from .tables import raw_rows
 
 
@@ -94,7 +95,7 @@ def count_tokens(dataset, processor, num_proc=None, name="The dataset"):
         ValueError: a text holds a token that stands for an image.
     """
     check_texts(dataset, processor, name)
-    rows = dataset.select_columns([name for name in PREFERENCE_COLUMNS if name in dataset.column_names])
+    rows = dataset.select_columns([name for name in (*PREFERENCE_COLUMNS, "row_id") if name in dataset.column_names])
     counts = rows.with_format("arrow").map(
         partial(_count, features=rows.features, processor=processor, tokens=ImageTokenCounter(processor), sizes={}),
         batched=True,
@@ -111,8 +112,8 @@ def count_tokens(dataset, processor, num_proc=None, name="The dataset"):
 def _count(table, features, processor, tokens, sizes):
     """Counts of a table of rows, as a table. `sizes` keeps the sizes of image files that several rows show."""
     rows = raw_rows(table, features)
-    images = [tuple(_size(image, sizes) for image in row["images"]) for row in rows]
-    in_images = np.array([tokens(row) for row in images])  # (B,)
+    images = [_sizes(row, sizes) for row in rows]
+    in_images = np.array([_image_tokens(row, given, tokens) for row, given in zip(rows, images, strict=True)])  # (B,)
 
     examples = [_example(row, size) for row, size in zip(rows, images, strict=True)]
     texts = [processor.image_token]
@@ -124,6 +125,24 @@ def _count(table, features, processor, tokens, sizes):
     prompt, chosen, rejected = np.array(lengths).reshape(-1, 3).T  # (3, B)
     prompt = len(begin_ids(processor)) + prompt + in_images - marker * np.array([len(row) for row in images])
     return pa.table({"prompt": prompt, "chosen": chosen, "rejected": rejected, "image": in_images})
+
+
+def _sizes(row, sizes):
+    try:
+        return tuple(_size(image, sizes) for image in row["images"])
+    except ImageError as error:
+        raise ImageError(f"Row {_name(row)}: {error}") from error
+
+
+def _image_tokens(row, sizes, tokens):
+    try:
+        return tokens(sizes)
+    except UNFIT as error:
+        raise ValueError(f"Row {_name(row)}: {unfit_sizes(sizes, error)}") from error
+
+
+def _name(row):
+    return shown(str(row.get("row_id", "without `row_id`")))
 
 
 def _size(image, sizes):

@@ -26,6 +26,8 @@ Picture = Image.Image | str
 
 NUMBER = re.compile(r"[\s(\[]*[-+−]?[.\d][\s\d.,%±+\-−–e×()\[\]]*")
 
+GENERATOR = "trl_mm"  # named in each page, so that pages of others are not taken for ours
+
 
 @dataclass
 class GalleryItem:
@@ -270,7 +272,7 @@ class Page:
         )
         environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         html = environment.get_template("page.html.j2").render(
-            title=self.title, subtitle=self.subtitle, parts=self._parts
+            generator=GENERATOR, title=self.title, subtitle=self.subtitle, parts=self._parts
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -280,6 +282,12 @@ class Page:
         finally:
             unfinished.unlink(missing_ok=True)
         return path
+
+
+def is_page(path: str | Path) -> bool:
+    """Whether a file begins as a page that [`Page.write`] wrote."""
+    with open(path, "rb") as file:
+        return f'<meta name="generator" content="{GENERATOR}">'.encode() in file.read(1000)
 
 
 def _card(

@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 
 from .differences import word_differences
 from .images import ImageError, open_image
 from .page import GalleryItem, Page
-from .pair_statistics import count_attempts, count_words, histogram, number, text_of
+from .pair_statistics import answer_text, count_attempts, count_words, histogram, number, percentiles, text_of
 from .tables import raw_rows
 
 
@@ -65,7 +64,7 @@ def _add_summary(page: Page, dataset: Dataset) -> dict[str, list[float]]:
     """Adds the figures of all rows, and returns the columns of finite numbers among `bdhs_*`."""
     total, same, lengths = len(dataset), 0, {"words of chosen": [], "words of rejected": []}
     for row in dataset.select_columns(["chosen", "rejected"]):
-        texts = text_of(row["chosen"]), text_of(row["rejected"])
+        texts = answer_text(row["chosen"]), answer_text(row["rejected"])
         same += texts[0] == texts[1]
         for counts, text in zip(lengths.values(), texts, strict=True):
             counts.append(count_words(text))
@@ -82,8 +81,8 @@ def _add_summary(page: Page, dataset: Dataset) -> dict[str, list[float]]:
     counts |= {"unguided" if n == "bdhs_guided" else n: v.count(n != "bdhs_guided") for n, v in flags.items()}
     page.table(["rows", "number", "share"], [[name, count, f"{count / total:.1%}"] for name, count in counts.items()])
     spans = lengths | {name: values for name, values in numbers.items() if name != "bdhs_attempts"}
-    percentiles = {name: np.percentile(values, (50, 5, 95), method="nearest") for name, values in spans.items()}
-    page.table(["figure", "median", "5 %", "95 %"], [[name, *map(float, row)] for name, row in percentiles.items()])
+    rows = [[name, *map(float, percentiles(values))] for name, values in spans.items()]
+    page.table(["figure", "5 %", "median", "95 %"], rows)
     texts = {name: Counter(filter(None, values)) for name, values in columns.items() if _of_type(values, str)}
     if texts:
         common = [[name, text, count] for name, counts in texts.items() for text, count in counts.most_common(5)]

@@ -79,6 +79,16 @@ def count_words(text: str) -> int:
     return sum(1 for _ in WORD.finditer(text))
 
 
+def answer_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Text of an answer: of its last message, if there are turns before it."""
+    return text_of(messages[-1:])
+
+
+def percentiles(values: Sequence[float], shares: Sequence[float] = (5, 50, 95)) -> list[float]:
+    """Percentiles of values, each of them one that occurs."""
+    return np.percentile(values, shares, method="nearest").tolist()
+
+
 def histogram(values: Sequence[float], most: int = 12) -> list[tuple[str, int]]:
     """
     Count values in intervals with round bounds.

@@ -50,7 +50,14 @@ def answer_questions(
 
     def transform(rows):
         prompts = completer.prompts(
-            [{"images": [open_image(row["image"])], "prompt": as_prompt(row["question"])} for row in rows]
+            [
+                {
+                    "images": [open_image(row["image"])],
+                    "prompt": as_prompt(row["question"]),
+                    "row_id": row["image"],
+                }
+                for row in rows
+            ]
         )
         answers = completer.complete(model, [Request(prompt) for prompt in prompts])
         return [{**row, "answer": answer.strip()} for row, answer in zip(rows, answers, strict=True)]

@@ -7,6 +7,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from ..data.chat import prompt_ids, render, text_ids
 from ..data.chat_template import check_chat_template
+from ..data.shown import shown
 from .batches import batches, same_prompts
 from .inputs import model_inputs
 from .prefill import can_go_on, go_on, prefill
@@ -46,8 +47,13 @@ class Completer:
         """Render and tokenize rows (`list[dict]` with PIL `images`); returns `list[Prompt]`. No pixel is touched."""
         prompts = []
         for row in rows:
-            rendered = render(row, self.processor)
-            ids = torch.tensor(prompt_ids(self.processor, rendered.prompt, row["images"]), dtype=torch.long)
+            try:
+                rendered = render(row, self.processor)
+                ids = torch.tensor(prompt_ids(self.processor, rendered.prompt, row["images"]), dtype=torch.long)
+            except ValueError as error:
+                if "row_id" not in row:
+                    raise
+                raise ValueError(f"Row {shown(str(row['row_id']))}: {error}") from error
             is_image = ids == self.processor.image_token_id
             prompts.append(Prompt(row, rendered.prompt, rendered.lead, rendered.answer, ids, is_image))
         return prompts

@@ -63,9 +63,10 @@ def load_processor(args):
     Raises:
         ValueError: the model is no vision-language model, has no chat template, or takes no system message.
     """
-    from transformers import AutoProcessor, ProcessorMixin
+    from transformers import AutoConfig, AutoProcessor, ProcessorMixin
 
     from ..data.chat_template import check_chat_template, with_system_prompt
+    from ..data.image_tokens import check_processor
 
     processor = AutoProcessor.from_pretrained(
         args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
@@ -75,6 +76,13 @@ def load_processor(args):
             f"`model_name_or_path` ({args.model_name_or_path}) has no image processor, so it is no vision-language "
             "model. Pass one such as llava-hf/llava-v1.6-vicuna-7b-hf."
         )
+    try:
+        config = AutoConfig.from_pretrained(
+            args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
+        )
+    except (OSError, ValueError):  # adapters; loading the model says what is wrong, if anything is
+        config = None
+    check_processor(processor, config)
     check_chat_template(processor, args.model_name_or_path)
     return with_system_prompt(processor, args.system_prompt)
 

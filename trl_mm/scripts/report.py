@@ -21,6 +21,8 @@ class ReportArguments:
             kB at most for its images, and its texts.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        overwrite (`bool`, *optional*, defaults to `False`): whether to replace a file of that name which is no page of
+            `trl-mm`; its own pages are replaced anyway.
     """
 
     path: str | None = field(default=None, metadata={"help": "Folder, file or Hub id of the pairs."})
@@ -29,6 +31,7 @@ class ReportArguments:
     image_size: int = field(default=192, metadata={"help": "Longest side of a thumbnail in pixels."})
     dataset_split: str = field(default="train", metadata={"help": "Split to read."})
     image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    overwrite: bool = field(default=False, metadata={"help": "Whether to replace a file that is no page of trl-mm."})
 
     def __post_init__(self):
         if self.path is None:
@@ -67,8 +70,14 @@ def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     from ..data.loading import load_preferences
+    from ..data.page import is_page
     from ..data.pair_report import pair_page
 
+    if os.path.lexists(args.html) and not args.overwrite and not (os.path.isfile(args.html) and is_page(args.html)):
+        raise ValueError(
+            f"`html` ({args.html}) is there and was not written by `trl-mm report`. Name another file with `--html`, "
+            "or pass `--overwrite true`."
+        )
     dataset = load_preferences(
         args.path, split=args.dataset_split, image_folder=args.image_folder, on_bad_image="keep"
     )

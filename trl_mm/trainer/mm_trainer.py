@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
+from ..data.image_tokens import check_processor
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
 from .parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts
@@ -27,6 +28,7 @@ class MMTrainer:
 
     def prepare_parts(self):
         """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
+        check_processor(self.processing_class, self.model.config)
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
         elif not self.is_deepspeed_enabled:

@@ -5,6 +5,7 @@ import logging
 from transformers import AutoProcessor, ProcessorMixin
 
 from ..data.chat_template import begin_ids, check_chat_template, missing_end, unknown_end, with_system_prompt
+from ..data.image_tokens import check_processor
 
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def vision_processor(model_id, args, processor=None):
             f"{type(processor).__name__}. Text-only models train with TRL's own trainer."
         )
     check_chat_template(processor, model_id)
+    check_processor(processor)
     pad_token = getattr(args, "pad_token", None) or processor.tokenizer.pad_token or processor.tokenizer.eos_token
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
