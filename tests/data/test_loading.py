@@ -484,3 +484,12 @@ def test_streaming_checks_rows_as_they_come(folder, caplog, suffix):
     assert "A row is skipped" in caplog.text and "row 1: Image file" in caplog.text
     with pytest.raises(ValueError, match="row 1: Image file .* does not exist"):
         list(load_preferences(folder, streaming=True))
+
+
+def test_a_stream_names_the_row_of_a_truncated_image(folder, caplog):
+    (folder / "images" / "bad.png").write_bytes(truncated())
+    write_jsonl(folder / "a.jsonl", [string_row(0), string_row("bad"), string_row(1)])
+    with pytest.raises(ValueError, match=r"row 1: Image '.*bad.png' cannot be decoded"):
+        list(load_preferences(folder, streaming=True))
+    assert len(list(load_preferences(folder, streaming=True, on_bad_image="skip"))) == 2
+    assert "row 1: Image" in caplog.text

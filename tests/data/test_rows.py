@@ -205,7 +205,7 @@ def test_the_last_turn_of_an_answer_is_not_empty():
         user(3),
         user(["What?"]),
         user([{"text": "What?"}]),
-        user([{"type": "image_url", "image_url": "x"}]),
+        user([{"type": "video_url", "video_url": "x"}]),
         assistant("What?"),
     ],
 )

@@ -46,3 +46,19 @@ def test_an_unknown_flag_names_the_nearest(capsys):
     with pytest.raises(SystemExit):
         make_parser().parse_args(["--model_name_or_path", "x", "--output_dri", "y", "--output_dir", "z"])
     assert "unrecognized arguments: --output_dri y, did you mean `--output_dir`?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "cure"),
+    [
+        ("datasets", "[{path: a}]", "`datasets.concatenate_datasets`, write it with `save_to_disk`"),
+        ("dataset_config", "main", r"`datasets.load_dataset\(name, config\)`, write it with `save_to_disk`"),
+        ("test_split_size", "0.1", "`train_test_split`"),
+    ],
+)
+def test_settings_of_trls_scripts_are_answered_with_what_to_do(recipe, capsys, key, value, cure):
+    with pytest.raises(ValueError, match=f"`{key}` of TRL's scripts is not read here. .*{cure}"):
+        parse("--config", recipe(f"{key}: {value}\n"))
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--model_name_or_path", "x", "--output_dir", "y", f"--{key}", "z"])
+    assert "save_to_disk" in capsys.readouterr().err

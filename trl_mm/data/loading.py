@@ -277,9 +277,16 @@ def _streamed(batch: dict[str, list], indices: Sequence[int], reader: RowReader)
     for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
         try:
             row = reader.read(dict(zip(batch, values, strict=True)), index)
-            rows.append({**row, "images": [open_image(image) for image in row["images"]]})
+            rows.append(_with_images(row, reader.where(index)))
         except ImageError as error:
             if reader.on_bad_image == "error":
                 raise
             logger.warning("A row is skipped. %s", error)
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
+def _with_images(row: Row, where: str) -> Row:
+    try:
+        return {**row, "images": [open_image(image) for image in row["images"]]}
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from error

@@ -105,7 +105,7 @@ class RowReader:
             if self.on_bad_image != "keep":
                 raise
             path = image.get("path") if isinstance(image, dict) else image
-            return {"bytes": b"", "path": path if isinstance(path, str) and len(path) < 1000 else shown(path)}
+            return {"bytes": b"", "path": shown(os.fspath(path) if isinstance(path, os.PathLike) else path, 1000)}
         file = stored["path"] if stored["bytes"] is None else None
         if decoded is not None and file not in decoded and self.on_bad_image != "keep":
             open_image(stored)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, Image, List
+from datasets import Audio, Dataset, Features, Image, List, Pdf, Video
 
 from .shown import shown
 
 
 IMAGES = List(Image())
+_FILES = (Image, Audio, Video, Pdf)
 _CURE = "Give it one type in all rows, or remove it."
 
 
@@ -163,7 +164,7 @@ def _without_texts(schema: pa.Schema, columns: list[str]) -> pa.Schema:
 
 
 def _undecoded(feature: Any) -> Any:
-    if getattr(feature, "decode", False):
+    if isinstance(feature, _FILES) and feature.decode:
         feature = copy(feature)
         feature.decode = False
     elif isinstance(feature, dict):

@@ -5,7 +5,7 @@ import sys
 
 from trl import TrlParser
 
-from .recipes import find_recipe, nearest, read_recipe
+from .recipes import OF_TRL, find_recipe, nearest, read_recipe
 
 
 class RecipeParser(TrlParser):
@@ -26,5 +26,6 @@ class RecipeParser(TrlParser):
 
     def error(self, message):
         flags = re.findall(r"(--\w+)", message) if message.startswith("unrecognized arguments") else []
-        hints = [nearest(flag, self._option_string_actions) for flag in flags]
+        hints = [f"\n{flag}: {OF_TRL[flag[2:]]}" for flag in flags if flag[2:] in OF_TRL]
+        hints += [nearest(flag, self._option_string_actions) for flag in flags]
         super().error(message + next(filter(None, hints), ""))

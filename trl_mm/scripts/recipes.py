@@ -7,6 +7,16 @@ from pathlib import Path
 import yaml
 
 
+_SAVE = "write it with `save_to_disk`, and name its folder as `dataset_name`."
+# Settings of TRL's `ScriptArguments` and mixtures, which recipes for its scripts may have
+OF_TRL = {
+    "datasets": f"Make one dataset of the mixture with `datasets.concatenate_datasets`, {_SAVE}",
+    "dataset_config": f"Load that configuration with `datasets.load_dataset(name, config)`, {_SAVE}",
+    "dataset_streaming": "Rows are checked before training. For `trl-mm bdhs` set `streaming`.",
+    "test_split_size": f"Split the rows with `train_test_split`, {_SAVE} Then set `dataset_test_split`.",
+}
+
+
 def recipe_folders():
     """Folders (`list[Path]`) that recipes are found in by name; a later one wins, the user's own comes last."""
     package = Path(__file__).parents[1]
@@ -67,6 +77,8 @@ def read_recipe(path, parser):
         raise ValueError(f"`{path}` must hold `key: value` lines, got a {type(recipe).__name__}.")
     known = {"env", *(field.name for kind in parser.dataclass_types for field in fields(kind))}
     for key in map(str, recipe):
+        if key in OF_TRL and key not in known:
+            raise ValueError(f"`{path}`: `{key}` of TRL's scripts is not read here. {OF_TRL[key]}")
         if key not in known:
             raise ValueError(f"`{path}`: unknown key `{key}`{nearest(key, known)}; the command's --help lists all.")
     if not isinstance(recipe.get("env", {}), dict):
