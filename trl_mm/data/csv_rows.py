@@ -36,5 +36,5 @@ class CSVRows:
                     raise ValueError(f"{name} is not text in UTF-8: {error}. Convert it.") from error
                 except (csv.Error, ValueError) as error:
                     raise ValueError(
-                        f"{name}, line {reader.line_num}: no CSV ({error}). Correct it, or write JSON lines."
+                        f"{name}, line {reader.reader.line_num}: no CSV ({error}). Correct it, or write JSON lines."
                     ) from error

@@ -54,11 +54,8 @@ def layout_hint(row: dict[str, Any]) -> str:
             " Rows with `conversations` of `from` and `value` are written like LLaVA-Instruct or ShareGPT: pass "
             "`converter` (`--converter llava_instruct` for SFT rows)."
         )
-    if "prompt" not in row and isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
-        return (
-            " `chosen` and `rejected` that hold the prompt as well, as text, have to be split: "
-            "`dataset.map(trl.extract_prompt)`."
-        )
+    if "prompt" not in row and all(_are_messages(row.get(name)) and len(row[name]) == 1 for name in _ANSWERS):
+        return " If the answers hold the prompt as well, as text, split them: `dataset.map(trl.extract_prompt)`."
     if "label" in row and "completion" in row:
         return " Rows with `completion` and `label` are unpaired: a pair needs two answers to one prompt."
     if "prompt" not in row and _are_messages(row.get("chosen")):

@@ -40,7 +40,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist, so {folder} is no folder of shards.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}. Use another folder, or delete this one.") from error
     if not isinstance(manifest, dict) or not {"settings", "num_source_rows", "shard_size"} <= manifest.keys():
         raise ValueError(f"{path} was not written by trl_mm. Use another folder, or delete this one.")

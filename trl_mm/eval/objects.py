@@ -151,11 +151,11 @@ def load_annotations(path: str | Path) -> dict[str, set[str]]:
         `ValueError`: if the file has another format; the message names the file, the entry and the cure.
     """
     path = Path(path)
+    if not path.is_file():  # or a pipe, which might never end
+        raise FileNotFoundError(f"There is no annotation file at {path}: give a COCO-style instances JSON.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no annotation file at {path}: give a COCO-style instances JSON.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file in UTF-8 ({error}): give a COCO-style instances JSON.") from error
 
     names = dict(_entries(path, data, "categories", "id", "name"))

@@ -113,7 +113,7 @@ def read_pope_file(path: str | Path) -> list[dict[str, str]]:
         try:
             entry = json.loads(line)
             row = {"image": entry["image"], "question": entry["text"], "label": entry["label"].lower()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path}, line {number}: needs a JSON object with `image`, `text` and `label`, got {line[:200]!r}."
             ) from error
