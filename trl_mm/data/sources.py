@@ -124,10 +124,13 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
     counts = [_num_parquet_rows(file) for file in files] if is_parquet else []
     if is_parquet and not any(counts):
         rows = []  # `datasets` reads no types from files without rows
+    elif streaming and files[0].suffix == ".csv":
+        _refuse(kwargs, path)
+        rows = datasets.Dataset.from_list(list(_text_rows(files))).to_iterable_dataset()
     elif is_parquet or streaming:
         # `datasets` reads the names of files as patterns.
         data_files = {"train": [escape(name) for name in names]}
-        kind = {".parquet": "parquet", ".csv": "csv"}.get(files[0].suffix, "json")
+        kind = "parquet" if is_parquet else "json"
         rows = datasets.load_dataset(kind, data_files=data_files, split="train", streaming=streaming, **kwargs)
     else:
         _refuse(kwargs, path)
