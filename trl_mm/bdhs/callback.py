@@ -101,7 +101,7 @@ class BDHSDataGenerator(TrainerCallback):
             `list[list[PIL.Image.Image]]`
         """
         return [
-            noisy_images(map(open_image, row["images"]), self.config, draw_seed(self.config, step, row, 1))
+            noisy_images(with_open_images(row)["images"], self.config, draw_seed(self.config, step, row, 1))
             for row in rows
         ]
 
