@@ -3,6 +3,7 @@
 from .completer import Completer
 from .prompts import Prompt, Request
 from .sampling import SamplingSettings, generating
+from .sight import check_sees_images
 
 
-__all__ = ["Completer", "Prompt", "Request", "SamplingSettings", "generating"]
+__all__ = ["Completer", "Prompt", "Request", "SamplingSettings", "check_sees_images", "generating"]

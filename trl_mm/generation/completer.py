@@ -13,6 +13,7 @@ from .inputs import model_inputs
 from .prefill import can_go_on, go_on, prefill
 from .prompts import Prompt
 from .sampling import SamplingSettings, StopWhere, generating
+from .sight import check_sees_images
 
 
 CONTEXT_TOKENS = 8  # decoded in front of new tokens, since some tokenizers strip the space of a first token
@@ -75,8 +76,9 @@ class Completer:
             `list[str]`: new text of each request, without its prefix, in the order of the requests.
 
         Raises:
-            ValueError: the model cannot hide image tokens but a request asks for it.
+            ValueError: the model takes no images, or cannot hide image tokens but a request asks for it.
         """
+        check_sees_images(model)
         config = self._generation_config(model)
         continued = [text_ids(self.processor, request.prefix) for request in requests]
         new = self.settings.max_new_tokens
@@ -106,6 +108,7 @@ class Completer:
         Returns:
             `list[str]`: the predicted tokens as text, in the order of the requests.
         """
+        check_sees_images(model)
         banned = sorted({*image_token_ids(model.config, self.processor), *self.tokenizer.all_special_ids})
         continued = [text_ids(self.processor, request.prompt.lead + request.prompt.answer) for request in requests]
         lengths = [(request.prompt_length, len(ids)) for request, ids in zip(requests, continued, strict=True)]

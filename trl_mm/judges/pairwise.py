@@ -9,7 +9,7 @@ from transformers.integrations import deepspeed
 
 from ..data.chat_template import check_chat_template, with_system_prompt
 from ..data.control_tokens import as_text, image_placeholders
-from ..generation import Completer, Request, SamplingSettings
+from ..generation import Completer, Request, SamplingSettings, check_sees_images
 from .prompts import ask_in_style
 from .wording import check_style
 
@@ -105,6 +105,7 @@ class PairwiseVLMJudge:
             raise ValueError("`processor` is needed with a model object. Pass the one that belongs to it.")
         elif quantization_config is not None:
             raise ValueError("A model object is used as it is: quantize it when it is loaded, or pass its name.")
+        check_sees_images(model, "the judge")
         self.model, self.style, self.seed = model, style, seed
         processor = with_system_prompt(processor, system_prompt)
         self.completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))

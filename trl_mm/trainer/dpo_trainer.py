@@ -17,7 +17,7 @@ from .distorted_answer import DISTORTION, DistortedModel, check_distortion, dist
 from .dpo_config import MMDPOConfig
 from .lora_targets import with_targets
 from .made_pairs import check_backend, log_metrics, pairs_before_training, pairs_of_step, to_be_made
-from .mm_trainer import MMTrainer
+from .mm_trainer import MMTrainer, check_given_models
 from .parameter_groups import check_optimizer
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .prompts_once import compute_prompts_once, dummy_image
@@ -82,6 +82,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
             args = MMDPOConfig(f"{model_id.split('/')[-1]}-DPO")
+        check_given_models(model=model, ref_model=ref_model)
         processing_class = vision_processor(model_id, args, processing_class)
         generators = [callback for callback in callbacks or [] if isinstance(callback, PairGenerator)]
         if len(generators) > 1:

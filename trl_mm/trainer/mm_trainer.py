@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ..data.image_tokens import check_processor
+from ..generation.sight import check_sees_images
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
 from .parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts
@@ -29,6 +30,7 @@ class MMTrainer:
     def prepare_parts(self):
         """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
         check_processor(self.processing_class, self.model.config)
+        check_sees_images(self.model)
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
         elif not self.is_deepspeed_enabled:
@@ -74,3 +76,10 @@ class MMTrainer:
 
     def _save_checkpoint(self, model, trial):
         save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+
+
+def check_given_models(**models):
+    """Refuse model objects that do not look at images; ids and `None` are left to be loaded."""
+    for name, model in models.items():
+        if model is not None and not isinstance(model, str):
+            check_sees_images(model, name)

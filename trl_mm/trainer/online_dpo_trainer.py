@@ -22,7 +22,7 @@ from .completions_log import CompletionsLog
 from .experimental import OnlineDPOTrainer
 from .generation_model import check_generation, generation_model
 from .lora_targets import with_targets
-from .mm_trainer import MMTrainer
+from .mm_trainer import MMTrainer, check_given_models
 from .online_dpo_config import MMOnlineDPOConfig
 from .pair_losses import pair_loss, pair_metrics
 from .parameter_groups import check_optimizer
@@ -104,6 +104,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         check_ranking(judge, reward_funcs, self.offline_probability, args.missing_eos_penalty)
         if data_collator is not None:
             raise ValueError("`data_collator` cannot be replaced: answers are sampled after rows are collated.")
+        check_given_models(model=model, ref_model=ref_model)
         processing_class = vision_processor(model_id, args, processing_class)
         if args.ddp_find_unused_parameters is None and not (args.gradient_checkpointing_kwargs or {}).get(
             "use_reentrant"
