@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ..scripts.launched import LAUNCHER
 from ..scripts.recipes import find_recipe, read_recipe, recipe_folders, unknown
 from .process_count import fit_launch
 
@@ -100,6 +101,7 @@ def launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.update({key: str(value) for key, value in (env or {}).items()})
+    os.environ[LAUNCHER] = str(os.getpid())
     changed = [word for name, value in (flags or {}).items() for word in (f"--{name}", str(value))]
     # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it
     words = ["--quiet", "--config_file", str(config), *changed, "--module", module, *argv]
@@ -110,6 +112,8 @@ def launch(
         if failure.exitcode < 0:
             print(f"error: process {rank} was ended by {failure.signal_name()}.", file=sys.stderr)
         sys.exit(max(failure.exitcode, 1))
+    finally:
+        del os.environ[LAUNCHER]
 
 
 def find_accelerate_config(name: str) -> Path:

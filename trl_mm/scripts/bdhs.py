@@ -8,6 +8,7 @@ from pathlib import Path
 from ..bdhs.config import BDHSConfig
 from ..data.subset import check_subset
 from .models import ModelArguments, check_model_path, load_model, load_processor
+from .output_lock import alone_in
 from .processes import process_state
 
 
@@ -85,7 +86,13 @@ def main(argv=None):
     check_model_path(args.model_name_or_path)
     if any(Path(args.output_dir).glob("*model.safetensors*")):
         raise ValueError(f"`output_dir` ({args.output_dir}) holds a trained model. Name another folder for the pairs.")
+    state = process_state()
+    with alone_in(output_dir=args.output_dir):
+        run(args, config, state, argv)
+    state.destroy_process_group()
 
+
+def run(args, config, state, argv):
     from ..bdhs.dataset import check_image_paths, make_pairs
     from ..bdhs.sampler import BDHSSampler
     from ..bdhs.summary import summary
@@ -95,7 +102,6 @@ def main(argv=None):
     from ..data.hub import check_repo, push_preferences
     from ..data.sources import local_folder
 
-    state = process_state()
     push = {"repo_id": args.repo_id, "private": args.private or None, "overwrite": args.overwrite}
     # Before the model is loaded: a refused token, an embedding model that is not there, bad rows
     if args.push_to_hub and state.is_main_process:
@@ -138,7 +144,6 @@ def main(argv=None):
             # Images that the shards refer to by path are embedded in what goes up
             pushed = {**push, "image_folder": image_folder} if args.images == "path" else push
             print(f"Pairs at {push_preferences(args.output_dir, **pushed, license=args.license)}")
-    state.destroy_process_group()
 
 
 def load_rows(args):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from .dry_run import dry_run
 from .launch_checks import check_quantization, splits_weights
 from .models import check_model_path
+from .output_lock import alone_in
 from .training import (
     TrainingDataArguments,
     as_mapping,
@@ -65,7 +66,14 @@ def main(argv=None, launch=None):
 
     check_model_path(model_args.model_name_or_path)
     check_output(training_args.output_dir, model_args.use_peft)
+    if args.dry_run:
+        run(args, training_args, model_args, argv, launch)
+        return
+    with alone_in(output_dir=training_args.output_dir, bdhs_save_to=args.bdhs_save_to):
+        run(args, training_args, model_args, argv)
 
+
+def run(args, training_args, model_args, argv, launch=None):
     from trl import get_quantization_config
 
     from ..bdhs.callback import BDHSDataGenerator

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .models import ModelArguments, check_model_path, load_model, load_processor
+from .output_lock import alone_in
 from .processes import process_state
 
 
@@ -63,7 +64,13 @@ def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(args.model_name_or_path)
+    state = process_state()
+    with alone_in(output_dir=args.output_dir):
+        run(args, state)
+    state.destroy_process_group()
 
+
+def run(args, state):
     from ..data.fingerprints import weights_digest
     from ..data.images import resolve_image
     from ..eval.answers import answer_questions, check_questions, read_answers
@@ -72,7 +79,6 @@ def main(argv=None):
     for name in args.benchmarks:
         if name not in QUESTIONS:
             raise ValueError(f"`benchmarks` has no {name!r}. Known: {', '.join(QUESTIONS)}.")
-    state = process_state()
     truths = load_annotations(args.annotations)
     truths = dict(list(truths.items())[: args.max_images])
     # Everything that can be wrong in the files is found before the model is loaded
@@ -114,7 +120,6 @@ def main(argv=None):
         path = Path(args.output_dir) / "scores.json"
         path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{args.model_name_or_path}\n{summary(scores)}\nScores in {path}")
-    state.destroy_process_group()
 
 
 def caption_questions(args, truths):

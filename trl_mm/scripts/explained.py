@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from .launched import end_with_launcher
+
 
 # Where errors are about what the user wrote, so that their text says enough without a traceback.
 EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
@@ -22,6 +24,7 @@ def run_explained(run, *arguments):
     Returns:
         `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
     """
+    end_with_launcher()
     # TRL 1.16 and PEFT 0.21 use names that transformers has replaced; users can do nothing about it
     warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing(_\w+)?` is deprecated", FutureWarning)
     # PEFT imports bitsandbytes whether or not weights are quantized, and it then misses a kernel for CPUs

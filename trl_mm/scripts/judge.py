@@ -8,6 +8,7 @@ from pathlib import Path
 from ..data.subset import check_subset
 from ..judges.wording import STYLES, check_style
 from .models import ModelArguments, check_model_path
+from .output_lock import alone_in
 from .processes import process_state
 from .training import as_mapping
 
@@ -112,13 +113,18 @@ def main(argv=None):
 
     if args.judge == "vlm":
         check_model_path(args.model_name_or_path)
+    state = process_state()
+    with alone_in(output_dir=args.output_dir):
+        run(args, state)
+    state.destroy_process_group()
 
+
+def run(args, state):
     from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts
     from ..judges.prompts import question
 
-    state = process_state()
     dataset = load_preferences(
         args.dataset_name,
         converter=find_converter(args.converter),

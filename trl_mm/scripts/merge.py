@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .models import check_model_path
+from .output_lock import lock
 
 
 @dataclass(kw_only=True)
@@ -46,9 +47,17 @@ def main(argv=None):
 
     check_model_path(args.model_name_or_path)
     output = Path(args.output_dir)
-    if output.exists():
-        raise ValueError(f"`output_dir` ({output}) exists. Use another folder, or delete this one.")
+    check_free(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"`output_dir` ({output}) cannot be made: {error}. Name another folder.") from error
+    with lock(output.with_name(f".{output.name}.lock"), f"`output_dir` ({output})"):
+        check_free(output)  # another run may have ended just now
+        merge(args, output)
 
+
+def merge(args, output):
     from peft import PeftConfig, PeftModel
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -93,6 +102,12 @@ def main(argv=None):
     processor.save_pretrained(partial)
     os.replace(partial, output)
     print(f"Model in {output}")
+
+
+def check_free(output):
+    """Refuse a folder that is there: what it holds would be mixed with the model."""
+    if output.exists():
+        raise ValueError(f"`output_dir` ({output}) exists. Use another folder, or delete this one.")
 
 
 def separate_adapted_embeddings(model):

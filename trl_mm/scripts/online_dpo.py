@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from .dry_run import dry_run
 from .launch_checks import check_quantization, splits_weights
 from .models import check_model_path
+from .output_lock import alone_in
 from .training import (
     TrainingDataArguments,
     as_mapping,
@@ -55,7 +56,14 @@ def main(argv=None, launch=None):
 
     check_model_path(model_args.model_name_or_path)
     check_output(training_args.output_dir, model_args.use_peft)
+    if args.dry_run:
+        run(args, training_args, model_args, launch)
+        return
+    with alone_in(output_dir=training_args.output_dir):
+        run(args, training_args, model_args)
 
+
+def run(args, training_args, model_args, launch=None):
     from trl import get_quantization_config
     from trl.trainer.utils import create_model_from_path
 
