@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 from tiny import save_tiny, tiny_image, tiny_model, tiny_processor
@@ -181,3 +183,17 @@ def test_an_unknown_benchmark_lists_the_known_ones(checkpoint, world, tmp_path):
     recipe.write_text("benchmarks: [chiar]\n")
     with pytest.raises(ValueError, match="'chiar'. Known: chair, pope"):
         run(checkpoint, world, tmp_path, "--config", str(recipe))
+
+
+def test_answers_to_other_images_are_not_served_again(checkpoint, world, tmp_path):
+    folder = tmp_path / "world"
+    shutil.copytree(world, folder)
+    run(checkpoint, folder, tmp_path / "out", "--benchmarks", "chair")
+    image = folder / "images" / next(iter(TRUTHS))
+    before = image.stat()
+    content = bytearray(image.read_bytes())
+    content[-5] ^= 1  # in the checksum of the end of a PNG, which no reader looks at: as large as before
+    image.write_bytes(content)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ValueError, match="made with other settings: `questions`"):
+        run(checkpoint, folder, tmp_path / "out", "--benchmarks", "chair")

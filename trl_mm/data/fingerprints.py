@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 
+_SHOWING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")  # what a model is loaded from
+_OF_TRAINING = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
 _PASSING = ("is_local", "local_files_only", "name_or_path", "padding", "truncation")
 
 
@@ -25,13 +27,12 @@ def weights_digest(model, path=None):
     """
     if path is not None and Path(path).is_dir():
         digest = hashlib.sha256()
-        for file in sorted(
-            file for file in Path(path).iterdir() if file.suffix in (".safetensors", ".json", ".jinja")
-        ):
-            if file.name != "trainer_state.json":
-                digest.update(file.name.encode())
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        for file in sorted(Path(path).iterdir()):
+            if file.suffix in _SHOWING and file.name not in _OF_TRAINING and file.is_file():
+                digest.update(file.name.encode() + file_digest(file).encode())
+        base = _base_of_adapter(Path(path))
+        if base is not None:
+            digest.update(weights_digest(model, base).encode())
         return digest.hexdigest()
     commit = getattr(model.config, "_commit_hash", None)
     if path is not None and commit:
@@ -41,6 +42,21 @@ def weights_digest(model, path=None):
 
     tensors = model.state_dict()
     return hash_module(SimpleNamespace(state_dict=lambda: {k: v for k, v in tensors.items() if not _idle(k, tensors)}))
+
+
+def _base_of_adapter(folder):
+    """Folder of the base of an adapter, `None` if this is no adapter or its base is on the Hub, under a commit."""
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return base if base and Path(base).is_dir() and Path(base).resolve() != folder.resolve() else None
+
+
+def file_digest(path):
+    """Digest (`str`) of what a file holds."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _idle(name, tensors):

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ..data.chat_template import prompt_settings
 from ..data.control_tokens import check_texts
+from ..data.fingerprints import file_digest
 from ..data.images import open_image
 from ..data.shards import write_shards
 from ..generation import Completer, Request, SamplingSettings
@@ -62,7 +63,9 @@ def answer_questions(
         answers = completer.complete(model, [Request(prompt) for prompt in prompts])
         return [{**row, "answer": answer.strip()} for row, answer in zip(rows, answers, strict=True)]
 
-    digest = hashlib.sha256(json.dumps(questions).encode()).hexdigest()
+    # By content: a picture that is made anew may keep its name and its size
+    pictures = {image: file_digest(image) for image in {question["image"] for question in questions}}
+    digest = hashlib.sha256(json.dumps([questions, pictures], sort_keys=True).encode()).hexdigest()
     settings = {**settings, **prompt_settings(processor), "max_new_tokens": max_new_tokens, "questions": digest}
     try:
         write_shards(
