@@ -1,4 +1,8 @@
+import contextlib
+import itertools
+import json
 import logging
+import socket
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -265,3 +269,79 @@ def test_wrong_settings_are_refused(make, settings, message):
     with pytest.raises(ValueError, match=message) as error:
         make(**settings)
     assert "secret" not in str(error.value)
+
+
+class Raw:
+    """A server that sends what it is given, piece by piece, until the client has enough of it."""
+
+    def __init__(self, pieces):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
+        self.pieces, self.sent = pieces, 0
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        try:
+            while True:
+                connection, _ = self.socket.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(30)
+                    connection.recv(65536)
+                    for piece in self.pieces():
+                        connection.sendall(piece)
+                        self.sent += len(piece)
+        except OSError:  # the test is over
+            pass
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def drip(head):
+    """Not silent for long, and never at an end."""
+    yield head
+    for _ in range(600):
+        threading.Event().wait(0.05)
+        yield b"x"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        (lambda: drip(HEAD + b"Content-Length: 9999\r\n\r\n"), "no complete reply in 0.5 seconds"),
+        (lambda: drip(b"HTTP/1.1 200 OK\r\nX: "), "no complete reply in 0.5 seconds"),
+        (lambda: itertools.chain([HEAD + b"\r\n"], itertools.repeat(b" " * 65536)), "a reply of more than 4 MiB"),
+        (lambda: [HEAD + b"Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\n "], "a compressed reply"),
+    ],
+)
+def test_a_reply_without_end_is_given_up(make, pieces, message):
+    server = Raw(pieces)
+    with (
+        contextlib.closing(server.socket),
+        pytest.raises(JudgeUnavailable, match=f"in 2 attempts. The last: {message}"),
+    ):
+        # What is too long comes at once; where the time decides, nothing ever comes to an end
+        make(base_url=server.url, timeout=0.5 if "seconds" in message else 60, max_retries=1).complete([("a", [])])
+    assert server.sent < 64 * 2**20
+
+
+def test_json_that_is_nested_too_deeply_is_no_reply(endpoint, make):
+    endpoint.failures = [b"[" * 200_000 + b"]" * 200_000, b'{"error": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"]
+    assert make().complete([("a", [])]) == ["a and 0 images"]
+    assert len(endpoint.requests) == 3
+
+
+def test_half_a_character_is_replaced_before_it_is_kept(endpoint, make, tmp_path):
+    endpoint.reply = lambda text, images: "Response 1 \ud83d"
+    for _ in range(2):
+        assert make().complete([("a", [])]) == ["Response 1 \ufffd"]
+    (file,) = (path for path in (tmp_path / "replies").rglob("*") if path.is_file())
+    file.write_text('{"reply": "of an earlier run \\ud83d"}')
+    assert make().complete([("a", [])]) == ["of an earlier run \ufffd"]
+
+
+def test_nothing_in_an_error_steers_a_terminal(endpoint, make):
+    endpoint.failures = [json.dumps({"error": {"message": "\x1b[2J\x1b]0;title\x07 no"}}).encode()]
+    with pytest.raises(JudgeUnavailable) as error:
+        make(max_retries=0).complete([("a", [])])
+    assert str(error.value).isprintable() and "no" in str(error.value)

@@ -5,6 +5,7 @@ The key is read from the environment when requests are made. It is kept nowhere 
 
 import base64
 import io
+import json
 import logging
 import os
 import random
@@ -18,6 +19,8 @@ import httpx2
 from huggingface_hub.constants import HF_HOME
 
 from ..data.judging import JudgeUnavailable
+from .bounded_http import BadReply, BoundedClient
+from .endpoint_text import shown, whole_characters
 from .reply_cache import ReplyCache, reply_key
 
 
@@ -42,8 +45,9 @@ class ChatClient:
         options (`dict`, *optional*): further fields of the request, such as `{"temperature": 0}`.
         max_concurrency (`int`, *optional*, defaults to `8`): most requests at a time, for each process.
         max_retries (`int`, *optional*, defaults to `6`): further attempts after a request that failed for now (no
-            connection, time-out, a malformed answer, status 408, 409, 425, 429, 5xx).
-        timeout (`float`, *optional*, defaults to `120.0`): seconds that the endpoint may be silent.
+            connection, time-out, a malformed or too long answer, status 408, 409, 425, 429, 5xx).
+        timeout (`float`, *optional*, defaults to `120.0`): seconds that a request may take, from the connection to the
+            last byte of the reply.
         max_delay (`float`, *optional*, defaults to `60.0`): longest pause between two attempts, in seconds. Pauses
             begin with a second and double, less a random part of up to a half. If the endpoint asks for a longer one
             (`Retry-After`), the request is given up.
@@ -139,9 +143,8 @@ class ChatClient:
         """Yields key, reply and reason of a refusal (one of which is `None`) as they come."""
         stop, api_key = threading.Event(), self._key()
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        limits = httpx2.Limits(max_connections=self.max_concurrency)
         with (
-            httpx2.Client(headers=headers, timeout=self.timeout, limits=limits) as client,
+            BoundedClient(headers, self.timeout, self.max_concurrency) as client,
             ThreadPoolExecutor(min(self.max_concurrency, len(questions))) as pool,
         ):
             tasks = [pool.submit(self._ask, client, stop, api_key, key, *questions[key]) for key in questions]
@@ -155,33 +158,37 @@ class ChatClient:
                 raise
 
     def _ask(self, client, stop, api_key, key, text, images):
-        body = {"model": self.model, "messages": [*self.system, self._message(text, images)], **self.options}
+        messages = [*self.system, self._message(text, images)]
+        body = json.dumps({"model": self.model, "messages": messages, **self.options}).encode()
         for attempt in range(self.max_retries + 1):
             if stop.is_set():
                 return key, None, "stopped"
             least_delay = 0.0
             try:
-                response = client.post(self.url, json=body)
-            except httpx2.RequestError as error:
-                reason = f"{type(error).__name__}: {error}"
+                status, given, content = client.post(self.url, body)
+            except (httpx2.RequestError, BadReply) as error:
+                name = "" if isinstance(error, BadReply) else f"{type(error).__name__}: "
+                reason = shown(f"{name}{error}", api_key)
             else:
-                reason = f"{response.status_code}: {_said(response)}"
-                least_delay = _retry_after(response)
-                if response.status_code == 200:
-                    reply = _content(response)
+                said = _json(content)
+                message = _message_of(said, content, api_key)
+                reason = f"{status}: {message}"
+                least_delay = _retry_after(given)
+                if status == 200:
+                    reply = _content(said)
                     if reply is not None:
                         self.cache.put(key, reply)
                         return key, reply, None
-                    reason = f"no chat completion: {_said(response)}"
-                elif response.status_code not in _LATER and response.status_code < 500:
-                    return key, None, self._refusal(response.status_code, _without(api_key, reason), api_key)
+                    reason = f"no chat completion: {message}"
+                elif status not in _LATER and status < 500:
+                    return key, None, self._refusal(status, reason, api_key)
             delay = max(least_delay, min(self.max_delay, 2.0**attempt) * random.uniform(0.5, 1))
             if attempt == self.max_retries or delay > self.max_delay:
                 break
             (self.sleep or stop.wait)(delay)
         asks = f", and it asks to wait {least_delay:.0f} seconds" if least_delay > self.max_delay else ""
         raise JudgeUnavailable(
-            f"{self.url} did not answer in {attempt + 1} attempts{asks}. The last: {_without(api_key, reason)} "
+            f"{self.url} did not answer in {attempt + 1} attempts{asks}. The last: {reason} "
             f"Replies so far are kept in {self.cache.folder}: run again once it answers."
         )
 
@@ -235,37 +242,39 @@ def _endpoint(base_url, api_key_variable):
     return url
 
 
-def _content(response):
-    """What the model wrote (`str`), or `None` if the response is no chat completion."""
+def _json(content):
+    """What JSON (`bytes`) says, `None` if it is none or is nested too deeply to be read."""
     try:
-        content = response.json()["choices"][0]["message"]["content"]
-    except (ValueError, TypeError, KeyError, IndexError):
+        return json.loads(content)
+    except (ValueError, RecursionError):
         return None
-    return "" if content is None else content if isinstance(content, str) else None
 
 
-def _said(response):
-    """Beginning of the message in a response, which ends with a full stop."""
+def _content(said):
+    """What the model wrote (`str`), or `None` if this is no chat completion."""
     try:
-        error = response.json()["error"]
-        text = error["message"] if isinstance(error, dict) else error
-    except (ValueError, TypeError, KeyError):
-        text = response.text
-    return f"{' '.join(str(text).split())[:300] or 'nothing'}".rstrip(".") + "."
+        content = said["choices"][0]["message"]["content"]
+    except (TypeError, KeyError, IndexError):
+        return None
+    return "" if content is None else whole_characters(content) if isinstance(content, str) else None
 
 
-def _without(api_key, text):
-    return text.replace(api_key, "***") if api_key else text
+def _message_of(said, content, api_key):
+    """Beginning of the message in a reply, which ends with a full stop."""
+    error = said.get("error") if isinstance(said, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    text = message if isinstance(message, str) else content.decode(errors="replace")
+    return f"{shown(text, api_key) or 'nothing'}".rstrip(".") + "."
 
 
-def _retry_after(response):
+def _retry_after(headers):
     """Seconds that the endpoint asks to wait, 0.0 if it does not."""
-    value = response.headers.get("Retry-After", "")
+    value = headers.get("Retry-After", "")
     try:
         return max(0.0, float(value))
     except ValueError:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no date, or one that no clock shows
         return 0.0

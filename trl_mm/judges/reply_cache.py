@@ -6,6 +6,8 @@ import os
 import uuid
 from pathlib import Path
 
+from .endpoint_text import whole_characters
+
 
 class ReplyCache:
     """
@@ -22,9 +24,9 @@ class ReplyCache:
         """Reply (`str`) to what has this key, or `None`; a damaged file counts for none."""
         try:
             reply = json.loads(self._path(key).read_text(encoding="utf-8"))["reply"]
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
-        return reply if isinstance(reply, str) else None
+        return whole_characters(reply) if isinstance(reply, str) else None
 
     def put(self, key, reply):
         """Keep a reply (`str`). It appears under its name when it is complete."""

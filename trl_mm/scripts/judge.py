@@ -48,8 +48,7 @@ class JudgeArguments(ModelArguments):
             ours out, `{"max_tokens": None, "max_completion_tokens": 1000}`.
         max_concurrency (`int`, *optional*, defaults to `8`): with `judge="remote"`, most requests at a time, for each
             process.
-        timeout (`float`, *optional*, defaults to `120.0`): with `judge="remote"`, seconds that the endpoint may be
-            silent.
+        timeout (`float`, *optional*, defaults to `120.0`): with `judge="remote"`, seconds that a request may take.
         cache_dir (`str`, *optional*): with `judge="remote"`, folder of the replies, so that nothing is asked twice;
             defaults to `trl_mm/replies` in the cache of Hugging Face.
         shard_size (`int`, *optional*, defaults to `64`): rows per shard; what a kill costs at most.
@@ -86,7 +85,7 @@ class JudgeArguments(ModelArguments):
         default=None, metadata={"help": "remote: further fields of a request, as a mapping."}
     )
     max_concurrency: int = field(default=8, metadata={"help": "remote: most requests at a time, for each process."})
-    timeout: float = field(default=120.0, metadata={"help": "remote: seconds that the endpoint may be silent."})
+    timeout: float = field(default=120.0, metadata={"help": "remote: seconds that a request may take."})
     cache_dir: str | None = field(default=None, metadata={"help": "remote: folder of the replies."})
     shard_size: int = field(default=64, metadata={"help": "Rows per shard."})
     seed: int = field(default=0, metadata={"help": "Seed of which answer is shown first."})
