@@ -11,10 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..scripts.launched import LAUNCHER
 from ..scripts.recipes import find_recipe, read_recipe, recipe_folders, unknown
+from ..scripts.yaml_files import read_yaml
 from .process_count import fit_launch
 
 
@@ -100,6 +99,7 @@ def launch(
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    read_yaml(config)  # refuses what accelerate would hang on
     os.environ.update({key: str(value) for key, value in (env or {}).items()})
     os.environ[LAUNCHER] = str(os.getpid())
     changed = [word for name, value in (flags or {}).items() for word in (f"--{name}", str(value))]
@@ -144,7 +144,7 @@ def find_accelerate_config(name: str) -> Path:
 def _would_launch(accelerate_config: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     if accelerate_config is None:
         return {}
-    settings = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
+    settings = read_yaml(find_accelerate_config(accelerate_config))
     return {**settings, **flags}
 
 

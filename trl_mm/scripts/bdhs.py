@@ -10,6 +10,7 @@ from ..data.subset import check_subset
 from .models import ModelArguments, check_model_path, load_model, load_processor
 from .output_lock import alone_in
 from .processes import process_state
+from .ranges import check_at_least
 
 
 @dataclass(kw_only=True)
@@ -68,6 +69,7 @@ class BDHSArguments(ModelArguments):
     license: str = field(default="unknown", metadata={"help": "Identifier of the licence, for the card."})
 
     def __post_init__(self):
+        check_at_least(self, max_rows=1, shard_size=1)
         check_subset(self.max_rows, self.shuffle_seed, self.streaming)
         if self.push_to_hub and self.repo_id is None:
             raise ValueError("`push_to_hub` needs `repo_id`. Pass the name of the dataset on the Hub, as owner/name.")

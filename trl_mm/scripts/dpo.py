@@ -12,6 +12,7 @@ from .training import (
     TrainingDataArguments,
     as_mapping,
     check_keys,
+    check_numbers,
     check_output,
     load_splits,
     peft_config,
@@ -65,6 +66,7 @@ def main(argv=None, launch=None):
     args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(model_args.model_name_or_path)
+    check_numbers(training_args)
     check_output(training_args.output_dir, model_args.use_peft)
     if args.dry_run:
         run(args, training_args, model_args, argv, launch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from .models import ModelArguments, check_model_path, load_model, load_processor
 from .output_lock import alone_in
 from .processes import process_state
+from .ranges import check_at_least
 
 
 @dataclass(kw_only=True)
@@ -52,6 +53,9 @@ class EvalArguments(ModelArguments):
     max_new_tokens: int = field(default=256, metadata={"help": "Longest caption in tokens."})
     batch_size: int = field(default=32, metadata={"help": "Questions that go through the model together."})
     seed: int = field(default=0, metadata={"help": "Seed of POPE questions and bootstrap samples."})
+
+    def __post_init__(self):
+        check_at_least(self, pope_questions_per_image=2, max_images=1, max_new_tokens=1, batch_size=1, seed=0)
 
 
 def make_parser():
@@ -146,7 +150,7 @@ def chair_scores(args, truths):
     from ..eval.intervals import bootstrap_ratio
     from ..eval.objects import ObjectVocabulary
 
-    partners = json.loads(Path(args.partners).read_text()) if args.partners else None
+    partners = read_partners(args.partners) if args.partners else None
     vocabulary = ObjectVocabulary.from_file(args.vocabulary)
     chair([""] * len(truths), list(truths.values()), vocabulary, partners=partners)  # refuses unknown names
 
@@ -156,6 +160,20 @@ def chair_scores(args, truths):
         return {**scores, "intervals": {name: bootstrap_ratio(*part, seed=args.seed) for name, part in parts.items()}}
 
     return score
+
+
+def read_partners(path):
+    """Objects that go together in text (`dict[str, str]`), from a JSON file."""
+    cure = 'Write {"object": "its partner"} to it.'
+    try:
+        partners = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OSError(f"`partners` ({path}) cannot be read: {error}. {cure}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`partners` ({path}) is no JSON: {error}. {cure}") from error
+    if not isinstance(partners, dict) or not all(isinstance(name, str) for name in partners.values()):
+        raise ValueError(f"`partners` ({path}) does not say which object goes with which. {cure}")
+    return partners
 
 
 def pope_results(args, truths):

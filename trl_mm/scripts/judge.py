@@ -10,6 +10,7 @@ from ..judges.wording import STYLES, check_style
 from .models import ModelArguments, check_model_path
 from .output_lock import alone_in
 from .processes import process_state
+from .ranges import check_at_least, check_positive
 from .training import as_mapping
 
 
@@ -96,6 +97,8 @@ class JudgeArguments(ModelArguments):
         check_style(self.style)
         if self.judge == "vlm" and (self.base_url is not None or self.request_options is not None):
             raise ValueError("`base_url` and `request_options` would do nothing. Set `judge` to remote with them.")
+        check_at_least(self, max_rows=1, max_new_tokens=1, batch_size=1, max_concurrency=1, shard_size=1, seed=0)
+        check_positive(self, "timeout")
         check_subset(self.max_rows, self.shuffle_seed)
         if self.request_options is not None:
             self.request_options = as_mapping("request_options", self.request_options, '{"seed": 1}')

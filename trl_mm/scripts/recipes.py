@@ -1,10 +1,11 @@
 """Recipes: YAML files of a command's settings, and names in them that nothing knows."""
 
+import re
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
+from .yaml_files import read_yaml
 
 
 _SAVE = "write it with `save_to_disk`, and name its folder as `dataset_name`."
@@ -69,10 +70,7 @@ def read_recipe(path, parser):
     Raises:
         ValueError: if the file is not a YAML mapping, has an unknown key, or an `env` that is no mapping.
     """
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"`{path}` is not valid YAML: {' '.join(str(error).split())}") from error
+    recipe = read_yaml(path)
     if not isinstance(recipe, dict):
         raise ValueError(f"`{path}` must hold `key: value` lines, got a {type(recipe).__name__}.")
     known = {"env", *(field.name for kind in parser.dataclass_types for field in fields(kind))}
@@ -81,9 +79,19 @@ def read_recipe(path, parser):
             raise ValueError(f"`{path}`: `{key}` of TRL's scripts is not read here. {OF_TRL[key]}")
         if key not in known:
             raise ValueError(f"`{path}`: unknown key `{key}`{nearest(key, known)}; the command's --help lists all.")
-    if not isinstance(recipe.get("env", {}), dict):
-        raise ValueError(f"`{path}`: `env` must hold `NAME: value` lines, got {recipe['env']!r}.")
+    _check_env(path, recipe.get("env", {}))
     return recipe
+
+
+def _check_env(path, env):
+    if not isinstance(env, dict):
+        raise ValueError(f"`{path}`: `env` must hold `NAME: value` lines, got {env!r}.")
+    for name, value in env.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(f"`{path}`: `env` has {name!r}, which is no name of an environment variable.")
+        is_text = isinstance(value, str) and value.isprintable()
+        if not is_text and not isinstance(value, int | float):
+            raise ValueError(f"`{path}`: `env` must give {name} a text or a number on one line, got {value!r}.")
 
 
 def unknown(what, name, known):

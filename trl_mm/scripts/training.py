@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.subset import check_subset
+from .ranges import check_at_least, check_positive
 
 
 logger = logging.getLogger(__name__)
@@ -153,6 +154,24 @@ def check_output(folder, use_peft):
         raise ValueError(
             f"`output_dir` ({folder}) holds {other}, {kind} of another run. Use another folder, or delete this one."
         )
+
+
+def check_numbers(training_args):
+    """Refuse numbers of training that make no sense, before anything is loaded."""
+    check_at_least(
+        training_args,
+        per_device_train_batch_size=1,
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=1,
+        dataloader_num_workers=0,
+        max_length=1,
+        max_new_tokens=1,
+        seed=0,
+        learning_rate=0.0,
+        weight_decay=0.0,
+        max_grad_norm=0.0,
+    )
+    check_positive(training_args, "num_train_epochs")
 
 
 def as_mapping(name, settings, example):
