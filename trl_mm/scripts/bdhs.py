@@ -9,8 +9,8 @@ from ..bdhs.config import BDHSConfig
 from ..data.subset import check_subset
 from .models import ModelArguments, check_model_path, load_model, load_processor
 from .output_lock import alone_in
-from .processes import process_state
-from .ranges import check_at_least
+from .processes import partners_of, process_state
+from .ranges import check_at_least, check_positive
 
 
 @dataclass(kw_only=True)
@@ -69,6 +69,7 @@ class BDHSArguments(ModelArguments):
     license: str = field(default="unknown", metadata={"help": "Identifier of the licence, for the card."})
 
     def __post_init__(self):
+        check_positive(self, "process_timeout")
         check_at_least(self, max_rows=1, shard_size=1)
         check_subset(self.max_rows, self.shuffle_seed, self.streaming)
         if self.push_to_hub and self.repo_id is None:
@@ -88,7 +89,7 @@ def main(argv=None):
     check_model_path(args.model_name_or_path)
     if any(Path(args.output_dir).glob("*model.safetensors*")):
         raise ValueError(f"`output_dir` ({args.output_dir}) holds a trained model. Name another folder for the pairs.")
-    state = process_state()
+    state = process_state(args.process_timeout)
     with alone_in(output_dir=args.output_dir):
         run(args, config, state, argv)
     state.destroy_process_group()
@@ -126,6 +127,7 @@ def run(args, config, state, argv):
         **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
         **prompt_settings(processor),
     }
+    partners = partners_of(state, args.process_timeout)
     make_pairs(
         model,
         sampler,
@@ -139,6 +141,7 @@ def run(args, config, state, argv):
         world_size=state.num_processes,
         command=shlex.join(["trl-mm", "bdhs", *(sys.argv[1:] if argv is None else argv)]),
     )
+    partners.wait()
     state.wait_for_everyone()
     if state.is_main_process:
         print(f"{summary(args.output_dir)}\n\nPairs in {args.output_dir}")

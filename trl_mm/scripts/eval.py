@@ -6,8 +6,8 @@ from pathlib import Path
 
 from .models import ModelArguments, check_model_path, load_model, load_processor
 from .output_lock import alone_in
-from .processes import process_state
-from .ranges import check_at_least
+from .processes import partners_of, process_state
+from .ranges import check_at_least, check_positive
 
 
 @dataclass(kw_only=True)
@@ -55,6 +55,7 @@ class EvalArguments(ModelArguments):
     seed: int = field(default=0, metadata={"help": "Seed of POPE questions and bootstrap samples."})
 
     def __post_init__(self):
+        check_positive(self, "process_timeout")
         check_at_least(self, pope_questions_per_image=2, max_images=1, max_new_tokens=1, batch_size=1, seed=0)
 
 
@@ -68,7 +69,7 @@ def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(args.model_name_or_path)
-    state = process_state()
+    state = process_state(args.process_timeout)
     with alone_in(output_dir=args.output_dir):
         run(args, state)
     state.destroy_process_group()
@@ -102,7 +103,7 @@ def run(args, state):
         "weights": weights_digest(model, args.model_name_or_path),
         "dtype": args.dtype,
     }
-    scores = {}
+    scores, partners = {}, partners_of(state, args.process_timeout)
     for name in args.benchmarks:
         folder = Path(args.output_dir) / name
         answer_questions(
@@ -117,6 +118,7 @@ def run(args, state):
             rank=state.process_index,
             world_size=state.num_processes,
         )
+        partners.wait()
         state.wait_for_everyone()
         if state.is_main_process:
             scores[name] = measures[name](questions[name], read_answers(folder))

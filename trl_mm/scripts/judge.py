@@ -9,7 +9,7 @@ from ..data.subset import check_subset
 from ..judges.wording import STYLES, check_style
 from .models import ModelArguments, check_model_path
 from .output_lock import alone_in
-from .processes import process_state
+from .processes import partners_of, process_state
 from .ranges import check_at_least, check_positive
 from .training import as_mapping
 
@@ -98,7 +98,7 @@ class JudgeArguments(ModelArguments):
         if self.judge == "vlm" and (self.base_url is not None or self.request_options is not None):
             raise ValueError("`base_url` and `request_options` would do nothing. Set `judge` to remote with them.")
         check_at_least(self, max_rows=1, max_new_tokens=1, batch_size=1, max_concurrency=1, shard_size=1, seed=0)
-        check_positive(self, "timeout")
+        check_positive(self, "timeout", "process_timeout")
         check_subset(self.max_rows, self.shuffle_seed)
         if self.request_options is not None:
             self.request_options = as_mapping("request_options", self.request_options, '{"seed": 1}')
@@ -115,7 +115,7 @@ def main(argv=None):
 
     if args.judge == "vlm":
         check_model_path(args.model_name_or_path)
-    state = process_state()
+    state = process_state(args.process_timeout)
     with alone_in(output_dir=args.output_dir):
         run(args, state)
     state.destroy_process_group()
@@ -140,6 +140,7 @@ def run(args, state):
     judge, settings = JUDGES[args.judge](args, state.device)
     asked = "".join(question([{"role": "user", "content": ""}], count, "", "", args.style) for count in (0, 1))
     folder = Path(args.output_dir) / "verdicts"
+    partners = partners_of(state, args.process_timeout)
     judge_dataset(
         judge,
         dataset,
@@ -158,6 +159,7 @@ def run(args, state):
         rank=state.process_index,
         world_size=state.num_processes,
     )
+    partners.wait()
     state.wait_for_everyone()
     if state.is_main_process:
         scores = {"style": args.style, **judge_scores(read_verdicts(folder))}

@@ -18,6 +18,8 @@ class ModelArguments:
         system_prompt (`str`, *optional*): system message of conversations that have none of their own, such as the one
             that the model was trained with.
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
+        process_timeout (`float`, *optional*, defaults to `600.0`): seconds without a sign of life after which one of
+            several processes counts as dead. One that is slow gives them; what can delay them is a disk that hangs.
     """
 
     model_name_or_path: str = field(metadata={"help": "Id or path of a vision-language model or of an adapter."})
@@ -32,6 +34,9 @@ class ModelArguments:
     )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
+    )
+    process_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds without a sign of life until a process counts as dead."}
     )
 
 

@@ -1,0 +1,44 @@
+import pytest
+from torch.distributed import HashStore
+
+from trl_mm.scripts.processes import Partners
+
+
+def partners(store, rank, pause):
+    clock = [0.0]
+
+    def wait(seconds):
+        clock[0] += seconds
+        pause(clock[0])
+
+    return Partners(store, rank, 2, 100.0, clock=lambda: clock[0], pause=wait)
+
+
+def test_a_slow_process_is_waited_for_while_it_lives():
+    store = HashStore()
+    other = Partners(store, 1, 2, 100.0)
+
+    def pause(now):
+        store.add("alive/1", 1)
+        if now > 100_000:
+            store.add("at/1", 1)
+
+    waiting = partners(store, 0, pause)
+    waiting.wait()
+    assert waiting.clock() > 100_000 and other.world_size == 2
+
+
+def test_a_silent_process_is_an_error():
+    waiting = partners(HashStore(), 0, lambda now: None)
+    with pytest.raises(ConnectionError, match="Process 1 has given no sign of life for 100 seconds"):
+        waiting.wait()
+    assert 100 < waiting.clock() < 200
+
+
+def test_each_wait_is_one_of_its_own():
+    store = HashStore()
+    store.add("at/1", 1)
+    waiting = partners(store, 0, lambda now: None)
+    waiting.wait()
+    with pytest.raises(ConnectionError):
+        waiting.wait()
