@@ -60,7 +60,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
     accelerate_config = settings.get("accelerate_config")
     if accelerate_config is not None:
         flags |= _mixed_precision(settings)
-        config = yaml.safe_load(find_accelerate_config(accelerate_config).read_text(encoding="utf-8"))
+        config = read_yaml(find_accelerate_config(accelerate_config))
         flags, arguments = fit_launch(config, flags, settings, arguments)
     if settings.get("dry_run"):
         # One process that only reads what would be launched; `bf16` is refused without a GPU that it will not use
