@@ -54,6 +54,8 @@ class BDHSSampler:
 
     def __init__(self, config, processor, device=None):
         self.config = config
+        if config.guided and config.mode != "povid":
+            split_sentences("")  # a missing package shows now
         self.similarity = make_similarity(config.similarity, device)
         settings = {name: getattr(config, name) for name in ("temperature", "top_p", "batch_size", "max_batch_tokens")}
         self.sentences = Completer(processor, SamplingSettings(config.max_sentence_tokens, **settings))

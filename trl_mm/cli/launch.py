@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..scripts.launched import LAUNCHER
+from ..scripts.preflight import need_package
 from ..scripts.recipes import find_recipe, read_recipe, recipe_folders, unknown
 from ..scripts.yaml_files import read_yaml
 from .process_count import fit_launch
@@ -66,6 +67,8 @@ def run(command: str, module: str, argv: list[str]) -> None:
         # One process that only reads what would be launched; `bf16` is refused without a GPU that it will not use
         script.main([*arguments, "--use_cpu", "true"], launch=_would_launch(accelerate_config, flags))
     elif accelerate_config is not None:
+        if config.get("distributed_type") == "DEEPSPEED":
+            need_package("deepspeed", f"`--accelerate_config {accelerate_config}`")
         launch(module, arguments, find_accelerate_config(accelerate_config), flags, recipe.get("env"))
     elif flags:
         name, value = next(iter(flags.items()))

@@ -4,11 +4,12 @@ import contextlib
 import logging
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, ProcessorMixin
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, ProcessorMixin
 from transformers.integrations import deepspeed
 
 from ..data.chat_template import check_chat_template, with_system_prompt
 from ..data.control_tokens import as_text, image_placeholders
+from ..data.processor import processor_of
 from ..generation import Completer, Request, SamplingSettings, check_sees_images
 from .prompts import ask_in_style
 from .wording import check_style
@@ -87,7 +88,7 @@ class PairwiseVLMJudge:
         if isinstance(model, str):
             source = {"revision": revision, "trust_remote_code": trust_remote_code}
             # The processor first: what is no vision-language model is refused before its weights are read
-            processor = AutoProcessor.from_pretrained(model, **source) if processor is None else processor
+            processor = processor_of(model, **source) if processor is None else processor
             _check_processor(processor, model)
             processor = with_system_prompt(processor, system_prompt)
             system_prompt = None

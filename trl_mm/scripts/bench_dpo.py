@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..bench.dpo_config import DPOBenchmark
+from .preflight import check_writable
 
 
 @dataclass(kw_only=True)
@@ -17,6 +18,10 @@ class BenchArguments:
     """
 
     json: str | None = field(default=None, metadata={"help": "File for the figures."})
+
+    def __post_init__(self):
+        if self.json is not None:
+            check_writable("json", Path(self.json).parent)
 
 
 def make_parser():

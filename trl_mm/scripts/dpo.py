@@ -8,6 +8,7 @@ from .dry_run import dry_run
 from .launch_checks import check_quantization, splits_weights
 from .models import check_model_path
 from .output_lock import alone_in
+from .preflight import check_training, check_writable
 from .training import (
     TrainingDataArguments,
     as_mapping,
@@ -81,6 +82,7 @@ def run(args, training_args, model_args, argv, launch=None):
     from ..bdhs.callback import BDHSDataGenerator
     from ..data.rows import PREFERENCE_COLUMNS
     from ..trainer.dpo_trainer import MMDPOTrainer
+    from ..trainer.vision_processor import vision_processor
 
     callbacks = []
     if args.bdhs is not None:
@@ -101,12 +103,19 @@ def run(args, training_args, model_args, argv, launch=None):
         branches = 2 if args.bdhs_rejected_weight is None or callbacks[0].distorts else 3
         dry_run(args, training_args, model_args, needs, launch, num_answers=branches)
         return
+    check_training(training_args, model_args)
+    processor = vision_processor(model_args.model_name_or_path, training_args)
+    for callback in callbacks:
+        check_writable("bdhs_save_to", args.bdhs_save_to)
+        if not callback.distorts:
+            callback.sampler(processor, str(training_args.device))  # packages and the embedding model show now
     train_dataset, eval_dataset = load_splits(args, training_args, needs)
     trainer = MMDPOTrainer(
         model_args.model_name_or_path,
         args=training_args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
+        processing_class=processor,
         callbacks=callbacks,
         quantization_config=get_quantization_config(model_args),
         peft_config=peft_config(model_args),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .models import ModelArguments, check_model_path, load_model, load_processor
 from .output_lock import alone_in
+from .preflight import check_attention, check_writable
 from .processes import partners_of, process_state
 from .ranges import check_at_least, check_positive
 
@@ -69,6 +70,8 @@ def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(args.model_name_or_path)
+    check_attention(args.attn_implementation)
+    check_writable("output_dir", args.output_dir)
     state = process_state(args.process_timeout)
     with alone_in(output_dir=args.output_dir):
         run(args, state)

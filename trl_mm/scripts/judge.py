@@ -9,6 +9,7 @@ from ..data.subset import check_subset
 from ..judges.wording import STYLES, check_style
 from .models import ModelArguments, check_model_path
 from .output_lock import alone_in
+from .preflight import check_attention, check_writable, need_package
 from .processes import partners_of, process_state
 from .ranges import check_at_least, check_positive
 from .training import as_mapping
@@ -113,8 +114,14 @@ def make_parser():
 def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
+    check_writable("output_dir", args.output_dir)
     if args.judge == "vlm":
         check_model_path(args.model_name_or_path)
+        check_attention(args.attn_implementation)
+        if args.load_in_4bit:
+            need_package("bitsandbytes", "`load_in_4bit`")
+    else:
+        check_writable("cache_dir", args.cache_dir)
     state = process_state(args.process_timeout)
     with alone_in(output_dir=args.output_dir):
         run(args, state)

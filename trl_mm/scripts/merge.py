@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .models import check_model_path
 from .output_lock import lock
+from .preflight import check_writable
 
 
 @dataclass(kw_only=True)
@@ -48,6 +49,7 @@ def main(argv=None):
     check_model_path(args.model_name_or_path)
     output = Path(args.output_dir)
     check_free(output)
+    check_writable("output_dir", output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,7 +61,9 @@ def main(argv=None):
 
 def merge(args, output):
     from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
+
+    from ..data.processor import processor_of
 
     revision = {"revision": args.model_revision}
     try:
@@ -81,9 +85,7 @@ def merge(args, output):
         raise FileNotFoundError(
             f"The base of the adapter ({base}) is not there. Say where it is with `--base_model_name_or_path`."
         ) from error
-    processor = AutoProcessor.from_pretrained(
-        args.model_name_or_path, trust_remote_code=args.trust_remote_code, **revision
-    )
+    processor = processor_of(args.model_name_or_path, trust_remote_code=args.trust_remote_code, **revision)
     model = AutoModelForImageTextToText.from_pretrained(
         base,
         revision=adapter.revision if base == adapter.base_model_name_or_path else None,

@@ -41,7 +41,12 @@ class ModelArguments:
 
 
 def check_model_path(name):
-    """Refuse a path of a model that is not there, before anything long begins; Hub ids are left to the Hub."""
+    """Refuse a model that is not named or not there, before anything long begins; Hub ids are left to the Hub."""
+    if name is None:
+        raise ValueError(
+            "`model_name_or_path` is missing. Pass the id or the path of a vision-language model, such as "
+            "llava-hf/llava-v1.6-vicuna-7b-hf."
+        )
     path = Path(name)
     if not path.exists() and (path.is_absolute() or name.startswith(".") or name.count("/") != 1):
         raise FileNotFoundError(
@@ -68,12 +73,13 @@ def load_processor(args):
     Raises:
         ValueError: the model is no vision-language model, has no chat template, or takes no system message.
     """
-    from transformers import AutoConfig, AutoProcessor, ProcessorMixin
+    from transformers import AutoConfig, ProcessorMixin
 
     from ..data.chat_template import check_chat_template, with_system_prompt
     from ..data.image_tokens import check_processor
+    from ..data.processor import processor_of
 
-    processor = AutoProcessor.from_pretrained(
+    processor = processor_of(
         args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
     )
     if not isinstance(processor, ProcessorMixin):

@@ -6,6 +6,7 @@ from .dry_run import dry_run
 from .launch_checks import check_quantization, splits_weights
 from .models import check_model_path
 from .output_lock import alone_in
+from .preflight import check_attention, check_training, need_package
 from .training import (
     TrainingDataArguments,
     as_mapping,
@@ -88,6 +89,7 @@ def run(args, training_args, model_args, launch=None):
         )
         print("Not counted: judge, reward models, and the key-value cache while answers are sampled.")
         return
+    check_training(training_args, model_args)
     quantization = get_quantization_config(model_args)
     if quantization is not None:
         training_args.model_init_kwargs["quantization_config"] = quantization
@@ -133,6 +135,9 @@ def make_judge(settings):
     for method in (kinds[kind].__init__, *CLIENT_SETTINGS.get(kind, lambda: ())()):
         known.update(inspect.signature(method).parameters)
     check_keys("judge", settings, [name for name in known if name not in ("self", "client_settings")])
+    if settings.get("load_in_4bit"):
+        need_package("bitsandbytes", "`load_in_4bit` of `judge`")
+    check_attention(settings.get("attn_implementation"))
     return kinds[kind](**settings)
 
 

@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .preflight import check_writable, need_package
+
 
 @dataclass(kw_only=True)
 class ReportArguments:
@@ -68,6 +70,9 @@ def make_parser():
 
 def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    need_package("matplotlib", "A page with plots")
+    check_writable("html", Path(args.html).parent)
 
     from ..data.loading import load_preferences
     from ..data.page import is_page

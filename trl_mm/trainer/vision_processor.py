@@ -2,10 +2,11 @@
 
 import logging
 
-from transformers import AutoProcessor, ProcessorMixin
+from transformers import ProcessorMixin
 
 from ..data.chat_template import begin_ids, check_chat_template, missing_end, unknown_end, with_system_prompt
 from ..data.image_tokens import check_processor
+from ..data.processor import processor_of
 
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,7 @@ def vision_processor(model_id, args, processor=None):
     """
     if processor is None:
         revision = (args.model_init_kwargs or {}).get("revision")
-        processor = AutoProcessor.from_pretrained(
-            model_id, revision=revision, trust_remote_code=args.trust_remote_code
-        )
+        processor = processor_of(model_id, revision=revision, trust_remote_code=args.trust_remote_code)
         if not isinstance(processor, ProcessorMixin):
             raise ValueError(
                 f"`model` ({model_id}) has no image processor, so it is no vision-language model. Pass one such "
