@@ -1,9 +1,11 @@
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from trl_mm.cli.launch import find_accelerate_config, run
 
@@ -126,6 +128,15 @@ def test_half_precision_is_that_of_recipe_and_flags(words, precision, monkeypatc
     source = ["--dataset_name", "x", "--output_dir", "y", "--accelerate_config", "zero3"]
     run("dpo", "trl_mm.scripts.dpo", [*source, *words])
     assert seen[0].mixed_precision == precision  # `None`: that of the config
+
+
+def test_ctrl_c_in_a_launch_is_that_of_the_command(script, monkeypatch):
+    def stopped(arguments):
+        raise SignalException("Process got signal: 2", signal.SIGINT)
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("resize", "launched_script", ["--accelerate_config", "single_gpu"])
 
 
 @pytest.mark.distributed

@@ -174,3 +174,13 @@ def test_what_the_user_wrote_wrong_is_all_that_is_said(tmp_path):
     done = subprocess.run([sys.executable, *words, "--model_name_or_path", "/gone"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: `model_name_or_path` (/gone)") and done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line(script, capsys, monkeypatch):
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", stopped)
+    assert cli.main(["resize"]) == 130
+    err = capsys.readouterr().err
+    assert err.startswith("\nStopped. The same command goes on") and err.count("\n") == 2

@@ -6,6 +6,7 @@ The recipe and the flags are checked here first, so that a mistyped key is one e
 
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -100,6 +101,7 @@ def launch(
             Environment variables of the recipe, set before the processes start.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     read_yaml(config)  # refuses what accelerate would hang on
@@ -110,6 +112,10 @@ def launch(
     words = ["--quiet", "--config_file", str(config), *changed, "--module", module, *argv]
     try:
         launch_command(launch_command_parser().parse_args(words))
+    except SignalException as stopped:  # the processes have been ended by now
+        if stopped.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from stopped
+        raise
     except ChildFailedError as failed:  # each process has shown its error
         rank, failure = failed.get_first_failure()
         if failure.exitcode < 0:

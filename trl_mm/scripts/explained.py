@@ -12,6 +12,11 @@ from .launched import end_with_launcher
 EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
 LONGEST = 10_000  # characters of a message
 
+STOPPED = (
+    "Stopped. The same command goes on from the shards that are finished; training goes on from its last checkpoint "
+    "with `--resume_from_checkpoint true`."
+)
+
 
 def run_explained(run, *arguments):
     """
@@ -22,7 +27,8 @@ def run_explained(run, *arguments):
         arguments: what it is called with.
 
     Returns:
-        `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
+        `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault, 130 when
+            it is stopped by Ctrl-C.
     """
     end_with_launcher()
     # TRL 1.16 and PEFT 0.21 use names that transformers has replaced; users can do nothing about it
@@ -44,6 +50,10 @@ def run_explained(run, *arguments):
         text = printable(text, keep="\n\t")
         print(f"{'' if rank == '0' else f'[process {rank}] '}error: {text}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\n{STOPPED}", file=sys.stderr, flush=True)
+        return 130
     return 0
 
 
