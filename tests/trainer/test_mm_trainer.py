@@ -1,9 +1,12 @@
 """What both trainers refuse, and when they stop."""
 
+import numpy as np
 import pytest
+import torch
 from datasets import Dataset, Image, List
+from peft import LoraConfig
 from tiny import TRAINING, save_tiny, tiny_model, tiny_processor, tiny_row
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 
@@ -58,3 +61,64 @@ def test_a_text_only_model_is_refused_beside_the_processor_of_another(kind, chec
         name = "ref_model" if given else "model"
         with pytest.raises(ValueError, match=rf"`{name}` \(LlamaForCausalLM\) takes no images, .*Pass one such as"):
             make(kind, model, tmp_path, given)
+
+
+class Breaks(TrainerCallback):
+    """Makes a weight NaN before a step, or after it."""
+
+    def __init__(self, step, after=False):
+        self.step, self.after = step, after
+
+    def _break(self, model):
+        with torch.no_grad():
+            next(p for p in model.parameters() if p.requires_grad).view(-1)[0] = float("nan")
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if not self.after and state.global_step == self.step - 1:
+            self._break(model)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if self.after and state.global_step == self.step:
+            self._break(model)
+
+
+@BOTH
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [(Breaks(3), "gradients of step 3 is nan"), (Breaks(4, after=True), "After step 4, .* has values that are NaN")],
+    ids=["on the way", "at the end"],
+)
+def test_training_stops_at_the_first_number_that_is_none(kind, lora, callback, message, checkpoint, tmp_path):
+    peft = {"peft_config": LoraConfig(r=2)} if lora else {}
+    trainer = make(kind, checkpoint, tmp_path, {"callbacks": [callback], **peft}, save_strategy="steps", save_steps=2)
+    with pytest.raises(ValueError, match=f"{message}.*checkpoint-2 was saved before. Lower `learning_rate`"):
+        trainer.train()
+    assert not (tmp_path / "checkpoint-4").exists()
+    assert all(np.isfinite(entry["loss"]) for entry in trainer.state.log_history)
+    assert trainer.args.logging_nan_inf_filter, "what the user has set is back"
+
+
+def test_a_loss_that_is_none_stops_training_where_a_scaled_loss_skips_steps(checkpoint, tmp_path):
+    trainer = make(DPO, checkpoint, tmp_path)
+    with pytest.raises(ValueError, match="The loss up to step 0 is inf, so training stops. No checkpoint was saved"):
+        trainer.log({"loss": float("inf")})
+
+
+@BOTH
+@pytest.mark.parametrize("until", [{"max_steps": 6}, {"max_steps": -1, "num_train_epochs": 1.5}, {"max_steps": 4}])
+def test_a_finished_run_that_is_repeated_trains_nothing(kind, until, checkpoint, tmp_path, caplog):
+    def run():
+        trainer = make(kind, checkpoint, tmp_path, save_strategy="steps", save_steps=1, **until)
+        trainer.train(resume_from_checkpoint=True)
+        trainer.save_model()
+        return trainer.state.global_step, (tmp_path / "model.safetensors").read_bytes()
+
+    first = run()
+    checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert "Nothing is left to do" not in caplog.text
+    assert run() == first
+    assert "Nothing is left to do" in caplog.text and "Raise `max_steps`" in caplog.text
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == checkpoints
+    longer = make(kind, checkpoint, tmp_path, max_steps=7, save_strategy="steps", save_steps=1)
+    assert longer.train(resume_from_checkpoint=True).global_step == 7

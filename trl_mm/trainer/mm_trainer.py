@@ -4,8 +4,11 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
+from transformers.trainer_utils import TrainOutput
+
 from ..data.image_tokens import check_processor
 from ..generation.sight import check_sees_images
+from .finite import check_gradients, check_loss, check_weights
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
 from .parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts
@@ -40,7 +43,43 @@ class MMTrainer:
         logger.info(trained_parts(self.model, self.args))
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        return super().train(checkpoint_to_resume(self, resume_from_checkpoint), *args, **kwargs)
+        resume_from_checkpoint = checkpoint_to_resume(self, resume_from_checkpoint)
+        # It would leave such losses out of the logged one, and asks the device for each batch; see finite.py
+        filtered, self.args.logging_nan_inf_filter = self.args.logging_nan_inf_filter, False
+        try:
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.args.logging_nan_inf_filter = filtered
+        check_weights(self)
+        return result
+
+    def _run_epoch(self, *args, **kwargs):
+        # transformers would train one more step before it sees that the run had finished
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*args, **kwargs)
+
+    def _finalize_training(self, trial, num_train_samples, start_time):
+        if self._initial_global_step < self.state.max_steps:
+            return super()._finalize_training(trial, num_train_samples, start_time)
+        logger.warning(
+            "Nothing is left to do: %s has all %d steps. Raise `max_steps` or `num_train_epochs` to go on, or use "
+            "another `output_dir` to train anew.",
+            self.last_checkpoint,
+            self.state.max_steps,
+        )
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+        self.is_in_train = False
+        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        return TrainOutput(self.state.global_step, losses[-1] if losses else float("nan"), {})
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        norm = super()._get_grad_norm(model, grad_norm)
+        check_gradients(self, norm)
+        return norm
 
     def create_optimizer(self, model=None):
         is_new = self.optimizer is None
@@ -56,6 +95,10 @@ class MMTrainer:
             name = metric_key_prefix if metric_key_prefix.startswith("eval") else f"eval_{metric_key_prefix}"
             eval_dataset = self._checked(eval_dataset, self.processing_class, self.args, name)
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def log(self, logs, start_time=None):
+        check_loss(self, logs)
+        super().log(logs, start_time)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         write_model_card(self, model_name, dataset_name, tags)
@@ -75,6 +118,7 @@ class MMTrainer:
             super()._load_best_model()
 
     def _save_checkpoint(self, model, trial):
+        check_weights(self)
         save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
 
 
