@@ -24,7 +24,7 @@ EXPLANATION = (
     "that names the partner which text puts beside something that is there. POPE asks for yes or no about single "
     "objects.\n\n"
     "Base: SFT only. Control: SFT goes on with the chosen answers of the same pairs, for as many steps. Aligned: DPO "
-    "on BDHS pairs. Figures are means over seeds on test images that no model has seen, with 95 % bootstrap "
+    "on BDHS pairs. Figures are means over seeds on test images that no model has seen, with 95 % "
     "intervals; differences are intervals of the same kind, in percentage points. Each seed has a world of its own."
 )
 
