@@ -9,6 +9,7 @@ import numpy as np
 from transformers.trainer_utils import set_seed
 from trl import DPOConfig, DPOTrainer
 
+from ..data.images import with_open_images
 from ..data.lengths import count_tokens
 from ..trainer.dpo_config import MMDPOConfig
 from ..trainer.dpo_trainer import MMDPOTrainer
@@ -113,7 +114,7 @@ def _floor(settings, trainer):
     model = trainer.model.get_base_model() if settings.use_peft else trainer.model
     tile = model.config.vision_config.image_size
     patch = (tile // model.config.vision_config.patch_size) ** 2
-    images = [image for row in rows for image in row["images"]]
+    images = [image for row in rows for image in with_open_images(row)["images"]]
     patches = processor.image_processor(images[: settings.batch_size], return_tensors="pt")["pixel_values"]
     patches = patches.flatten(0, -4).shape[0] * patch
     steps = len(rows) / settings.batch_size

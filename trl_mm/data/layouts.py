@@ -50,10 +50,7 @@ def with_known_columns(row: dict[str, Any]) -> dict[str, Any]:
 def layout_hint(row: dict[str, Any]) -> str:
     """What to do with rows of a layout that has to be converted, for the message of a missing column (`str`)."""
     if "conversations" in row:
-        return (
-            " Rows with `conversations` of `from` and `value` are written like LLaVA-Instruct or ShareGPT: pass "
-            "`converter` (`--converter llava_instruct` for SFT rows)."
-        )
+        return " `conversations` can be written in several ways: pass a function of your own as `converter`."
     if "prompt" not in row and all(_are_messages(row.get(name)) and len(row[name]) == 1 for name in _ANSWERS):
         return " If the answers hold the prompt as well, as text, split them: `dataset.map(trl.extract_prompt)`."
     if "label" in row and "completion" in row:

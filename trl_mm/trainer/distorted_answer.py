@@ -9,6 +9,8 @@ labels. Where prompts are shared it is no branch of its own either: the states t
 scored a second time.
 """
 
+import functools
+import types
 from dataclasses import replace
 
 import torch
@@ -17,6 +19,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from ..data.collator import PER_TOKEN
 
 
+TILE = 512  # tokens whose logits are in memory at a time
 DISTORTION = "distortion"  # of a batch: what `DistortedModel` needs to know of it
 
 
@@ -107,13 +110,44 @@ class DistortedModel:
 
     def _likeliest(self, labels):
         width = self.inputs["input_ids"].shape[1]  # stored rejected answers may be longer
-        start = int((labels != -100).any(0).int().argmax())  # first place of any answer
-        keep = width - start + 1
         args = self.trainer.args
         with (
             torch.no_grad(),
             disable_gradient_checkpointing(self.trainer.model, args.gradient_checkpointing_kwargs),
         ):
-            logits = self.model(**self.inputs, use_cache=False, logits_to_keep=keep).logits  # (B, keep, V)
-        tokens = torch.nn.functional.pad(logits[:, :-1].argmax(-1), (start, labels.shape[1] - width))
-        return tokens.masked_fill(labels == -100, -100)
+            tokens = self.model(**self.inputs, likeliest=labels[:, :width] != -100)
+        return torch.nn.functional.pad(tokens, (0, labels.shape[1] - width)).masked_fill(labels == -100, -100)
+
+
+def find_likeliest(model):
+    """
+    Let the forward of a model take `likeliest` (`torch.BoolTensor` of shape `(num_rows, length)`, places of the
+    answers) and return the likeliest tokens there, in a tensor of that shape.
+
+    They come from the weight of the LM head, as in TRL's loss, and not from a call of that module: ZeRO-3 would take
+    the weight away after it, which the loss still needs.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): vision-language model.
+    """
+    inner_forward = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, likeliest=None, **kwargs):
+        if likeliest is None:
+            return inner_forward(*args, **kwargs)
+        num_answers = len(likeliest)  # without prefix sharing every row is there twice
+        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[
+            :num_answers, :-1
+        ]  # (B, T - 1, H)
+        head = self.get_output_embeddings()
+        # A softcap or a scale of the logits, which some models have, does not change which is the largest
+        tokens = [
+            torch.nn.functional.linear(states, head.weight, head.bias).argmax(-1)
+            for states in hidden[likeliest[:, 1:]].split(TILE)
+        ]
+        found = torch.zeros(likeliest.shape, dtype=torch.long, device=likeliest.device)
+        found[:, 1:][likeliest[:, 1:]] = torch.cat(tokens) if tokens else found.new_zeros(0)
+        return found
+
+    model.forward = types.MethodType(forward, model)

@@ -13,14 +13,21 @@ from ..data.rows import PREFERENCE_COLUMNS
 from ..data.samplers import PairGenerator
 from .batches_by_length import LengthGroups
 from .checked_rows import checked_rows
-from .distorted_answer import DISTORTION, DistortedModel, check_distortion, distorted_batch, distorts
+from .distorted_answer import (
+    DISTORTION,
+    DistortedModel,
+    check_distortion,
+    distorted_batch,
+    distorts,
+    find_likeliest,
+)
 from .dpo_config import MMDPOConfig
 from .lora_targets import with_targets
 from .made_pairs import check_backend, log_metrics, pairs_before_training, pairs_of_step, to_be_made
 from .mm_trainer import MMTrainer, check_given_models
 from .parameter_groups import check_optimizer
 from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
-from .prompts_once import compute_prompts_once, dummy_image
+from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .quantization import with_whole_modules
 from .two_rejected import averaged_loss
 from .vision_processor import vision_processor
@@ -132,6 +139,9 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         elif compute_metrics is not None:
             reason = "`compute_metrics` asks for the logits of TRL's layout"
         compute_prompts_once(self, self.pair_collator, reason, not self.precompute_ref_logps)
+        if distorts(self.pair_generator):
+            for model in bare_models(self):
+                find_likeliest(model)
         self._dummy_image = dummy_image(self)
 
     def _checked(self, dataset, processor, args, name):
