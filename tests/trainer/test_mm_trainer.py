@@ -63,6 +63,13 @@ def test_a_text_only_model_is_refused_beside_the_processor_of_another(kind, chec
             make(kind, model, tmp_path, given)
 
 
+@BOTH
+def test_several_gpus_in_one_process_are_refused(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="One process sees 2 GPUs.*--accelerate_config ddp.*accelerate launch.*CUDA_"):
+        make(kind, tiny_model(), tmp_path, use_cpu=False)
+
+
 class Breaks(TrainerCallback):
     """Makes a weight NaN before a step, or after it."""
 

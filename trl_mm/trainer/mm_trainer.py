@@ -30,6 +30,10 @@ class MMTrainer:
         if self.is_fsdp_enabled:
             prepare_plugin(self.accelerator.state.fsdp_plugin)
 
+    def _validate_args(self):
+        super()._validate_args()
+        check_one_gpu(self.args)  # by now it is 1 for a model that `device_map` has spread
+
     def prepare_parts(self):
         """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
         check_processor(self.processing_class, self.model.config)
@@ -120,6 +124,16 @@ class MMTrainer:
     def _save_checkpoint(self, model, trial):
         check_weights(self)
         save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+
+
+def check_one_gpu(args):
+    """Refuse `torch.nn.DataParallel`, which transformers takes where one process sees several GPUs."""
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process sees {args.n_gpu} GPUs, which transformers would use through `torch.nn.DataParallel`; its "
+            "copies of the model cannot be trained here. Start one process for each GPU (`--accelerate_config ddp` on "
+            "the command line, `accelerate launch` for a script), or show one GPU only (`CUDA_VISIBLE_DEVICES=0`)."
+        )
 
 
 def check_given_models(**models):
