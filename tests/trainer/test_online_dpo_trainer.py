@@ -402,6 +402,69 @@ def test_a_judge_that_is_down_can_be_skipped(checkpoint, tmp_path):
     assert logged(trainer, "judge/failed_rate") == [0, 1]
 
 
+UNREAD = Verdict(None, "invalid", "I am sorry\x1b[2J " + 500 * "…")
+
+
+def silent_run(checkpoint, folder, *steps, **settings):
+    """A run whose judge gives these verdicts to the pairs of each step, one a step, and the steps that it finished."""
+    judge = Always(UNREAD)
+    given = iter(steps)
+
+    def verdicts(prompts, images, answer_pairs):
+        verdict = next(given)
+        if isinstance(verdict, Exception):
+            raise verdict
+        return [verdict] * len(answer_pairs)
+
+    judge.verdicts = verdicts
+    trainer = make(checkpoint, folder, None, judge, max_steps=len(steps), temperature=1.0, **settings)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("unread", [UNREAD, Verdict(None, "inconsistent", "I am sorry")])
+def test_a_judge_that_says_nothing_readable_warns_and_stops(checkpoint, tmp_path, caplog, unread):
+    with pytest.raises(ValueError, match="in 3 steps in a row, up to step 4, .*I am sorry.*`max_steps_without_verd"):
+        silent_run(checkpoint, tmp_path, Verdict(0, "clear"), *[unread] * 5, max_steps_without_verdict=3)
+    (warning,) = [record.getMessage() for record in caplog.records if "The judge gave none" in record.getMessage()]
+    assert "none of the 2 pairs of step 2" in warning and f"{unread.outcome}: I am sorry" in warning
+    assert "\x1b" not in warning and len(warning) < 500
+
+
+def test_a_run_that_is_shorter_does_not_end_well_either(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="in 2 steps in a row, up to step 2, .*No checkpoint was saved before"):
+        silent_run(checkpoint, tmp_path, UNREAD, UNREAD)
+    assert len(logged(silent_run(checkpoint, tmp_path, UNREAD, UNREAD, max_steps_without_verdict=None))) == 2
+
+
+def test_ties_of_a_judge_that_works_do_not_stop(checkpoint, tmp_path):
+    silent_run(checkpoint, tmp_path, *[UNREAD, Verdict(None, "tie")] * 2, max_steps_without_verdict=2)
+    silent_run(checkpoint, tmp_path, *[UNREAD, Verdict(0, "clear")] * 2, max_steps_without_verdict=2)
+    silent_run(checkpoint, tmp_path, *[Verdict(None, "tie")] * 3, max_steps_without_verdict=2)
+
+
+def test_a_step_in_which_the_judge_is_down_says_nothing_of_its_verdicts(checkpoint, tmp_path):
+    settings = {"max_steps_without_verdict": 2, "on_judge_failure": "skip"}
+    down = JudgeUnavailable("no answer")
+    silent_run(checkpoint, tmp_path, down, down, down, **settings)
+    with pytest.raises(ValueError, match="in 2 steps in a row, up to step 3"):
+        silent_run(checkpoint, tmp_path, UNREAD, down, UNREAD, **settings)
+
+
+def test_one_readable_verdict_among_the_micro_batches_of_a_step_is_enough(checkpoint, tmp_path):
+    settings = {"gradient_accumulation_steps": 2, "max_steps_without_verdict": 2, "max_steps": 2}
+    judge = Always(UNREAD)
+    calls = iter([UNREAD, Verdict(0, "clear"), UNREAD, UNREAD])
+    judge.verdicts = lambda prompts, images, pairs: [next(calls)] * len(pairs)
+    assert len(logged(make(checkpoint, tmp_path, None, judge, temperature=1.0, **settings))) == 2
+
+
+def test_equal_answers_say_nothing_of_the_judge(checkpoint, tmp_path):
+    trainer = make(checkpoint, tmp_path, None, Always(UNREAD), max_steps_without_verdict=1, max_new_tokens=1)
+    trainer._tokenizer = SimpleNamespace(decode=lambda ids, **_: "No.")
+    assert len(logged(trainer)) == 2
+
+
 def test_a_judge_that_returns_nonsense_is_an_error(checkpoint, tmp_path):
     judge = LongerIsBetter()
     judge.judge = lambda *_: [0]
@@ -477,6 +540,8 @@ def test_stored_pairs_are_needed_where_they_are_drawn(checkpoint, tmp_path):
         ({"offline_probability": -0.1}, r"`offline_probability` must be in \[0, 1\], got -0.1"),
         ({"offline_probability": 1.5}, "got 1.5"),
         ({"loss_type": "exo_pair"}, "`loss_type` must be one of sigmoid, ipo, hinge"),
+        ({"max_steps_without_verdict": 0}, "`max_steps_without_verdict` must be at least 1, or null, got 0"),
+        ({"max_steps_without_verdict": "ten"}, "must be at least 1, or null, got 'ten'"),
         ({"on_judge_failure": "retry"}, "`on_judge_failure` must be one of error, skip"),
         ({"use_vllm": True, "max_length": None}, "`use_vllm` needs `max_length`"),
     ],

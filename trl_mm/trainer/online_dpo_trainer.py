@@ -29,6 +29,7 @@ from .parameter_groups import check_optimizer
 from .prompts_once import bare_models, compute_prompts_once, dummy_image
 from .quantization import with_whole_modules
 from .ranking import ranked_by_judge, ranked_by_rewards
+from .verdict_watch import VerdictWatch
 from .vision_processor import vision_processor
 from .vllm_answers import check_prompts, vllm_answers
 
@@ -76,6 +77,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         TypeError: `processing_class` is no processor of a vision-language model, or `judge` has no method `judge`.
         JudgeUnavailable: during training, if the judge cannot be reached and `on_judge_failure="error"`. A checkpoint
             is written before.
+        ValueError: during training, if the judge gives no readable verdict in `max_steps_without_verdict` steps.
     """
 
     _tag_names = ["trl", "trl-mm", "online-dpo"]
@@ -136,6 +138,9 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._warn_of_long_prompts()
         self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
+        self._watch = None if judge is None else VerdictWatch(self)
+        if self._watch is not None:
+            self.add_callback(self._watch)
         self.prepare_parts()
         for bare in bare_models(self):
             add_fused_lm_head(bare)
@@ -221,6 +226,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
                 "completions/mean_length": (sum(len(ids) for pair in answers for ids in pair), 2 * len(answers)),
             }
         )
+        if self._watch is not None:
+            self._watch.see(ranking)
         if self._completions is not None:
             self._completions.keep(online, ranking)
         sampled = iter(zip(answers, ranking.choices, vllm_prompts, strict=True))

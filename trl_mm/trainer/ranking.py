@@ -1,10 +1,10 @@
 """Which of two sampled answers is chosen, by a judge or by rewards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from ..data.judging import OUTCOMES, JudgeUnavailable, judge_pairs
+from ..data.judging import OUTCOMES, JudgeUnavailable, Verdict, judge_pairs
 from ..data.rows import as_parts, message_text
 
 
@@ -22,12 +22,14 @@ class Ranking:
         choices (`list[int | None]`): the better answer, 0 or 1, or `None` without a clear verdict.
         notes (`list[str]`): what was said of each pair, for people to read.
         metrics (`dict[str, tuple[float, float]]`): sums and counts.
+        verdicts (`list[Verdict | None]`): what a judge said, `None` where it was not reached; `[]` without a judge.
     """
 
     texts: list[list[str]]
     choices: list[int | None]
     notes: list[str]
     metrics: dict[str, tuple[float, float]]
+    verdicts: list[Verdict | None] = field(default_factory=list)
 
 
 def ranked_by_judge(trainer, rows, texts):
@@ -72,6 +74,7 @@ def ranked_by_judge(trainer, rows, texts):
         [verdict.choice for verdict in verdicts] if failure is None else [None] * count,
         outcomes,
         metrics,
+        verdicts if failure is None else [None] * count,
     )
 
 
