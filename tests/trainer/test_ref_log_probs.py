@@ -210,6 +210,31 @@ def test_whatever_values_depend_on_makes_new_ones(checkpoint, tmp_path, computed
     assert len(list((tmp_path / "cache").glob("*/manifest.json"))) == 2
 
 
+@pytest.mark.parametrize(("attribute", "value"), [("backend", "other"), ("__module__", "other")])
+def test_images_by_another_class_or_backend_make_new_values(
+    checkpoint, tmp_path, monkeypatch, computed, caplog, attribute, value
+):
+    """What `save_pretrained` writes is the same."""
+    trainer(checkpoint, tmp_path)
+    monkeypatch.setattr(type(tiny_processor().image_processor), attribute, value)
+    caplog.set_level(logging.INFO, "trl_mm")
+    trainer(checkpoint, tmp_path)
+    assert sum(computed) == 12 and "it differs in processor_classes." in caplog.text
+
+
+@pytest.mark.parametrize("part", ["format", "transformers", "trl"])
+def test_values_of_other_versions_do_not_fit(checkpoint, tmp_path, monkeypatch, computed, caplog, part):
+    trainer(checkpoint, tmp_path)
+    if part == "format":
+        monkeypatch.setattr(reference_key, "FORMAT", reference_key.FORMAT + 1)
+    else:
+        real = reference_key.version
+        monkeypatch.setattr(reference_key, "version", lambda name: "99.0.1" if name == part else real(name))
+    caplog.set_level(logging.INFO, "trl_mm")
+    trainer(checkpoint, tmp_path)
+    assert sum(computed) == 12 and f"it differs in {part}." in caplog.text
+
+
 def test_an_image_file_that_changes_makes_new_values(checkpoint, tmp_path, computed):
     path = tmp_path / "image.bmp"  # without compression: other pixels, same size
     rows = [{**pairs()[0], "images": [str(path)]}]

@@ -15,6 +15,7 @@ from ..data.collator import COLUMNS, PreferenceCollator
 from ..data.fingerprints import processor_digests, rows_digest
 
 
+FORMAT = 2  # version of how values are computed and kept; those of another one do not fit
 _VOLATILE = ("_name_or_path", "transformers_version", "use_cache")  # of a config; they change no log-probability
 
 
@@ -38,12 +39,35 @@ def reference_key(dataset, reference, processor, collator, **settings):
         "reference": reference,
         "rows": rows_digest(dataset.cast_column("images", List(Image(decode=False))), COLUMNS, dated=True),
         "processor": processor_digests(processor),
+        "processor_classes": processor_classes(processor),
         "collator": Hasher.hash(collator) if own else None,
         **settings,
+        "format": FORMAT,
         "rendering": RENDERING,
         # Values from before these were added do not fit; where none are, nothing has changed
         **{name: tokens for name, tokens in added.items() if tokens},
-        **{name: ".".join(version(name).split(".")[:2]) for name in ("transformers", "trl")},
+        # Processors and models of transformers change in patches too; of TRL only the layout of a batch counts
+        "transformers": version("transformers"),
+        "trl": ".".join(version("trl").split(".")[:2]),
+    }
+
+
+def processor_classes(processor):
+    """
+    Classes of a processor and its parts, and what they compute with. `save_pretrained` writes one name for an image
+    processor on PIL and the one on torchvision, whose pixels differ.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]): the processor.
+
+    Returns:
+        `dict[str, list]`: part to the full name of its class and its backend, `None` where it has none.
+    """
+    parts = {"processor": processor}
+    parts |= {name: getattr(processor, name, None) for name in type(processor).get_attributes()}
+    return {
+        name: [f"{type(part).__module__}.{type(part).__qualname__}", getattr(part, "backend", None)]
+        for name, part in parts.items()
     }
 
 
