@@ -90,6 +90,54 @@ def test_embeddings_that_share_a_weight_part_where_one_is_adapted(folder, tmp_pa
     torch.testing.assert_close(logits(merged, folder / "base"), expected, rtol=1e-4, atol=1e-4)
 
 
+def with_a_new_token(base, folder, resized=None, **settings):
+    """An adapter of the base in `folder/adapter`, with a token that the base does not know; the model as trained."""
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    processor = AutoProcessor.from_pretrained(base)
+    processor.tokenizer.add_tokens(["<new>"])
+    model.resize_token_embeddings(len(processor.tokenizer))
+    if resized:
+        model.save_pretrained(resized)
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], **settings))
+    model.save_pretrained(folder / "adapter")
+    processor.save_pretrained(folder / "adapter")
+    return model
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"trainable_token_indices": {"embed_tokens": [351]}}, {"modules_to_save": ["embed_tokens"]}],
+    ids=["lora", "rows alone", "no head"],
+)
+def test_a_token_that_the_merge_would_lose_is_refused(folder, tmp_path, settings):
+    with_a_new_token(folder / "base", tmp_path, **settings)
+    with pytest.raises(ValueError, match="1 tokens, such as '<new>', .*351 rows.*--lora_modules_to_save .*embed_tok"):
+        merge(tmp_path, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("how", ["in the adapter", "in the base", "tied"])
+def test_a_token_that_was_added_is_merged(folder, tmp_path, how):
+    base, flags, settings = folder / "base", [], {"modules_to_save": ["embed_tokens", "lm_head"]}
+    if how == "tied":
+        base, settings = tmp_path / "tied", {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
+        model = tiny_model(scale=4)
+        model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
+        model.tie_weights()
+        model.save_pretrained(base)
+        tiny_processor().save_pretrained(base)
+    if how == "in the base":
+        settings, flags = {}, ["--base_model_name_or_path", str(tmp_path / "base")]
+    model = with_a_new_token(base, tmp_path, tmp_path / "base" if flags else None, **settings)
+    merged = merge(tmp_path, tmp_path / "merged", *flags)
+    assert merged.config.text_config.vocab_size == 352
+    for layer in (merged.get_input_embeddings(), merged.get_output_embeddings()):
+        assert layer.weight.shape[0] == 352
+    expected = logits(model, tmp_path / "adapter")
+    torch.testing.assert_close(logits(merged, tmp_path / "merged"), expected, rtol=1e-4, atol=1e-4)
+    assert expected.shape[-1] == 352
+
+
 def test_another_data_type(folder, tmp_path):
     merge(folder, tmp_path / "merged", "--dtype", "bfloat16")
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .added_tokens import with_added_tokens
 from .models import check_model_path
 from .output_lock import lock
 from .preflight import check_writable
@@ -94,6 +95,7 @@ def merge(args, output):
     )
     if getattr(model, "is_quantized", False):
         raise ValueError(f"The base ({base}) is quantized, which would round the adapter away. Pass one that is not.")
+    with_added_tokens(model, processor, args.model_name_or_path, **revision)
     model = PeftModel.from_pretrained(model, args.model_name_or_path, **revision)
     separate_adapted_embeddings(model.get_base_model())
     merged = model.merge_and_unload(progressbar=True, safe_merge=True)
