@@ -77,6 +77,24 @@ def test_adapters_are_in_the_table_and_no_reference_in_the_memory(dry_run):
     assert language.split()[-1] == "14"
 
 
+def size_of(said, name):
+    return float(next(line for line in said.splitlines() if line.startswith(f"{name} ")).split()[-2])
+
+
+def test_weights_that_train_count_in_float32(dry_run, monkeypatch):
+    monkeypatch.setattr("trl_mm.trainer.memory.GIB", 1)
+    flags = ["--dtype", "bfloat16", "--freeze_vision_tower"]
+    model = tiny_model()
+    frozen = sum(p.numel() for name, p in model.named_parameters() if "vision_tower" in name)
+    trained = sum(p.numel() for p in model.parameters()) - frozen
+    matrices = sum(p.numel() for name, p in model.named_parameters() if "vision_tower" not in name and p.ndim > 1)
+    _, said = dry_run("dpo", *flags, "--accelerate_config", "single_gpu")
+    # Beside float32 a copy in bfloat16 of what is multiplied
+    assert size_of(said, "weights") == 4 * trained + 2 * frozen + 2 * matrices
+    assert size_of(said, "reference") == 4 * trained + 2 * frozen
+    assert (size_of(said, "gradients"), size_of(said, "optimizer")) == (4 * trained, 8 * trained)
+
+
 def test_bad_rows_leave_nothing_in_the_output_either(dry_run, data, tmp_path):
     (tmp_path / "pairs.jsonl").write_text((data / "pairs.jsonl").read_text())
     for index in range(5):

@@ -36,6 +36,7 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     from trl import get_peft_config
 
     from ..trainer.checked_rows import fitting_rows
+    from ..trainer.data_types import settle_data_types
     from ..trainer.lora_targets import with_targets
     from ..trainer.memory import ASSUMPTIONS, expected_memory, image_patches, largest_batch
     from ..trainer.model_parts import without_weights
@@ -69,9 +70,10 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
         with torch.device("meta"):
             # As TRL does it: under ZeRO-3 all weights must have the same type
             model = get_peft_model(model, peft_config, autocast_adapter_dtype=sharding.zero_stage != 3)
+    freeze_parts(model, training_args)
     if not sharding.deepspeed and sharding.zero_stage == 0:
         train_projector_in_float32(model)
-    freeze_parts(model, training_args)
+        settle_data_types(model, sharding.mixed_precision)
     print(f"\n{trained_parts(model, training_args)}\n\n{steps(len(rows['train']), training_args, sharding)}")
 
     if model_args.load_in_4bit or model_args.load_in_8bit:

@@ -55,7 +55,7 @@ def pairs_before_training(trainer, dataset):
     args, accelerator, generator = trainer.args, trainer.accelerator, trainer.pair_generator
     if trainer.is_deepspeed_enabled:
         trainer.model.to(accelerator.device)  # DeepSpeed does so itself, but only when training begins
-    with generation_model(trainer) as model:
+    with generation_model(trainer) as model, accelerator.autocast():
         if trainer._dummy_image is not None:
             # A process without a share writes no answer. transformers adds hooks to a vision part that it enters, and
             # ZeRO-3 wants those of all processes in the same order

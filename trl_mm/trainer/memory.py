@@ -182,7 +182,7 @@ def activations(model, batch, cast, half, checkpointing):
         checkpointing (`bool`): whether layers are computed again in the backward pass.
     """
     text, vision = model.config.get_text_config(), model.config.vision_config
-    stream = 2 if cast else model.dtype.itemsize  # bytes of a number between layers
+    stream = 2 if cast else model.get_input_embeddings().weight.element_size()  # bytes of a number between layers
     number = 2 if half else stream  # and of one within them
     language = LayerShape.of(text, gated=True)
     tower = LayerShape.of(vision, gated=False)

@@ -8,6 +8,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..data.image_tokens import check_processor
 from ..generation.sight import check_sees_images
+from .data_types import in_saved_types, settle_data_types
 from .finite import check_gradients, check_loss, check_weights
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
@@ -24,6 +25,8 @@ class MMTrainer:
 
     last_checkpoint = None  # folder of the last one that this run has saved or comes from
     recipe = None  # settings of a command besides `args`, for the card
+    saved_types = {}  # of weights that are loaded and saved in half precision and trained in float32
+    _saves_checkpoint = False
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
@@ -38,11 +41,15 @@ class MMTrainer:
         """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
         check_processor(self.processing_class, self.model.config)
         check_sees_images(self.model)
+        freeze_parts(self.model, self.args)
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
-        elif not self.is_deepspeed_enabled:
+        elif not self.is_deepspeed_enabled:  # both of them keep weights that train in float32 themselves
             train_projector_in_float32(self.model)
-        freeze_parts(self.model, self.args)
+            accelerator = self.accelerator
+            self.saved_types = settle_data_types(
+                self.model, accelerator.mixed_precision, self.ref_model, accelerator.is_main_process
+            )
         keep_gradients(self.model)
         logger.info(trained_parts(self.model, self.args))
 
@@ -123,7 +130,16 @@ class MMTrainer:
 
     def _save_checkpoint(self, model, trial):
         check_weights(self)
-        save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+        self._saves_checkpoint = True
+        try:
+            save_checkpoint(self, partial(super()._save_checkpoint, model, trial), trial)
+        finally:
+            self._saves_checkpoint = False
+
+    def _save(self, output_dir=None, state_dict=None):
+        # A checkpoint to go on from needs all bits; a model to use is as large as the one that was loaded
+        with in_saved_types(self.model, {} if self._saves_checkpoint else self.saved_types):
+            super()._save(output_dir, state_dict)
 
 
 def check_one_gpu(args):

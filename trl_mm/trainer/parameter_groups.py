@@ -87,12 +87,12 @@ def train_projector_in_float32(model):
     """
     for name, module in model.named_modules():
         if isinstance(module, ModulesToSaveWrapper) and part_of(name, model.config.model_type) == "projector":
-            outside = next(module.original_module.parameters()).dtype
+            outside = next(module.original_module.parameters())  # whose type may still change
             for trained in module.modules_to_save.values():
                 if any(p.requires_grad and p.dtype in (torch.bfloat16, torch.float16) for p in trained.parameters()):
                     trained.float()
                     trained.register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
-                    trained.register_forward_hook(lambda _, inputs, output, outside=outside: output.to(outside))
+                    trained.register_forward_hook(lambda _, inputs, output, outside=outside: output.to(outside.dtype))
 
 
 def split_projector(optimizer, model, args):

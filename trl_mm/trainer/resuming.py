@@ -185,7 +185,9 @@ def loads_saved_weights(trainer, folder, model):
     """
     if is_peft_model(model) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return False
-    saved = type(model).from_pretrained(folder, dtype=model.dtype)
+    # In the widest type of the model: frozen weights may be in half precision beside trained ones in float32
+    widest = max((weight.dtype for weight in model.parameters()), key=lambda dtype: dtype.itemsize)
+    saved = type(model).from_pretrained(folder, dtype=widest)
     model.load_state_dict(saved.state_dict())
     return True
 
