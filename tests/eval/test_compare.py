@@ -4,7 +4,10 @@ from trl_mm.eval.compare import compare, metric_parts
 
 
 def pope(images, correct):
-    return {"images": images, "correct": correct}
+    """Questions whose label is yes and no in turn."""
+    labelled = [1, 0] * (len(images) // 2)
+    said = [label if right else 1 - label for label, right in zip(labelled, correct, strict=True)]
+    return {"images": images, "correct": correct, "labelled_yes": labelled, "predicted_yes": said}
 
 
 def scores(hallucinated=(1, 0, 2), mentions=(2, 3, 4), prior=None, correct=(1, 1, 0, 0, 1, 1)):
@@ -30,13 +33,16 @@ def test_metrics_are_counts_per_image():
         "chair_s": ([1, 0, 1], [1, 1, 1]),
         "recall": ([1, 2, 2], [2, 2, 4]),
         "prior_share": ([1, 0, 0], [2, 3, 4]),
-        "pope_accuracy": ([2, 0, 3], [3, 2, 3]),  # an image's questions of all strategies together
+        # A mean over strategies, of twice the right yes over the yes said or labelled; and all strategies together
+        "pope_f1": ([[2, 0, 2], [0, 0, 2]], [[2, 2, 2], [1, 0, 2]]),
+        "pope_accuracy": ([2, 0, 3], [3, 2, 3]),
+        "pope_yes_share": ([2, 1, 2], [3, 2, 3]),
     }
 
 
 def test_only_what_was_measured_is_compared():
     whole = scores()
-    assert set(metric_parts({"pope": whole["pope"]})) == {"pope_accuracy"}
+    assert set(metric_parts({"pope": whole["pope"]})) == {"pope_f1", "pope_accuracy", "pope_yes_share"}
     assert set(metric_parts({"chair": whole["chair"]})) == {"chair_i", "chair_s", "recall"}
 
 
@@ -47,7 +53,8 @@ def test_figures_are_pooled_over_images():
     assert base["chair_s"] == pytest.approx(2 / 3) and aligned["chair_s"] == pytest.approx(1 / 3)
     assert base["recall"] == pytest.approx(5 / 8) and base["pope_accuracy"] == pytest.approx(5 / 8)
     assert set(result) == {"base", "aligned", "difference"}
-    metrics = {"chair_i", "chair_s", "recall", "pope_accuracy"}
+    assert base["pope_f1"] == pytest.approx((4 / 6 + 2 / 3) / 2)
+    metrics = {"chair_i", "chair_s", "recall", "pope_f1", "pope_accuracy", "pope_yes_share"}
     assert set(base) == metrics | {"intervals", "seeds"}
     assert set(aligned) == metrics | {"intervals", "seeds", "difference"}
     assert set(base["intervals"]) == set(result["difference"]) == metrics

@@ -3,8 +3,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from published import published
 
-from trl_mm.eval.pope import parse_yes_no, pope_questions, pope_scores, read_pope_file
+from trl_mm.eval.pope import parse_yes_no, pope_questions, pope_scores, published_yes_no
 
 
 annotations = st.dictionaries(st.text(max_size=3), st.sets(st.sampled_from("abcdefgh")), min_size=1, max_size=8)
@@ -114,43 +115,6 @@ def test_bad_arguments(options, message):
         pope_questions({"1": {"cat"}, "2": {"dog"}}, seed=0, **options)
 
 
-def test_read_pope_file(tmp_path):
-    path = tmp_path / "coco_pope_random.json"
-    lines = [
-        {"question_id": 1, "image": "a.jpg", "text": "Is there a dog?", "label": "yes"},
-        {"question_id": 2, "image": "a.jpg", "text": "Is there an\u2028owl?", "label": "No"},
-    ]
-    path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n", encoding="utf-8")
-    assert read_pope_file(path) == [
-        {"image": "a.jpg", "question": "Is there a dog?", "label": "yes"},
-        {"image": "a.jpg", "question": "Is there an\u2028owl?", "label": "no"},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "holds no question"),
-        ('{"image": "a", "text": "b", "label": "yes"}\n{"image": "a"', "line 2: needs a JSON object"),
-        ('{"image": "a", "label": "yes"}', "line 1: needs a JSON object with `image`, `text` and `label`"),
-        ('["image", "text", "label"]', "line 1: needs a JSON object"),
-        ('{"image": "a", "text": "b", "label": true}', "line 1: needs a JSON object"),
-        ('{"image": "a", "text": "b", "label": "maybe"}', "line 1: `label` must be yes or no, got 'maybe'"),
-    ],
-)
-def test_bad_pope_file(tmp_path, content, message):
-    path = tmp_path / "pope.json"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=message) as error:
-        read_pope_file(path)
-    assert str(path) in str(error.value)
-
-
-def test_missing_pope_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no POPE file at .*gone.json"):
-        read_pope_file(tmp_path / "gone.json")
-
-
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -179,6 +143,25 @@ def test_parse_yes_no(answer, expected):
     assert parse_yes_no(answer) == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("A cat, not a dog.", "no"),
+        ("Yes. There is no cat.", "yes"),
+        ("NO", "yes"),
+        ("", "yes"),
+        ("no,", "no"),
+    ],
+)
+def test_published_yes_no(answer, expected):
+    assert published_yes_no(answer) == expected
+
+
+def test_published_yes_no_is_that_of_the_published_script():
+    rows = json.loads(published("golden/pope_answer_reading.json").read_text())["rows"]
+    assert [published_yes_no(row["answer"]) for row in rows] == [row["official_reading"] for row in rows]
+
+
 def test_scores_counted_by_hand():
     answers = ["Yes.", "No.", "Yes.", "Yes.", "Perhaps.", "Perhaps.", "No.", "Yes."]
     labels = ["yes", "yes", "no", "yes", "yes", "no", "no", "no"]
@@ -188,9 +171,15 @@ def test_scores_counted_by_hand():
         "recall": 2 / 4,
         "f1": 1 / 2,
         "predicted_yes_share": 4 / 8,
+        "reading": "strict",
         "unreadable": 2,
         "correct": [1, 0, 0, 1, 0, 0, 1, 0],
+        "predicted_yes": [1, 0, 1, 1, 0, 0, 0, 1],
+        "labelled_yes": [1, 1, 0, 1, 1, 0, 0, 0],
     }
+    result = pope_scores(answers, labels, reading="published")  # each "Perhaps." is a yes
+    assert (result["precision"], result["recall"], result["f1"]) == (3 / 6, 3 / 4, 6 / 10)
+    assert (result["unreadable"], result["predicted_yes_share"]) == (2, 6 / 8)
 
 
 def test_always_yes_is_a_predicted_yes_share_of_one():
@@ -220,3 +209,8 @@ def test_scores_agree_with_their_definitions(pairs):
 def test_bad_scores(answers, labels, message):
     with pytest.raises(ValueError, match=message):
         pope_scores(answers, labels)
+
+
+def test_an_unknown_reading_lists_the_known_ones():
+    with pytest.raises(ValueError, match="one of strict, published, got 'lax'"):
+        pope_scores(["yes"], ["yes"], reading="lax")

@@ -69,9 +69,11 @@ def test_answers_are_greedy_ones_to_the_images(checkpoint, world, tmp_path, caps
     expected = completer.complete(tiny_model(scale=8), [Request(prompt) for prompt in completer.prompts(rows)])
     assert read_answers(tmp_path / "chair") == [text.strip() for text in expected]
     assert len(read_answers(tmp_path / "pope")) == 3 * 3 * 2
-    assert set(scores) == {"chair", "pope"} and set(scores["pope"]) == {"random", "popular", "adversarial"}
+    assert list(scores) == ["pope_f1", "pope_accuracy", "pope_yes_share", "pope_intervals", "chair", "pope"]
+    assert set(scores["pope"]) == {"random", "popular", "adversarial"}
     shown = capsys.readouterr().out
-    assert "POPE adversarial, 6 questions: accuracy" in shown and str(tmp_path / "scores.json") in shown
+    assert shown.splitlines()[1].startswith("POPE: F1 ")
+    assert "POPE adversarial, 6 questions: f1" in shown and str(tmp_path / "scores.json") in shown
     assert "3 captions, " in shown and "chair_i" in shown
     assert compare({"a": [scores]}, first="a", second="a")["difference"]["pope_accuracy"] == (0.0, 0.0)
 
@@ -82,7 +84,7 @@ def test_answers_that_say_nothing_of_the_model_are_pointed_out(checkpoint, world
         run(checkpoint, world, tmp_path / said)
         shown = capsys.readouterr().out
         assert ("No caption names an object" in shown) == ("Most answers are neither yes nor no" in shown) == warned
-        assert ("neither yes nor no 100.0%" in shown) == warned
+        assert ("neither yes nor no 6 (100.0%), read as wrong" in shown) == warned
 
 
 def test_scores_are_those_of_the_answers(checkpoint, world, tmp_path, monkeypatch):
@@ -131,15 +133,65 @@ def test_one_benchmark_on_the_first_images(checkpoint, world, tmp_path):
     assert not (tmp_path / "pope").exists()
 
 
-def test_published_questions_are_read_from_a_file(checkpoint, world, tmp_path):
-    lines = [
-        {"question_id": index, "image": name, "text": f"Is there a dog in the image {index}?", "label": label}
-        for index, (name, label) in enumerate([("c.png", "yes"), ("b.png", "no")])
-    ]
-    (tmp_path / "pope.json").write_text("\n".join(map(json.dumps, lines)))
-    flags = ["--benchmarks", "pope", "--pope_file", str(tmp_path / "pope.json")]
-    (result,) = run(checkpoint, world, tmp_path / "out", *flags)["pope"].values()
-    assert result["images"] == ["c.png", "b.png"] and len(result["correct"]) == 2
+PUBLISHED = {
+    "coco": [("c.png", "Is there a dog in the image?", "yes"), ("b.png", "Is there a dog in the image?", "no")],
+    "gqa": [("a.png", "Is there a cat in the image?", "no"), ("c.png", "Is there a cat in the image?", "yes")],
+}
+
+
+def ask_published(checkpoint, world, tmp_path, output, *flags):
+    """Without annotations. Answers of a model that sees a dog in all images, and says so in its way."""
+    names = ("image", "text", "label")
+    for name, rows in PUBLISHED.items():
+        (tmp_path / name).write_text("\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows))
+    files = [str(tmp_path / name) for name in PUBLISHED]
+    main(
+        ["--model_name_or_path", checkpoint, "--image_folder", str(world / "images"), "--output_dir", str(output)]
+        + ["--benchmarks", "pope", "--pope_files", *files, "--dtype", "float32", *flags]
+    )
+    return json.loads((output / "scores.json").read_text())
+
+
+def test_published_questions_are_asked_read_and_scored_as_published(checkpoint, world, tmp_path, monkeypatch, capsys):
+    said = {"dog": "I see a dog", "cat": "There is a dog, not a cat. Yes"}
+    asked = []
+
+    def complete(self, model, requests):
+        asked.extend(request.prompt.row["prompt"][0]["content"] for request in requests)
+        return [next(text for name, text in said.items() if name in question) for question in asked[-len(requests) :]]
+
+    monkeypatch.setattr(Completer, "complete", complete)
+    scores = ask_published(checkpoint, world, tmp_path, tmp_path / "out", "--pope_suffix", "One word.")
+    assert sorted(set(asked)) == [f"Is there a {name} in the image?\nOne word." for name in ("cat", "dog")]
+    coco, gqa = scores["pope"]["coco"], scores["pope"]["gqa"]
+    assert (coco["precision"], coco["recall"], coco["f1"], coco["unreadable"]) == (1 / 2, 1.0, 2 / 3, 2)
+    assert (gqa["precision"], gqa["recall"], gqa["f1"], gqa["accuracy"]) == (0.0, 0.0, 0.0, 1 / 2)
+    assert coco["images"] == ["c.png", "b.png"]
+    assert (scores["pope_f1"], scores["pope_accuracy"], scores["pope_yes_share"]) == (1 / 3, 1 / 2, 1 / 2)
+    shown = capsys.readouterr().out
+    assert "F1 33.3%" in shown and "neither yes nor no 2 (100.0%), read as yes unless a no is in it" in shown
+
+
+def test_answers_to_another_suffix_are_not_served_again(checkpoint, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(Completer, "complete", lambda self, model, requests: ["Yes"] * len(requests))
+    ask_published(checkpoint, world, tmp_path, tmp_path / "out", "--pope_suffix", "One word.")
+    with pytest.raises(ValueError, match="made with other settings: .*`pope_suffix`"):
+        ask_published(checkpoint, world, tmp_path, tmp_path / "out", "--pope_suffix", "Yes or no.")
+
+
+def test_images_of_published_questions_stay_in_the_folder(checkpoint, world, tmp_path, monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "coco", [("../test.json", "Is there a dog in the image?", "yes")])
+    with pytest.raises(ValueError, match="leaves the image folder"):
+        ask_published(checkpoint, world, tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("flags", [["--pope_files", "f"], ["--benchmarks", "pope"], ["--benchmarks", "chair"]])
+def test_annotations_are_asked_for_where_they_are_needed(checkpoint, world, tmp_path, flags):
+    with pytest.raises(ValueError, match="`annotations` is missing.*--benchmarks pope --pope_files"):
+        main(
+            ["--model_name_or_path", checkpoint, "--image_folder", str(world / "images")]
+            + ["--output_dir", str(tmp_path / "out"), *flags]
+        )
 
 
 def test_missing_annotations_are_named(checkpoint, world, tmp_path):

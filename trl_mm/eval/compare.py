@@ -1,6 +1,7 @@
 """Models side by side on the same images, over one or several seeds (each may have images of its own)."""
 
 from .intervals import bootstrap_ratio, paired_difference, ratio
+from .pope_categories import pope_parts
 
 
 def metric_parts(scores):
@@ -11,7 +12,8 @@ def metric_parts(scores):
         scores (`dict`): scores of one model, as `trl-mm eval` writes them.
 
     Returns:
-        `dict[str, (list[int], list[int])]`: for each metric the counts above and below the line, one per image.
+        `dict[str, (list, list)]`: for each metric the counts above and below the line, one per image; those of
+        `pope_f1`, a mean of several ratios, have one row per category.
     """
     parts = {}
     if "chair" in scores:
@@ -22,12 +24,7 @@ def metric_parts(scores):
         if "prior" in counts:
             parts["prior_share"] = counts["prior"], counts["mentions"]
     if "pope" in scores:
-        correct, asked = {}, {}
-        for result in scores["pope"].values():
-            for image, right in zip(result["images"], result["correct"], strict=True):
-                correct[image] = correct.get(image, 0) + right
-                asked[image] = asked.get(image, 0) + 1
-        parts["pope_accuracy"] = list(correct.values()), list(asked.values())
+        parts |= pope_parts(scores["pope"])
     return parts
 
 

@@ -3,12 +3,10 @@ POPE (Li et al., "Evaluating Object Hallucination in Large Vision-Language Model
 half of them about objects that are not in the image.
 """
 
-import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from pathlib import Path
 from typing import Literal
 
 
@@ -87,49 +85,11 @@ def pope_questions(
     return rows
 
 
-def read_pope_file(path: str | Path) -> list[dict[str, str]]:
-    """
-    Reads published questions: JSON lines such as
-    `{"question_id": 1, "image": "COCO_val2014_000000310196.jpg", "text": "Is there a dog?", "label": "yes"}`.
-
-    Args:
-        path (`str` or `Path`):
-            The file.
-
-    Returns:
-        `list[dict[str, str]]`: rows with `image`, `question` and `label`, as from [`pope_questions`].
-
-    Raises:
-        `FileNotFoundError`: if there is no such file.
-        `ValueError`: if a line has another format; the message names the file, the line and the cure.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no POPE file at {path}: give one of the published JSON-lines files.")
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            row = {"image": entry["image"], "question": entry["text"], "label": entry["label"].lower()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"{path}, line {number}: needs a JSON object with `image`, `text` and `label`, got {line[:200]!r}."
-            ) from error
-        if row["label"] not in ("yes", "no"):
-            raise ValueError(f"{path}, line {number}: `label` must be yes or no, got {entry['label']!r}.")
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} holds no question: give one of the published JSON-lines files.")
-    return rows
-
-
 def parse_yes_no(answer: str) -> Literal["yes", "no"] | None:
     """
     Reads an answer by its first word, in any case: "Yes, there is." is yes, "No dog is visible." is no. Marks before
     it ("**Yes**") and "The answer is" or "Answer:" are passed over. Anything else is unreadable, also an echo of the
-    choice ("yes or no", "yes/no"). (The published script takes every answer without "no" or "not" for a yes.)
+    choice ("yes or no", "yes/no").
 
     Args:
         answer (`str`):
@@ -142,31 +102,55 @@ def parse_yes_no(answer: str) -> Literal["yes", "no"] | None:
     return match[1].lower() if match else None
 
 
-def pope_scores(answers: Sequence[str], labels: Sequence[str]) -> dict:
+def published_yes_no(answer: str) -> Literal["yes", "no"]:
     """
-    Scores answers, with "yes" as the positive class. An unreadable answer is wrong, and is neither a predicted yes nor
-    a predicted no. A share with nothing below the line is 0.0.
+    Reads an answer as the scripts of POPE and LLaVA do, on whose scores the published figures rest: "No", "no" or
+    "not" among the words before the first full stop is no, anything else is yes. So "NO" and "" are yes.
+
+    Args:
+        answer (`str`):
+            What the model said.
+
+    Returns:
+        `"yes"` or `"no"`.
+    """
+    words = answer.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "no", "not"}.intersection(words) else "yes"
+
+
+def pope_scores(
+    answers: Sequence[str], labels: Sequence[str], *, reading: Literal["strict", "published"] = "strict"
+) -> dict:
+    """
+    Scores answers, with "yes" as the positive class. A share with nothing below the line is 0.0.
 
     Args:
         answers (`Sequence[str]`):
             What the model said.
         labels (`Sequence[str]`):
             `"yes"` or `"no"` for each answer.
+        reading (`str`, *optional*, defaults to `"strict"`):
+            How answers are read. `"strict"`: by [`parse_yes_no`]; an unreadable answer is wrong, and is neither a
+            predicted yes nor a predicted no. `"published"`: by [`published_yes_no`], which takes it for a yes.
 
     Returns:
         `dict`:
 
+        - `f1` (`float`): harmonic mean of precision and recall.
         - `accuracy` (`float`): right answers / answers.
         - `precision` (`float`): right yes / predicted yes.
         - `recall` (`float`): right yes / questions whose label is yes.
-        - `f1` (`float`): harmonic mean of the last two.
         - `predicted_yes_share` (`float`): predicted yes / answers. It is the model's answers that count here, not the
           labels, so a model that says yes to everything has 1.0.
-        - `unreadable` (`int`): number of unreadable answers.
+        - `reading` (`str`): as given.
+        - `unreadable` (`int`): answers that are neither yes nor no to [`parse_yes_no`], in either reading.
         - `correct` (`list[int]`): 1 for each right answer, else 0; to be summed per image for [`bootstrap_ratio`].
+        - `predicted_yes`, `labelled_yes` (`list[int]`): 1 for each answer that is read as yes, and for each question
+          whose label is yes.
 
     Raises:
-        `ValueError`: if there is no answer, the lengths differ, or a label is neither yes nor no.
+        `ValueError`: if there is no answer, the lengths differ, a label is neither yes nor no, or `reading` is neither
+            of the two.
     """
     if not answers or len(answers) != len(labels):
         raise ValueError(
@@ -175,18 +159,25 @@ def pope_scores(answers: Sequence[str], labels: Sequence[str]) -> dict:
     unknown = sorted(set(labels) - {"yes", "no"})
     if unknown:
         raise ValueError(f"`labels` must be yes or no, got {', '.join(map(repr, unknown))}.")
-    predictions = [parse_yes_no(answer) for answer in answers]
+    if reading not in READINGS:
+        raise ValueError(f"`reading` must be one of {', '.join(READINGS)}, got {reading!r}.")
+    predictions = [READINGS[reading](answer) for answer in answers]
     correct = [int(prediction == label) for prediction, label in zip(predictions, labels, strict=True)]
-    right_yes = sum(right for right, label in zip(correct, labels, strict=True) if label == "yes")
-    predicted_yes, labelled_yes = predictions.count("yes"), list(labels).count("yes")
+    predicted_yes = [int(prediction == "yes") for prediction in predictions]
+    labelled_yes = [int(label == "yes") for label in labels]
+    right_yes = sum(right * positive for right, positive in zip(correct, labelled_yes, strict=True))
+    said, positives = sum(predicted_yes), sum(labelled_yes)
     return {
+        "f1": 2 * right_yes / (said + positives) if said + positives else 0.0,
         "accuracy": sum(correct) / len(correct),
-        "precision": right_yes / predicted_yes if predicted_yes else 0.0,
-        "recall": right_yes / labelled_yes if labelled_yes else 0.0,
-        "f1": 2 * right_yes / (predicted_yes + labelled_yes) if predicted_yes + labelled_yes else 0.0,
-        "predicted_yes_share": predicted_yes / len(predictions),
-        "unreadable": predictions.count(None),
+        "precision": right_yes / said if said else 0.0,
+        "recall": right_yes / positives if positives else 0.0,
+        "predicted_yes_share": said / len(predictions),
+        "reading": reading,
+        "unreadable": sum(parse_yes_no(answer) is None for answer in answers),
         "correct": correct,
+        "predicted_yes": predicted_yes,
+        "labelled_yes": labelled_yes,
     }
 
 
@@ -209,5 +200,7 @@ def _adversarial(annotations: Mapping[str, Set[str]]) -> Callable[[str, str], in
     images = Counter((one, other) for objects in annotations.values() for one in objects for other in objects)
     return lambda absent, present: images[absent, present]
 
+
+READINGS = {"strict": parse_yes_no, "published": published_yes_no}
 
 STRATEGIES = {"random": _random, "popular": _popular, "adversarial": _adversarial}

@@ -17,7 +17,8 @@ class EvalArguments(ModelArguments):
     Arguments of `trl-mm eval`.
 
     Args:
-        annotations (`str`): COCO-style JSON with `images`, `annotations` and `categories`.
+        annotations (`str`, *optional*): COCO-style JSON with `images`, `annotations` and `categories`. CHAIR and
+            POPE's questions need it; published POPE questions (`pope_files`) do not.
         image_folder (`str`): folder of the images.
         output_dir (`str`): where answers and `scores.json` go. A folder that a killed run left is gone on with.
         benchmarks (`list[str]`, *optional*, defaults to `["chair", "pope"]`): what to measure.
@@ -28,14 +29,18 @@ class EvalArguments(ModelArguments):
         pope_strategies (`list[str]`, *optional*, defaults to `["random", "popular", "adversarial"]`): how POPE picks
             objects that are not there.
         pope_questions_per_image (`int`, *optional*, defaults to `6`): half of them are answered by yes.
-        pope_file (`str`, *optional*): published questions as JSON lines, instead of questions from the annotations.
-        max_images (`int`, *optional*): use only the first images.
+        pope_files (`list[str]`, *optional*): published questions, instead of questions from the annotations: the files
+            of POPE, RePOPE or POPEv2, as JSON lines or arrays. Each is a category, and all of it is asked. Answers are
+            read and scored as published.
+        pope_suffix (`str`, *optional*): what follows each question of POPE on a line of its own. LLaVA's is "Answer
+            the question using a single word or phrase.".
+        max_images (`int`, *optional*): use only the first images of the annotations.
         max_new_tokens (`int`, *optional*, defaults to `256`): longest caption in tokens.
         batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
         seed (`int`, *optional*, defaults to `0`): POPE questions and bootstrap samples derive from it.
     """
 
-    annotations: str = field(metadata={"help": "COCO-style annotations."})
+    annotations: str | None = field(default=None, metadata={"help": "COCO-style annotations."})
     image_folder: str = field(metadata={"help": "Folder of the images."})
     output_dir: str = field(metadata={"help": "Where answers and scores.json go."})
     benchmarks: list[str] = field(
@@ -49,8 +54,9 @@ class EvalArguments(ModelArguments):
         metadata={"help": "How absent objects are picked."},
     )
     pope_questions_per_image: int = field(default=6, metadata={"help": "Half of them are answered by yes."})
-    pope_file: str | None = field(default=None, metadata={"help": "Published POPE questions (JSON lines)."})
-    max_images: int | None = field(default=None, metadata={"help": "Use only the first images."})
+    pope_files: list[str] | None = field(default=None, metadata={"help": "Files of published POPE questions."})
+    pope_suffix: str | None = field(default=None, metadata={"help": "Last line of each question of POPE."})
+    max_images: int | None = field(default=None, metadata={"help": "Use only the first images of the annotations."})
     max_new_tokens: int = field(default=256, metadata={"help": "Longest caption in tokens."})
     batch_size: int = field(default=32, metadata={"help": "Questions that go through the model together."})
     seed: int = field(default=0, metadata={"help": "Seed of POPE questions and bootstrap samples."})
@@ -82,13 +88,12 @@ def run(args, state):
     from ..data.fingerprints import weights_digest
     from ..data.images import resolve_image
     from ..eval.answers import answer_questions, check_questions, read_answers
-    from ..eval.objects import load_annotations
+    from ..eval.pope_categories import pope_headline
 
     for name in args.benchmarks:
         if name not in QUESTIONS:
             raise ValueError(f"`benchmarks` has no {name!r}. Known: {', '.join(QUESTIONS)}.")
-    truths = load_annotations(args.annotations)
-    truths = dict(list(truths.items())[: args.max_images])
+    truths = read_truths(args)
     # Everything that can be wrong in the files is found before the model is loaded
     questions = {name: QUESTIONS[name](args, truths) for name in args.benchmarks}
     located = {
@@ -106,7 +111,8 @@ def run(args, state):
         "weights": weights_digest(model, args.model_name_or_path),
         "dtype": args.dtype,
     }
-    scores, partners = {}, partners_of(state, args.process_timeout)
+    scores: dict = {}
+    partners = partners_of(state, args.process_timeout)
     for name in args.benchmarks:
         folder = Path(args.output_dir) / name
         answer_questions(
@@ -114,8 +120,8 @@ def run(args, state):
             processor,
             located[name],
             folder,
-            settings,
-            max_new_tokens=args.max_new_tokens if name == "chair" else min(args.max_new_tokens, 16),
+            {**settings, **({"pope_suffix": args.pope_suffix} if name == "pope" and args.pope_suffix else {})},
+            max_new_tokens=longest_answer(args, name),
             batch_size=args.batch_size,
             name=name,
             rank=state.process_index,
@@ -127,8 +133,32 @@ def run(args, state):
             scores[name] = measures[name](questions[name], read_answers(folder))
     if state.is_main_process:
         path = Path(args.output_dir) / "scores.json"
+        if "pope" in scores:
+            scores = {**pope_headline(scores["pope"], seed=args.seed), **scores}
         path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{args.model_name_or_path}\n{summary(scores)}\nScores in {path}")
+
+
+def read_truths(args):
+    """Objects of each image (`dict[str, set[str]]`), or none where only published questions are asked."""
+    from ..eval.objects import load_annotations
+
+    if args.annotations is None:
+        if "chair" in args.benchmarks or not args.pope_files:
+            raise ValueError(
+                "`annotations` is missing: CHAIR and POPE's questions are made of them. Pass a COCO-style JSON such "
+                "as instances_val2014.json, or ask published questions only: --benchmarks pope --pope_files FILE ..."
+            )
+        return {}
+    return dict(list(load_annotations(args.annotations).items())[: args.max_images])
+
+
+def longest_answer(args, name):
+    """Tokens that answers to a benchmark may have."""
+    if name == "chair":
+        return args.max_new_tokens
+    # The published reading looks through the first sentence, of LLaVA's 128 tokens; ours at the first word
+    return min(args.max_new_tokens, 128 if args.pope_files else 16)
 
 
 def caption_questions(args, truths):
@@ -136,17 +166,16 @@ def caption_questions(args, truths):
 
 
 def pope_questions(args, truths):
-    from ..eval.pope import pope_questions, read_pope_file
+    from ..eval.pope import pope_questions
+    from ..eval.pope_files import read_pope_files, with_suffix
 
-    if args.pope_file:
-        return read_pope_file(args.pope_file)
-    return [
-        {**question, "strategy": strategy}
-        for strategy in args.pope_strategies
-        for question in pope_questions(
+    questions = read_pope_files(args.pope_files) if args.pope_files else []
+    for strategy in args.pope_strategies if not args.pope_files else ():
+        asked = pope_questions(
             truths, strategy=strategy, questions_per_image=args.pope_questions_per_image, seed=args.seed
         )
-    ]
+        questions += [{**question, "category": strategy} for question in asked]
+    return [{**row, "question": with_suffix(row["question"], args.pope_suffix)} for row in questions]
 
 
 def chair_scores(args, truths):
@@ -182,28 +211,21 @@ def read_partners(path):
 
 
 def pope_results(args, truths):
-    from ..eval.compare import metric_parts
-    from ..eval.intervals import bootstrap_ratio
-    from ..eval.pope import pope_scores
+    from ..eval.pope_categories import pope_categories
 
-    def score(questions, answers):
-        results = {}
-        for strategy in dict.fromkeys(question.get("strategy", "file") for question in questions):
-            chosen = [
-                index for index, question in enumerate(questions) if question.get("strategy", "file") == strategy
-            ]
-            result = pope_scores([answers[index] for index in chosen], [questions[index]["label"] for index in chosen])
-            result["images"] = [questions[index]["image"] for index in chosen]
-            accuracy = metric_parts({"pope": {strategy: result}})["pope_accuracy"]
-            results[strategy] = {**result, "intervals": {"accuracy": bootstrap_ratio(*accuracy, seed=args.seed)}}
-        return results
-
-    return score
+    reading = "published" if args.pope_files else "strict"
+    return lambda questions, answers: pope_categories(questions, answers, reading=reading, seed=args.seed)
 
 
 def summary(scores):
     """Figures with their 95 % intervals as text, and a warning where answers say nothing about the model's sight."""
     lines = []
+    if "pope" in scores:
+        overall = {"intervals": scores["pope_intervals"], **scores}
+        lines.append(
+            f"POPE: F1 {_figure(overall, 'pope_f1')} (mean of {len(scores['pope'])}), accuracy "
+            f"{_figure(overall, 'pope_accuracy')}, says yes {_figure(overall, 'pope_yes_share')}"
+        )
     if "chair" in scores:
         chair = scores["chair"]
         figures = ", ".join(f"{name} {_figure(chair, name)}" for name in ("chair_i", "chair_s", "recall"))
@@ -213,14 +235,15 @@ def summary(scores):
         )
         if not chair["mentions_per_caption"]:
             lines.append("No caption names an object of the vocabulary: chair_i and chair_s say nothing. Read them.")
-    for strategy, result in scores.get("pope", {}).items():
+    for category, result in scores.get("pope", {}).items():
         asked, unreadable = len(result["correct"]), result["unreadable"]
+        figures = ", ".join(f"{name} {_figure(result, name)}" for name in ("f1", "accuracy", "precision", "recall"))
         lines.append(
-            f"POPE {strategy}, {asked} questions: accuracy {_figure(result, 'accuracy')}, says yes "
-            f"{result['predicted_yes_share']:.1%}, neither yes nor no {unreadable / asked:.1%}"
+            f"POPE {category}, {asked} questions: {figures}, says yes {_figure(result, 'predicted_yes_share')}, "
+            f"neither yes nor no {unreadable} ({unreadable / asked:.1%}), read as {READ_AS[result['reading']]}"
         )
         if unreadable > asked / 2:
-            lines.append("Most answers are neither yes nor no, and count as wrong. Read them.")
+            lines.append("Most answers are neither yes nor no. Read them.")
     return "\n".join(lines)
 
 
@@ -229,6 +252,8 @@ def _figure(scores, name):
     return f"{scores[name]:.1%} [{low:.1%}, {high:.1%}]"
 
 
+# What the readings of POPE make of an answer that is neither yes nor no
+READ_AS = {"strict": "wrong", "published": "yes unless a no is in it"}
 QUESTIONS = {"chair": caption_questions, "pope": pope_questions}
 SCORES = {"chair": chair_scores, "pope": pope_results}
 
