@@ -164,6 +164,20 @@ def test_other_models_differ_from_the_7b_in_what_depends_on_the_model(folder):
         assert {key for key in new.keys() | old.keys() if new.get(key) != old.get(key)} <= about, path
 
 
+EVALUATIONS = [path for path in RECIPES if path.stem == "eval" and path.parent.name != "shapes"]
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.parent.name)
+def test_evaluations_ask_pope_as_the_paper_does(path, monkeypatch):
+    """The three files of COCO with LLaVA's suffix; and they say what is not comparable."""
+    monkeypatch.chdir(ROOT)
+    (args,) = parsed(path, parser_of(path, monkeypatch), command_of(path)[2:])
+    assert args.pope_files == [f"coco_pope_{kind}.json" for kind in ("random", "popular", "adversarial")]
+    assert args.pope_suffix == "Answer the question using a single word or phrase."
+    head = path.read_text().split("# Hardware")[0]
+    assert "`pope_f1`" in head and "Not comparable: CHAIR" in head
+
+
 @pytest.mark.parametrize("name", ["bdhs_noise", "bdhs_unguided"])
 def test_the_training_that_follows_finds_the_pairs(name, monkeypatch, tmp_path):
     path = ROOT / "recipes/llava_v1.6_vicuna_7b" / f"{name}.yaml"

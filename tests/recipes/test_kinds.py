@@ -61,6 +61,9 @@ def world(tmp_path, monkeypatch):
         "annotations": [{"id": index, "image_id": index, "category_id": index % 2} for index in range(4)],
     }
     Path("instances_val2014.json").write_text(json.dumps(annotations))
+    for kind in ("random", "popular", "adversarial"):
+        question = {"image": "0.png", "text": "Is there a dog in the image?", "label": "yes"}
+        Path(f"coco_pope_{kind}.json").write_text(json.dumps(question))
     return tmp_path
 
 
