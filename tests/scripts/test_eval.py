@@ -119,6 +119,22 @@ def test_scores_are_those_of_the_answers(checkpoint, world, tmp_path, monkeypatc
         assert result == pope_scores(answers, labels)
 
 
+def test_objects_of_reference_captions_join_the_truth_of_chair_only(checkpoint, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Completer, "complete", lambda self, model, requests: (CAPTIONS * len(requests))[: len(requests)]
+    )
+    references = {
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(TRUTHS)],
+        "annotations": [{"image_id": index, "caption": "Is it a cat?"} for index in range(len(TRUTHS))],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(references))
+    alone = run(checkpoint, world, tmp_path / "alone")
+    scores = run(checkpoint, world, tmp_path / "joined", "--captions", str(tmp_path / "captions.json"))
+    assert (alone["chair"]["chair_i"], scores["chair"]["chair_i"]) == (1 / 5, 0.0)
+    assert (sum(alone["chair"]["counts"]["annotated"]), sum(scores["chair"]["counts"]["annotated"])) == (5, 7)
+    assert scores["pope"] == alone["pope"]
+
+
 def test_a_second_run_asks_the_model_nothing(checkpoint, world, tmp_path, monkeypatch):
     first = run(checkpoint, world, tmp_path)
     monkeypatch.setattr(Completer, "complete", lambda *args: pytest.fail("the model was asked again"))

@@ -1,10 +1,11 @@
 """What counts as an object, how a text names it, and what an image holds. CHAIR and POPE are built on these."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from .coco_json import CocoFile
 
 
 COCO_SYNONYMS = Path(__file__).with_name("coco_synonyms.txt")
@@ -150,44 +151,14 @@ def load_annotations(path: str | Path) -> dict[str, set[str]]:
         `FileNotFoundError`: if there is no such file.
         `ValueError`: if the file has another format; the message names the file, the entry and the cure.
     """
-    path = Path(path)
-    if not path.is_file():  # or a pipe, which might never end
-        raise FileNotFoundError(f"There is no annotation file at {path}: give a COCO-style instances JSON.")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file in UTF-8 ({error}): give a COCO-style instances JSON.") from error
-
-    names = dict(_entries(path, data, "categories", "id", "name"))
-    files = dict(_entries(path, data, "images", "id", "file_name"))
+    coco = CocoFile(path, "instances")
+    names, files = dict(coco.entries("categories", "id", "name")), coco.files()
     objects: dict[str, set[str]] = {file: set() for file in files.values()}
-    if len(objects) < len(data["images"]):
-        raise ValueError(f"{path}: two entries of `images` share an `id` or a `file_name`: keep one of them.")
-    for index, (image, category) in enumerate(_entries(path, data, "annotations", "image_id", "category_id")):
-        for key, known, value, where in (
-            ("image_id", files, image, "images"),
-            ("category_id", names, category, "categories"),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f"{path}: `annotations[{index}]` has `{key}` {value!r}, which no entry of `{where}` has as its "
-                    f"`id`: add that entry or remove the annotation."
-                )
+    for index, (image, category) in enumerate(coco.entries("annotations", "image_id", "category_id")):
+        coco.check_id(index, "image_id", image, files, "images")
+        coco.check_id(index, "category_id", category, names, "categories")
         objects[files[image]].add(names[category])
     return objects
-
-
-def _entries(path: Path, data: object, section: str, *keys: str) -> Iterator[tuple]:
-    entries = data.get(section) if isinstance(data, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError(
-            f"{path} has no list `{section}`: a COCO-style instances JSON has `images`, `annotations`, `categories`."
-        )
-    for index, entry in enumerate(entries):
-        values = tuple(entry.get(key) if isinstance(entry, dict) else None for key in keys)
-        if not all(isinstance(value, (str, int)) for value in values):
-            raise ValueError(f"{path}: `{section}[{index}]` needs {' and '.join(keys)}, got {str(entry)[:200]}.")
-        yield values
 
 
 def _words(phrase: str) -> list[str]:

@@ -22,6 +22,9 @@ class EvalArguments(ModelArguments):
         image_folder (`str`): folder of the images.
         output_dir (`str`): where answers and `scores.json` go. A folder that a killed run left is gone on with.
         benchmarks (`list[str]`, *optional*, defaults to `["chair", "pope"]`): what to measure.
+        captions (`str`, *optional*): COCO-style JSON of reference captions. The objects that they name join the truth
+            of CHAIR, as in the published CHAIR. They are found by our vocabulary, not by the published
+            synonyms list.
         vocabulary (`str`, *optional*): file of object names and synonyms; defaults to those of COCO.
         partners (`str`, *optional*): JSON file from an object to the one that the model's prior puts beside it; the
             share of hallucinations that the prior explains is then reported.
@@ -46,6 +49,7 @@ class EvalArguments(ModelArguments):
     benchmarks: list[str] = field(
         default_factory=lambda: ["chair", "pope"], metadata={"help": "What to measure.", "choices": ["chair", "pope"]}
     )
+    captions: str | None = field(default=None, metadata={"help": "COCO-style reference captions, for CHAIR."})
     vocabulary: str | None = field(default=None, metadata={"help": "File of object names and synonyms."})
     partners: str | None = field(default=None, metadata={"help": "JSON file of the objects that go together in text."})
     caption_prompt: str = field(default="Describe the image.", metadata={"help": "Question for captions."})
@@ -179,6 +183,7 @@ def pope_questions(args, truths):
 
 
 def chair_scores(args, truths):
+    from ..eval.captions import add_objects_of_captions, load_captions
     from ..eval.chair import chair
     from ..eval.compare import metric_parts
     from ..eval.intervals import bootstrap_ratio
@@ -186,6 +191,8 @@ def chair_scores(args, truths):
 
     partners = read_partners(args.partners) if args.partners else None
     vocabulary = ObjectVocabulary.from_file(args.vocabulary)
+    if args.captions:
+        truths = add_objects_of_captions(truths, load_captions(args.captions), vocabulary)
     chair([""] * len(truths), list(truths.values()), vocabulary, partners=partners)  # refuses unknown names
 
     def score(questions, captions):

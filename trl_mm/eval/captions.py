@@ -1,0 +1,67 @@
+"""Objects that reference captions name: they join the truth of CHAIR."""
+
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+
+from .coco_json import CocoFile
+from .objects import ObjectVocabulary
+
+
+def load_captions(path: str | Path) -> dict[str, list[str]]:
+    """
+    Reads the reference captions of each image, from a JSON file in the style of COCO's `captions_val2014.json`:
+    `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`.
+
+    Args:
+        path (`str` or `Path`):
+            The JSON file.
+
+    Returns:
+        `dict[str, list[str]]`:
+            From the file name of each image, in the order of the file, to its captions.
+
+    Raises:
+        `FileNotFoundError`: if there is no such file.
+        `ValueError`: if the file has another format; the message names the file, the entry and the cure.
+    """
+    coco = CocoFile(path, "captions")
+    files = coco.files()
+    captions: dict[str, list[str]] = {file: [] for file in files.values()}
+    for index, (image, caption) in enumerate(coco.entries("annotations", "image_id", "caption")):
+        coco.check_id(index, "image_id", image, files, "images")
+        captions[files[image]].append(str(caption))
+    return captions
+
+
+def add_objects_of_captions(
+    truths: Mapping[str, Set[str]], captions: Mapping[str, Iterable[str]], vocabulary: ObjectVocabulary
+) -> dict[str, set[str]]:
+    """
+    Joins the objects that the reference captions of an image name to those of its instances, as in the truth of the
+    published CHAIR: annotators name what the instances leave out. The published script finds objects by a synonyms
+    list and a parser of its own, so its truth is not quite this one: to that list a "container" is a bowl.
+
+    Args:
+        truths (`Mapping[str, Set[str]]`):
+            From image to the objects in it, as [`load_annotations`] gives it.
+        captions (`Mapping[str, Iterable[str]]`):
+            From image to its captions, as [`load_captions`] gives it.
+        vocabulary ([`ObjectVocabulary`]):
+            Which words name which object.
+
+    Returns:
+        `dict[str, set[str]]`: for each image of `truths` the objects of both.
+
+    Raises:
+        `ValueError`: if an image has no captions.
+    """
+    missing = [image for image in truths if not captions.get(image)]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(truths)} images have no reference captions, such as {missing[0]}: give the "
+            "captions file of the same images, with the same `file_name`s."
+        )
+    return {
+        image: {*objects, *(mention.object for caption in captions[image] for mention in vocabulary.mentions(caption))}
+        for image, objects in truths.items()
+    }
