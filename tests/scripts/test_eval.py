@@ -74,6 +74,7 @@ def test_answers_are_greedy_ones_to_the_images(checkpoint, world, tmp_path, caps
     shown = capsys.readouterr().out
     assert shown.splitlines()[1].startswith("POPE: F1 ")
     assert "POPE adversarial, 6 questions: f1" in shown and str(tmp_path / "scores.json") in shown
+    assert "intervals] are over images: these weights on other images" in shown
     assert "3 captions, " in shown and "chair_i" in shown
     assert compare({"a": [scores]}, first="a", second="a")["difference"]["pope_accuracy"] == (0.0, 0.0)
 

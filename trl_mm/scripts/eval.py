@@ -230,7 +230,7 @@ def summary(scores):
     if "pope" in scores:
         overall = {"intervals": scores["pope_intervals"], **scores}
         lines.append(
-            f"POPE: F1 {_figure(overall, 'pope_f1')} (mean of {len(scores['pope'])}), accuracy "
+            f"POPE: F1 {_figure(overall, 'pope_f1')} (mean of {len(scores['pope'])} categories), accuracy "
             f"{_figure(overall, 'pope_accuracy')}, says yes {_figure(overall, 'pope_yes_share')}"
         )
     if "chair" in scores:
@@ -251,6 +251,7 @@ def summary(scores):
         )
         if unreadable > asked / 2:
             lines.append("Most answers are neither yes nor no. Read them.")
+    lines.append("[95 % intervals] are over images: these weights on other images. Another training may differ more.")
     return "\n".join(lines)
 
 
