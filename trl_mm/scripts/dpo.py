@@ -12,6 +12,7 @@ from .preflight import check_training, check_writable
 from .training import (
     TrainingDataArguments,
     as_mapping,
+    check_evaluation,
     check_keys,
     check_numbers,
     check_output,
@@ -68,6 +69,7 @@ def main(argv=None, launch=None):
 
     check_model_path(model_args.model_name_or_path)
     check_numbers(training_args)
+    check_evaluation(args, training_args)
     check_output(training_args.output_dir, model_args.use_peft)
     if args.dry_run:
         run(args, training_args, model_args, argv, launch)

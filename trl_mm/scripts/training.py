@@ -174,6 +174,16 @@ def check_numbers(training_args):
     check_positive(training_args, "num_train_epochs")
 
 
+def check_evaluation(args, training_args):
+    """Refuse an evaluation without rows, before anything is loaded."""
+    strategy = getattr(training_args.eval_strategy, "value", training_args.eval_strategy)
+    if strategy != "no" and not args.dataset_test_split:
+        raise ValueError(
+            f"`eval_strategy: {strategy}` evaluates, but there are no rows for it. Name their split in "
+            "`dataset_test_split`, or set `eval_strategy: 'no'`."
+        )
+
+
 def as_mapping(name, settings, example):
     """A mapping of settings (`dict`) from a recipe, or from its JSON on the command line."""
     import json
