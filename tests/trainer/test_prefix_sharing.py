@@ -141,7 +141,16 @@ def checkpoint(tmp_path_factory):
     return str(folder)
 
 
-def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None, processing_class=None, **settings):
+def trainer(
+    checkpoint,
+    folder,
+    prefix_sharing,
+    collator=None,
+    peft_config=None,
+    processing_class=None,
+    reference=None,
+    **settings,
+):
     rows = [pair(n, " ".join(WORDS[: n + 1]), " ".join(WORDS[-n - 2 :]), (30 + 20 * n, 40), n % 3) for n in range(6)]
     args = MMDPOConfig(
         **{
@@ -158,6 +167,7 @@ def trainer(checkpoint, folder, prefix_sharing, collator=None, peft_config=None,
     dataset = Dataset.from_list(rows).cast_column("images", List(Image()))
     return MMDPOTrainer(
         checkpoint,
+        ref_model=reference,
         args=args,
         train_dataset=dataset,
         data_collator=collator,
@@ -305,3 +315,11 @@ def test_only_the_pixels_of_the_batch_before_are_taken_for_encoded():
     second = features(policy, batches[1])
     assert not torch.equal(first, second)
     assert features(policy, {**batches[1], "pixel_values": batches[1]["pixel_values"].clone()}) is not second
+
+
+def test_a_reference_that_cannot_share_keeps_the_policy_from_it(checkpoint, tmp_path):
+    reference = tiny_model()
+    reference.config.text_config._attn_implementation = "flash_attention_2"
+    made = trainer(checkpoint, tmp_path, True, reference=reference)
+    assert not made.pair_collator.images_once
+    assert made.ref_model.config.text_config._attn_implementation == "flash_attention_2"

@@ -32,12 +32,13 @@ def compute_prompts_once(trainer, collator, reason=None, reference_reads_images=
     """
     if not getattr(trainer.args, "prefix_sharing", True):
         return
-    reason = reason or why_not(trainer.model)
+    models = bare_models(trainer)
+    # The policy with what PEFT puts around it, and a reference that may attend in another way
+    reason = reason or next(filter(None, map(why_not, [trainer.model, *models[1:]])), None)
     if reason is not None:
         logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
         return
     collator.images_once = True
-    models = bare_models(trainer)
     for model in models:
         share_prefixes(model)
     backbones = [model.base_model for model in models]
