@@ -111,7 +111,7 @@ def test_a_completion_is_the_chosen_answer_unless_it_has_a_label():
             {"chosen": "Human: What? Assistant: A.", "rejected": "Human: What? Assistant: B."},
             r"dataset.map\(trl.extract",
         ),
-        ({"conversations": [{"from": "human", "value": "What?"}]}, "--converter llava_instruct"),
+        ({"conversations": [{"role": "user", "content": "What?"}]}, "a function of your own as `converter`"),
         (
             {"chosen": [user("1"), assistant("A.")], "rejected": [user("2"), assistant("B.")]},
             "do not begin with the same",

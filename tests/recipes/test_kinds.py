@@ -81,6 +81,7 @@ def shrunk(recipe, command, model):
         recipe["bdhs"] = {**recipe["bdhs"], **FAST}
     if "judge" in recipe:
         recipe.update(judge={"kind": "vlm", "model": model, "max_new_tokens": 16}, max_new_tokens=4)
+        recipe["max_steps_without_verdict"] = 0  # a random model says nothing that can be read
     if command in ("judge", "eval"):
         recipe["max_new_tokens"] = 16
     return recipe

@@ -63,9 +63,8 @@ def test_a_flag_takes_back_the_judge_of_a_recipe(checkpoint, data, tmp_path):
 
 def test_mixed_dpo_with_a_local_judge_and_lora(checkpoint, data, tmp_path):
     judge = json.dumps({"kind": "vlm", "model": checkpoint, "max_new_tokens": 16})
-    log = run(
-        checkpoint, data, tmp_path, "--judge", judge, "--offline_probability", "0.5", "--use_peft", "--max_steps", "4"
-    )
+    flags = ["--offline_probability", "0.5", "--use_peft", "--max_steps", "4", "--max_steps_without_verdict", "0"]
+    log = run(checkpoint, data, tmp_path, "--judge", judge, *flags)
     assert {"judge/invalid_rate", "offline_rate"} <= {name for entry in log for name in entry}
     assert (tmp_path / "adapter_model.safetensors").exists()
 

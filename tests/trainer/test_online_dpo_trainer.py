@@ -434,7 +434,7 @@ def test_a_judge_that_says_nothing_readable_warns_and_stops(checkpoint, tmp_path
 def test_a_run_that_is_shorter_does_not_end_well_either(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="in 2 steps in a row, up to step 2, .*No checkpoint was saved before"):
         silent_run(checkpoint, tmp_path, UNREAD, UNREAD)
-    assert len(logged(silent_run(checkpoint, tmp_path, UNREAD, UNREAD, max_steps_without_verdict=None))) == 2
+    assert len(logged(silent_run(checkpoint, tmp_path, UNREAD, UNREAD, max_steps_without_verdict=0))) == 2
 
 
 def test_ties_of_a_judge_that_works_do_not_stop(checkpoint, tmp_path):
@@ -540,8 +540,8 @@ def test_stored_pairs_are_needed_where_they_are_drawn(checkpoint, tmp_path):
         ({"offline_probability": -0.1}, r"`offline_probability` must be in \[0, 1\], got -0.1"),
         ({"offline_probability": 1.5}, "got 1.5"),
         ({"loss_type": "exo_pair"}, "`loss_type` must be one of sigmoid, ipo, hinge"),
-        ({"max_steps_without_verdict": 0}, "`max_steps_without_verdict` must be at least 1, or null, got 0"),
-        ({"max_steps_without_verdict": "ten"}, "must be at least 1, or null, got 'ten'"),
+        ({"max_steps_without_verdict": -1}, "`max_steps_without_verdict` must be a number of steps, or 0 for never"),
+        ({"max_steps_without_verdict": "ten"}, "got 'ten'"),
         ({"on_judge_failure": "retry"}, "`on_judge_failure` must be one of error, skip"),
         ({"use_vllm": True, "max_length": None}, "`use_vllm` needs `max_length`"),
     ],

@@ -29,7 +29,7 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
         max_steps_without_verdict (`int`, *optional*, defaults to `20`):
             Training stops after so many steps in a row (or all, if it has fewer) in which the judge gave no pair a
             verdict that can be read and that agrees with itself; ties are such verdicts. With one pair in a step, a
-            judge that is understood half of the time comes to 20 once in a million steps. `None` never stops.
+            judge that is understood half of the time comes to 20 once in a million steps. 0 never stops.
         log_completions (`bool`, *optional*, defaults to `False`):
             Whether to print sampled answers with verdicts at each logging step, write them to `completions` in the
             output directory, and send them to wandb or trackio with their images.
@@ -50,8 +50,9 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
             "choices": ["error", "skip"],
         },
     )
-    max_steps_without_verdict: int | None = field(
-        default=MAX_STEPS, metadata={"help": "Steps in a row without a readable verdict after which training stops."}
+    max_steps_without_verdict: int = field(
+        default=MAX_STEPS,
+        metadata={"help": "Steps in a row without a readable verdict after which training stops; 0 for never."},
     )
     log_completions: bool = field(
         default=False, metadata={"help": "Whether to log sampled answers with verdicts at each logging step."}
@@ -64,8 +65,8 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
         if not 0 <= self.offline_probability <= 1:
             raise ValueError(f"`offline_probability` must be in [0, 1], got {self.offline_probability}.")
         most = self.max_steps_without_verdict
-        if most is not None and (not isinstance(most, int) or most < 1):
-            raise ValueError(f"`max_steps_without_verdict` must be at least 1, or null, got {most!r}.")
+        if not isinstance(most, int) or most < 0:
+            raise ValueError(f"`max_steps_without_verdict` must be a number of steps, or 0 for never, got {most!r}.")
         if self.use_vllm and self.max_length is None:
             raise ValueError(
                 "`use_vllm` needs `max_length`, which vLLM reserves memory for. Give the longest in tokens."

@@ -63,7 +63,7 @@ class VerdictWatch(TrainerCallback):
             )
         self.warned = True
         # A run that is shorter must not end well either
-        if self.most is not None and self.steps >= min(self.most, state.max_steps):
+        if self.most and self.steps >= min(self.most, state.max_steps):
             raise ValueError(self._message(state.global_step, reply))
 
     def _message(self, step, reply):
@@ -74,5 +74,5 @@ class VerdictWatch(TrainerCallback):
             + (f"{saved.name} was saved before. " if saved else "No checkpoint was saved before. ")
             + "Look at what the judge is asked and replies, give it more tokens for its reply, or use a judge that "
             "follows instructions better. If so few verdicts are right, raise `max_steps_without_verdict` "
-            f"(it is {self.most}); null never stops."
+            f"(it is {self.most}); 0 never stops."
         )
