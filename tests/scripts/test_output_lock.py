@@ -4,9 +4,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 from launching import REPOSITORY
+from tiny import tiny_model
+from transformers import Trainer, TrainingArguments
 
 from trl_mm.cli import main as cli
 from trl_mm.scripts.output_lock import LOCK, alone_in
@@ -125,3 +129,16 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"`output_dir` \(.*\) cannot be used: .*Permission denied.*can be written to"):
         with alone_in(output_dir=str(tmp_path)):
             pytest.fail("it cannot be locked")
+
+
+def test_the_lock_is_not_pushed_to_the_hub_with_a_model(tmp_path, monkeypatch):
+    """It names the host. Which files are left out is what transformers asks of the Hub's client."""
+    hub = mock.MagicMock()
+    monkeypatch.setattr("transformers.trainer.hf_api", lambda: hub, raising=False)
+    monkeypatch.setattr("transformers.trainer.upload_folder", hub.upload_folder, raising=False)  # before 5.24
+    trainer = Trainer(tiny_model(), TrainingArguments(str(tmp_path), report_to="none", use_cpu=True))
+    trainer.hub_model_id = "me/model"
+    monkeypatch.setattr(trainer, "create_model_card", lambda **kwargs: None)
+    trainer.push_to_hub()
+    ignored = hub.upload_folder.call_args.kwargs["ignore_patterns"]
+    assert list(filter_repo_objects([LOCK, "model.safetensors"], ignore_patterns=ignored)) == ["model.safetensors"]

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
-LOCK = ".trl_mm.lock"
+LOCK = "_trl_mm.lock"  # transformers pushes no file to the Hub whose name begins so, and this one names the host
 
 
 @contextmanager
