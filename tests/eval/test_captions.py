@@ -65,7 +65,7 @@ def test_missing_captions(tmp_path):
 
 
 def test_the_truth_of_photos_is_that_of_the_published_chair():
-    """On 50 of 51 photos. On the last one the published list takes a "food container" for a bowl."""
+    """On 50 of 51 photos. On the last one the published truth has a bowl more; a caption speaks of a container."""
     truths = load_annotations(published("photos_coco_cc/instances_subset.json"))
     captions = load_captions(published("photos_coco_cc/captions_subset.json"))
     found = json.loads(published("golden/chair/ground_truth_objects_of_photos_coco_cc.json").read_text())

@@ -39,7 +39,7 @@ def add_objects_of_captions(
     """
     Joins the objects that the reference captions of an image name to those of its instances, as in the truth of the
     published CHAIR: annotators name what the instances leave out. The published script finds objects by a synonyms
-    list and a parser of its own, so its truth is not quite this one: to that list a "container" is a bowl.
+    list and a parser of its own, so its truth is not quite this one.
 
     Args:
         truths (`Mapping[str, Set[str]]`):
