@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .bdhs.config import BDHSConfig
     from .bdhs.sampler import BDHSSampler
     from .data.hub import push_preferences
-    from .data.judging import PairwiseJudge
     from .data.loading import load_preferences
+    from .data.protocols import PairwiseJudge
     from .judges.pairwise import PairwiseVLMJudge
     from .judges.remote import RemoteJudge
     from .judges.reward import RewardJudge
@@ -48,7 +48,7 @@ _MODULES = {
     "MMDPOTrainer": ".trainer.dpo_trainer",
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
-    "PairwiseJudge": ".data.judging",
+    "PairwiseJudge": ".data.protocols",
     "PairwiseVLMJudge": ".judges.pairwise",
     "RemoteJudge": ".judges.remote",
     "RewardJudge": ".judges.reward",

@@ -13,8 +13,8 @@ from report import HEADERS, as_text, figure, interval
 from run import alignment_steps, base_steps, command, config, eval_step, script, sources
 from steps import Step, run_steps
 
-from trl_mm.data.page import Page
 from trl_mm.eval.compare import compare
+from trl_mm.report.page import Page
 
 
 # Folder of a model: what it is

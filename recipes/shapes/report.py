@@ -5,10 +5,10 @@ import json
 from datasets import Dataset
 from PIL import Image
 
-from trl_mm.data.page import GalleryItem, Page
 from trl_mm.eval.answers import read_answers
 from trl_mm.eval.compare import compare
 from trl_mm.eval.objects import ObjectVocabulary, load_annotations
+from trl_mm.report.page import GalleryItem, Page
 
 
 HEADERS = {

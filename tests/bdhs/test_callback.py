@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset, Image, List
-from tiny import tiny_model, tiny_processor, tiny_row
+from support.tiny import tiny_model, tiny_processor, tiny_row
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -13,7 +13,7 @@ from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
 from trl_mm.bdhs.sampler import as_pair
 from trl_mm.data.images import resolve_image
 from trl_mm.data.loading import load_preferences
-from trl_mm.data.samplers import PairGenerator
+from trl_mm.data.protocols import PairGenerator
 
 
 PROCESSOR = tiny_processor()

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from datasets import Image, IterableDataset, List
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
 from trl_mm.bdhs.dataset import make_pairs

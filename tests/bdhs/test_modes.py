@@ -4,14 +4,14 @@ from unittest import mock
 
 import pytest
 import torch
-from families import family
-from tiny import counted_images, tiny_model, tiny_processor, tiny_row
+from support.families import family
+from support.tiny import counted_images, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
 from trl_mm import BDHSConfig, BDHSSampler
 from trl_mm.bdhs.noise import noisy_image
-from trl_mm.data.chat import render
 from trl_mm.generation.completer import image_token_ids
+from trl_mm.tokens.chat import render
 
 
 PROCESSOR = tiny_processor()

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import PIL.Image
 import pytest
-from tiny import tiny_image
+from support.tiny import tiny_image
 
 from trl_mm.bdhs.noise import add_noise, noisy_image, signal_shares
 from trl_mm.data.seeds import derived_seed

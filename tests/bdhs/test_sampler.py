@@ -3,13 +3,13 @@ from unittest import mock
 
 import pytest
 import torch
-from families import byte_fallback_tokenizer, llava
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny import counted_images, tiny_model, tiny_processor, tiny_row
+from support.families import byte_fallback_tokenizer, llava
+from support.tiny import counted_images, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler
-from trl_mm.bdhs.reference import split_sentences
+from trl_mm.bdhs.guidance import split_sentences
 from trl_mm.bdhs.sampler import FEATURES_PER_TOKEN, as_pair
 from trl_mm.generation import Completer
 

@@ -5,8 +5,8 @@ import pytest
 from trl_mm import BDHSConfig
 from trl_mm.bdhs.summary import hint, summary
 from trl_mm.data.loading import load_preferences, prepare_preferences
-from trl_mm.data.pair_report import pair_page
 from trl_mm.data.shards import write_shards
+from trl_mm.report.pair_page import pair_page
 
 
 def pairs(folder, rows, **settings):

@@ -31,7 +31,7 @@ def test_both_sides_lose_the_same_on_the_answers_that_trl_samples(changes):
 
 @pytest.mark.parametrize("name", [online_dpo.OURS, online_dpo.TRL])
 def test_each_side_samples_as_many_tokens_and_sees_the_image(name, tmp_path):
-    """The end token and the image token are what random weights would write if they could."""
+    """The EOS token and the image token are what random weights would write if they could."""
     settings = benchmark(batch_size=2, rounds=1)
     trainer = online_dpo.make_trainer(name, settings, tmp_path)
     encoded = []

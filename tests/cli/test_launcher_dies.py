@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from launching import REPOSITORY
+from support.launching import REPOSITORY
 
 
 # Would go on for a minute, and say so
@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 from trl import TrlParser
-from trl_mm.scripts.explained import run_explained
+from trl_mm.scripts.errors import run_with_one_line_errors
 
 
 @dataclass
@@ -35,7 +35,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))
 """
 LAUNCH = "from trl_mm.cli.launch import run; run('wait', 'waiting_script', {flags})"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trl_mm.cli import main as cli
-from trl_mm.scripts import explained
+from trl_mm.scripts import errors as explained
 
 
 ROOT = Path(__file__).parents[2]
@@ -183,4 +183,4 @@ def test_ctrl_c_is_one_line(script, capsys, monkeypatch):
     monkeypatch.setattr(cli, "run", stopped)
     assert cli.main(["resize"]) == 130
     err = capsys.readouterr().err
-    assert err.startswith("\nStopped. The same command goes on") and err.count("\n") == 2
+    assert err.startswith("\nStopped. The same command resumes") and err.count("\n") == 2

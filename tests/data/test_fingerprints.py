@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from trl_mm.data.fingerprints import weights_digest
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 from datasets import load_from_disk
-from hub_server import READ_TOKEN, TOKEN, running_hub
-from tiny import save_tiny, tiny_image, tiny_row
+from support.hub_server import READ_TOKEN, TOKEN, running_hub
+from support.tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, load_preferences
 from trl_mm.data.hub import push_preferences

@@ -3,15 +3,15 @@
 from types import SimpleNamespace
 
 import pytest
-from templates import SYSTEM, llama_like
-from tiny import tiny_image, tiny_model
+from support.templates import SYSTEM, llama_like
+from support.tiny import tiny_image, tiny_model
 
-from trl_mm.data.chat import prompt_ids, render, text_ids
-from trl_mm.data.collator import PreferenceCollator
 from trl_mm.eval.answers import answer_questions
 from trl_mm.generation import Completer, Request
 from trl_mm.generation.inputs import model_inputs
 from trl_mm.judges.pairwise import PairwiseVLMJudge
+from trl_mm.tokens.chat import prompt_ids, render, text_ids
+from trl_mm.tokens.collator import PreferenceCollator
 from trl_mm.trainer.vision_processor import vision_processor
 
 
@@ -104,7 +104,7 @@ def test_a_conversation_is_read_as_text_and_ids(name):
         for part in TOKENS[name].split(" | ")
     ]
     assert list(trained(processor, row())) == expected
-    assert list(trained(processor, row(), images_once=True)) == expected
+    assert list(trained(processor, row(), images_per_prompt=True)) == expected
     assert [prompt_ids(processor, made.prompt, row()["images"]), text_ids(processor, TEXTS[name][1])] == expected
     inputs = model_inputs(tiny_model(), processor, [Request(Completer(processor).prompts([row()])[0])], [[]])
     assert inputs["input_ids"].tolist() == expected[:1]
@@ -155,10 +155,10 @@ def test_the_misspelt_end_of_mistral_is_repaired(caplog):
     processor = processor_of("mistral", end="<\\s> ")
     made = render(row(), processor)
     assert made.tail == "</s>" and made.prompt == TEXTS["mistral"][0].replace("</s> ", "</s>")
-    assert "no end token, so the model" not in caplog.text
+    assert "no EOS token, so the model" not in caplog.text
 
 
 def test_an_unknown_end_is_warned_of(caplog):
     processor = processor_of("mistral", end=" ### ")
-    assert "writes ' ### ' after an answer, which is no end token" in caplog.text and "write </s> there" in caplog.text
+    assert "writes ' ### ' after an answer, which is no EOS token" in caplog.text and "write </s> there" in caplog.text
     assert render(row(), processor).tail == " ###"

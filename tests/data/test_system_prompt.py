@@ -3,17 +3,17 @@
 from copy import copy
 
 import pytest
-from families import FAMILIES, family
 from hypothesis import given
 from hypothesis import strategies as st
-from templates import llama_like
-from tiny import TEMPLATE, tiny_image, tiny_processor, tiny_row
+from support.families import FAMILIES, family
+from support.templates import llama_like
+from support.tiny import TEMPLATE, tiny_image, tiny_processor, tiny_row
 from transformers import AutoProcessor
 
-from trl_mm.data.chat import render
-from trl_mm.data.chat_template import check_chat_template, prompt_settings, system_prompt_of, with_system_prompt
-from trl_mm.data.lengths import count_tokens
 from trl_mm.data.loading import prepare_preferences
+from trl_mm.tokens.chat import render
+from trl_mm.tokens.chat_template import check_chat_template, prompt_settings, system_prompt_of, with_system_prompt
+from trl_mm.tokens.lengths import count_tokens
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1).filter(

@@ -45,7 +45,7 @@ def train_online(checkpoint, folder, num_images, rewarded, lora=None, **settings
             **training_arguments(folder),
             "max_new_tokens": 8,
             "temperature": 1.0,
-            # Many end tokens, so that answers differ in length
+            # Many EOS tokens, so that answers differ in length
             "generation_kwargs": {"eos_token_id": list(range(1, 360, 5))},
             **settings,
         }

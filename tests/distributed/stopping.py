@@ -14,7 +14,7 @@ from distributed.train import NUM_PROCESSES, dataset, training_arguments
 from transformers import TrainerCallback
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
-from trl_mm.data.judging import Verdict
+from trl_mm.data.protocols import Verdict
 
 
 RANK = int(os.environ.get("RANK", 0))

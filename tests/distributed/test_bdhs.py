@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import accelerate, run_together
-from tiny import save_tiny, tiny_image, tiny_row
+from support.launching import accelerate, run_together
+from support.tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm.scripts.bdhs import main
 

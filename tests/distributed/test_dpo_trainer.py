@@ -13,10 +13,10 @@ import pytest
 import torch
 from distributed.online import train_online
 from distributed.train import train
-from launching import accelerate, free_port, run_together
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
-from tiny import save_tiny
+from support.launching import accelerate, free_port, run_together
+from support.tiny import save_tiny
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from launching import accelerate, run_together
-from tiny import save_tiny, tiny_image, tiny_row
+from support.launching import accelerate, run_together
+from support.tiny import save_tiny, tiny_image, tiny_row
 from transformers import LlavaNextForConditionalGeneration
 
-from trl_mm.trainer.resuming import complete_checkpoints
+from trl_mm.trainer.checkpoints import complete_checkpoints
 
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -27,7 +27,7 @@ def launch(strategy, kill, arguments):
     """Exit status and output of a command in two processes."""
     # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
     arguments = [*arguments, "--ddp_backend", "gloo", *([] if strategy.startswith("zero") else ["--use_cpu"])]
-    command = [*accelerate(strategy), "tests/killed_training.py", str(SECONDS), kill, *arguments]
+    command = [*accelerate(strategy), "tests/support/killed_training.py", str(SECONDS), kill, *arguments]
     (result,) = run_together(command, seconds=SECONDS + 60)
     return result
 

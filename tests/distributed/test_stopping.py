@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from launching import accelerate, run_together
-from tiny import save_tiny
+from support.launching import accelerate, run_together
+from support.tiny import save_tiny
 
 
 pytestmark = pytest.mark.distributed

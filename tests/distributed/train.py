@@ -13,9 +13,9 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from datasets import Dataset, Image, List
-from fsdp_on_cpus import allow_fsdp_on_cpus
 from peft import LoraConfig
-from tiny import tiny_row
+from support.fsdp_on_cpus import allow_fsdp_on_cpus
+from support.tiny import tiny_row
 from transformers import AutoModelForImageTextToText
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tiny import tiny_image, tiny_model, tiny_processor
+from support.tiny import tiny_image, tiny_model, tiny_processor
 
 from trl_mm.data.images import open_image
 from trl_mm.data.shards import read_manifest

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from published import published
+from support.published import published
 
 from trl_mm.eval.captions import add_objects_of_captions, load_captions
 from trl_mm.eval.objects import ObjectVocabulary, load_annotations

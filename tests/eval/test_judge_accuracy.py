@@ -2,10 +2,10 @@ import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_row
+from support.tiny import tiny_row
 
-from trl_mm.data.judging import JudgeUnavailable
 from trl_mm.data.loading import prepare_preferences
+from trl_mm.data.protocols import JudgeUnavailable
 from trl_mm.eval.judge_accuracy import judge_dataset, judge_scores, judged_row, read_verdicts, wilson_interval
 from trl_mm.judges.prompts import ask_in_both_orders, combined, single
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from published import published
+from support.published import published
 
 from trl_mm.eval.pope import parse_yes_no, pope_questions, pope_scores, published_yes_no
 

@@ -3,7 +3,7 @@ import re
 from collections import Counter
 
 import pytest
-from published import published
+from support.published import published
 
 from trl_mm.eval.pope_files import read_pope_files, with_suffix
 

@@ -1,6 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_processor, tiny_row
+from support.tiny import tiny_processor, tiny_row
 
 from trl_mm.generation import Completer, Request, SamplingSettings
 from trl_mm.generation.batches import batches, same_prompts

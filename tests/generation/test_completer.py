@@ -5,15 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from families import FAMILIES, byte_fallback_tokenizer, family, llava
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tiny import counted_images, tiny_model, tiny_processor, tiny_row
+from support.families import FAMILIES, byte_fallback_tokenizer, family, llava
+from support.tiny import counted_images, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
-from trl_mm.data.chat import text_ids
 from trl_mm.generation import Completer, Request, SamplingSettings
 from trl_mm.generation.completer import image_token_ids
+from trl_mm.tokens.chat import text_ids
 
 
 PROCESSOR = tiny_processor()

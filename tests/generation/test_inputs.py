@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import bare_processor, tiny_model, tiny_processor, tiny_row
+from support.tiny import bare_processor, tiny_model, tiny_processor, tiny_row
 from trl.data_utils import prepare_multimodal_messages
 
 from trl_mm.generation import Completer, Request, generating
@@ -112,7 +112,7 @@ def test_models_that_cannot_hide_image_tokens_are_named():
 
 
 def test_prompts_are_read_as_transformers_reads_them():
-    """With a chat template that leaves the begin token out."""
+    """With a chat template that leaves the BOS token out."""
     processor = bare_processor()
     rows = [*(tiny_row(seed, size=size) for seed, size in enumerate(SIZES)), {**tiny_row(9), "images": []}]
     inputs = model_inputs(MODEL, processor, [Request(p) for p in Completer(processor).prompts(rows)], [[]] * len(rows))

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from families import FAMILIES, family
-from tiny import counted_images, tiny_row
+from support.families import FAMILIES, family
+from support.tiny import counted_images, tiny_row
 from transformers import GenerationConfig
 
 from trl_mm.generation import Completer, Request, generating
 from trl_mm.generation.inputs import model_inputs
-from trl_mm.generation.prefill import go_on, prefill
+from trl_mm.generation.prefill import continue_from, prefill
 
 
 SIZES = [(40, 30), (30, 60), (90, 30)]
@@ -37,7 +37,7 @@ def from_the_whole(model, processor, request, continued, positions="collapsed"):
 
 
 def from_prefilled(model, processor, prefilled, rows, continued=None):
-    inputs = go_on(model, prefilled, rows, continued)
+    inputs = continue_from(model, prefilled, rows, continued)
     return model.generate(**inputs, generation_config=greedy(processor))[:, inputs["input_ids"].shape[1] :].tolist()
 
 
@@ -85,7 +85,7 @@ def test_windows_take_prefixes_of_one_length_only():
             from_the_whole(model, processor, asked[row], ids) for row, ids in [(0, [300, 301]), (2, [302, 303])]
         ]
         with pytest.raises(ValueError, match="`gemma3` model has sliding windows.*once for each length"):
-            go_on(model, prefilled, [0, 2], [[300], [302, 303]])
+            continue_from(model, prefilled, [0, 2], [[300], [302, 303]])
     assert found == expected
 
 

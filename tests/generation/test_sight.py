@@ -1,7 +1,7 @@
 import pytest
-from families import FAMILIES, family
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_image, tiny_processor, tiny_row
+from support.families import FAMILIES, family
+from support.tiny import tiny_image, tiny_processor, tiny_row
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.bdhs.config import BDHSConfig

@@ -1,11 +1,11 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import save_tiny, tiny_image, tiny_model, tiny_processor
+from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor
 from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 from transformers.integrations import deepspeed
 
-from trl_mm.data.judging import PairwiseJudge, judge_pairs
+from trl_mm.data.protocols import PairwiseJudge, judge_pairs
 from trl_mm.generation import Completer, Request, SamplingSettings
 from trl_mm.judges.pairwise import PairwiseVLMJudge
 from trl_mm.judges.prompts import question

@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.data.judging import Verdict
+from trl_mm.data.protocols import Verdict
 from trl_mm.judges.prompts import ask_in_both_orders, combined, question
 
 

@@ -1,8 +1,8 @@
 import pytest
-from openai_server import running_endpoint
-from tiny import tiny_image
+from support.openai_server import running_endpoint
+from support.tiny import tiny_image
 
-from trl_mm.data.judging import JudgeUnavailable, PairwiseJudge, judge_pairs
+from trl_mm.data.protocols import JudgeUnavailable, PairwiseJudge, judge_pairs
 from trl_mm.judges.remote import RemoteJudge
 
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from openai_server import KEY, running_endpoint
 from PIL import Image
-from tiny import tiny_image
+from support.openai_server import KEY, running_endpoint
+from support.tiny import tiny_image
 
-from trl_mm.data.judging import JudgeUnavailable
+from trl_mm.data.protocols import JudgeUnavailable
 from trl_mm.judges.remote_client import ChatClient
 
 

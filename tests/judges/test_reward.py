@@ -1,9 +1,9 @@
 import math
 
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
-from trl_mm.data.judging import PairwiseJudge, judge_pairs
+from trl_mm.data.protocols import PairwiseJudge, judge_pairs
 from trl_mm.judges.reward import RewardJudge
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from families import family
-from tiny import tiny_image, tiny_row
+from support.families import family
+from support.tiny import tiny_image, tiny_row
 from transformers import AutoProcessor
 
 from trl_mm.cli.main import COMMANDS

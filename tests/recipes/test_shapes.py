@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import evaluate
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support.chromium import evaluate
 
 from trl_mm import load_preferences
 from trl_mm.data.shards import write_shards

@@ -5,11 +5,11 @@ import types
 from dataclasses import fields
 
 import pytest
-from tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
-from trl_mm.data.card import make_card
+from trl_mm.data.dataset_card import make_card
 from trl_mm.data.manifest import read_manifest
 from trl_mm.data.subset import subset_positions
 from trl_mm.scripts.bdhs import main

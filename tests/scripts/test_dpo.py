@@ -3,9 +3,9 @@ import subprocess
 import sys
 
 import pytest
-from hub_server import running_hub
 from peft import PeftModel
-from tiny import save_tiny, tiny_image, tiny_processor, tiny_row
+from support.hub_server import running_hub
+from support.tiny import save_tiny, tiny_image, tiny_processor, tiny_row
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
 
 from trl_mm import BDHSConfig, MMDPOTrainer

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import PreTrainedModel
 
 from trl_mm.cli.main import main
@@ -82,7 +82,7 @@ def size_of(said, name):
 
 
 def test_weights_that_train_count_in_float32(dry_run, monkeypatch):
-    monkeypatch.setattr("trl_mm.trainer.memory.GIB", 1)
+    monkeypatch.setattr("trl_mm.trainer.estimate.memory.GIB", 1)
     flags = ["--dtype", "bfloat16", "--freeze_vision_tower"]
     model = tiny_model()
     frozen = sum(p.numel() for name, p in model.named_parameters() if "vision_tower" in name)

@@ -3,7 +3,7 @@ import os
 import shutil
 
 import pytest
-from tiny import save_tiny, tiny_image, tiny_model, tiny_processor
+from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.data.images import open_image

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from launching import accelerate, run_together
-from openai_server import KEY, running_endpoint
-from tiny import save_tiny, tiny_image
+from support.launching import accelerate, run_together
+from support.openai_server import KEY, running_endpoint
+from support.tiny import save_tiny, tiny_image
 
 from trl_mm.cli.main import main as cli
 from trl_mm.data.subset import subset_positions

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaNextForConditionalGeneration
 
 from trl_mm import MMDPOConfig, MMDPOTrainer

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tiny import save_tiny, tiny_image, tiny_row
+from support.tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm import MMOnlineDPOTrainer
 from trl_mm.data.subset import subset_positions

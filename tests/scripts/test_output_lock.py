@@ -8,8 +8,8 @@ from unittest import mock
 
 import pytest
 from huggingface_hub.utils import filter_repo_objects
-from launching import REPOSITORY
-from tiny import tiny_model
+from support.launching import REPOSITORY
+from support.tiny import tiny_model
 from transformers import Trainer, TrainingArguments
 
 from trl_mm.cli import main as cli

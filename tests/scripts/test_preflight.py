@@ -3,7 +3,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from tiny import save_tiny, tiny_image, tiny_row
+from support.tiny import save_tiny, tiny_image, tiny_row
 from trl import ModelConfig
 
 from trl_mm import MMDPOConfig

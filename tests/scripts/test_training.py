@@ -1,7 +1,7 @@
 import logging
 
 import pytest
-from tiny import save_tiny
+from support.tiny import save_tiny
 from trl import ModelConfig
 
 from trl_mm.cli.main import main

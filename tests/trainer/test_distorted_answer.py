@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 from datasets import Dataset, Image, List
-from families import family
 from peft import LoraConfig
-from tiny import TRAINING, tiny_model, tiny_processor, tiny_row
+from support.families import family
+from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 from torch.nn.functional import logsigmoid
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
 from trl_mm.bdhs.noise import noisy_image
-from trl_mm.data.chat import render
+from trl_mm.tokens.chat import render
 
 
 CHOSEN = ["There is a red circle.", "Yes, a blue sky.", "No.", "It is late, and there is a sofa."]
@@ -126,7 +126,7 @@ def assert_loss_and_gradient_are_published(made, dataset, processor, reference, 
 def test_loss_and_gradient_are_those_of_the_published_distortion(tmp_path, weight, shared):
     dataset, processor = rows(), tiny_processor()
     made = trainer(tmp_path, dataset, weight, prefix_sharing=shared)
-    assert made.pair_collator.images_once is shared
+    assert made.pair_collator.images_per_prompt is shared
     assert_loss_and_gradient_are_published(made, dataset, processor, tiny_model(scale=4), weight)
     assert 0 < made._metrics["train"]["bdhs/changed_rate"][-1] <= 1
 
@@ -137,7 +137,7 @@ def test_it_is_the_same_for_other_families(tmp_path, name):
     model, reference = copy.deepcopy(model), copy.deepcopy(model)
     dataset = [row for row in rows() if row["images"]]
     made = trainer(tmp_path, dataset, GAMMA, (model, reference), processor)
-    assert made.pair_collator.images_once
+    assert made.pair_collator.images_per_prompt
     assert_loss_and_gradient_are_published(made, dataset, processor, reference, GAMMA)
 
 
@@ -183,7 +183,7 @@ def test_it_costs_no_branch_of_its_own(tmp_path):
         inputs = tiny_processor()(text=[prompt], images=[dataset[0]["images"]], add_special_tokens=False)
         lengths = [
             len(text_ids(tiny_processor(), " " + text)) + 1 for text in (CHOSEN[0], STORED[0])[:answers]
-        ]  # with the end token
+        ]  # with the EOS token
         prompt_length = len(inputs["input_ids"][0])
         # To find the likeliest tokens, and then with a copy of the prompt's last token at the head of each branch
         assert widths == [prompt_length + lengths[0], prompt_length - 1 + sum(lengths)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import TRAINING, WHOLE_TEMPLATE, bare_processor, save_tiny, tiny_processor, tiny_row
+from support.tiny import TRAINING, WHOLE_TEMPLATE, bare_processor, save_tiny, tiny_processor, tiny_row
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -72,7 +72,7 @@ def test_begin_and_end_tokens_are_added_where_the_chat_template_leaves_them_out(
     ]
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert found[0][1:] != pytest.approx(found[2][1:], abs=1e-3)
-    assert "writes no begin token" in caplog.text and "writes no end token" in caplog.text
+    assert "writes no BOS token" in caplog.text and "writes no EOS token" in caplog.text
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])

@@ -8,14 +8,14 @@ import random
 import pytest
 import torch
 from datasets import Dataset, Image, List
-from families import FAMILIES, family
-from tiny import TEXTS, tiny_image
+from support.families import FAMILIES, family
+from support.tiny import TEXTS, tiny_image
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
-from trl_mm.trainer.image_features import vision_part
-from trl_mm.trainer.prefix_sharing import MODELS
+from trl_mm.trainer.prefix_sharing.image_features import vision_part
+from trl_mm.trainer.prefix_sharing.shared_forward import MODELS
 
 
 SIZES = [(40, 30), (30, 60), (90, 30), (20, 20)]

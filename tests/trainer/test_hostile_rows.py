@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, Image, List
-from tiny import TRAINING, tiny_model, tiny_processor, tiny_row
+from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.data.images import ImageError
@@ -125,7 +125,7 @@ def test_an_unchecked_image_is_an_error_that_names_its_row(tmp_path, monkeypatch
     made[1]["images"] = [{"bytes": content(), "path": None}]
     callbacks = [] if bdhs is None else [BDHSDataGenerator(BDHSConfig(similarity="lexical"), **bdhs)]
     # Sizes, which are looked at before, are those of an image that is whole
-    monkeypatch.setattr("trl_mm.data.lengths.image_size", lambda image: (30, 40))
+    monkeypatch.setattr("trl_mm.tokens.lengths.image_size", lambda image: (30, 40))
     with pytest.raises(ImageError, match="Row 1: An image of .*check_images=True"):
         trained(tmp_path, Dataset.from_list(made), callbacks, check_images=False, **settings)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from tiny import TRAINING, save_tiny, tiny_model, tiny_processor, tiny_row
+from support.tiny import TRAINING, save_tiny, tiny_model, tiny_processor, tiny_row
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer

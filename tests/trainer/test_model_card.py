@@ -9,7 +9,7 @@ import torch
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard
-from tiny import save_tiny, tiny_image, tiny_row
+from support.tiny import save_tiny, tiny_image, tiny_row
 from transformers import TrainerState
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig

@@ -9,13 +9,13 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from rounding import rounding
-from tiny import TRAINING, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.rounding import rounding
+from support.tiny import TRAINING, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.data.images import with_open_images
-from trl_mm.data.judging import JudgeUnavailable, Verdict
+from trl_mm.data.protocols import JudgeUnavailable, Verdict
 
 
 class LongerIsBetter:

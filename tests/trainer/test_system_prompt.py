@@ -4,13 +4,13 @@ import json
 
 import pytest
 from datasets import Dataset, Image, List
-from tiny import TRAINING, save_tiny, tiny_image, tiny_processor, tiny_row
+from support.tiny import TRAINING, save_tiny, tiny_image, tiny_processor, tiny_row
 from transformers import AutoProcessor
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
-from trl_mm.data.chat import render
-from trl_mm.data.chat_template import system_prompt_of
-from trl_mm.generation import samples
+from trl_mm.generation import answers as samples
+from trl_mm.tokens.chat import render
+from trl_mm.tokens.chat_template import system_prompt_of
 
 
 TEXT = "Be short."

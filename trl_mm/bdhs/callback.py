@@ -8,14 +8,14 @@ from datasets import Image, List
 from datasets.fingerprint import Hasher
 from transformers import TrainerCallback
 
-from ..data.chat_template import prompt_settings
+from ..data.append_shards import AppendableShards
 from ..data.fingerprints import rows_digest, weights_digest
-from ..data.growing_shards import GrowingShards
 from ..data.hub import check_repo, push_preferences
 from ..data.images import with_open_images
+from ..tokens.chat_template import prompt_settings
 from .config import BDHSConfig
 from .dataset import make_pairs
-from .health import COLUMNS, health
+from .metrics import COLUMNS, sampling_metrics
 from .noise import noisy_images
 from .sampler import NEEDS, BDHSSampler, draw_seed
 from .timed import Timed
@@ -43,8 +43,8 @@ class BDHSDataGenerator(TrainerCallback):
             initial policy.
         save_to (`str`, *optional*):
             Folder of the pairs, as shards with a manifest. With `online=True` they are only written if this or
-            `push_to_hub` is given, each with its `step`; training that is resumed goes on from its checkpoint's step.
-            With `online=False` a folder that a killed run left is gone on with. Defaults to `pairs` in the output
+            `push_to_hub` is given, each with its `step`; training that is resumed continues at its checkpoint's step.
+            With `online=False` a killed run's folder is resumed. Defaults to `pairs` in the output
             directory.
         rejected_weight (`float`, *optional*):
             What becomes of a `rejected` that a row has already. By default it is not looked at. With a weight, the
@@ -127,7 +127,7 @@ class BDHSDataGenerator(TrainerCallback):
         """
         make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
         pairs = make(model, [with_open_images(row) for row in rows], step)
-        metrics = health(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
+        metrics = sampling_metrics(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
         if step is not None and self._shards is not None:
             self._shards.add([{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], step)
         return pairs, {**metrics, "bdhs/answers_per_second": make.answers_per_second}
@@ -143,10 +143,10 @@ class BDHSDataGenerator(TrainerCallback):
         self._folder, self._answers_per_second = folder, make.answers_per_second
         return folder
 
-    def health(self, pairs):
+    def sampling_metrics(self, pairs):
         """Metrics of the pairs of [`make_dataset`] (`datasets.Dataset`)."""
         columns = pairs.select_columns(list(COLUMNS))[:]
-        metrics = health(*(columns[name] for name in COLUMNS), self.config)
+        metrics = sampling_metrics(*(columns[name] for name in COLUMNS), self.config)
         return {**metrics, "bdhs/answers_per_second": self._answers_per_second}
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, processing_class=None, **kwargs):
@@ -156,7 +156,7 @@ class BDHSDataGenerator(TrainerCallback):
             self._folder = self.save_to or Path(args.output_dir) / "pairs"
             # A trainer of somebody else, or a test, may hand over no processor
             prompt = prompt_settings(processing_class) if processing_class is not None else {}
-            self._shards = GrowingShards(
+            self._shards = AppendableShards(
                 self._folder,
                 {**self._settings(args, model, train_dataloader.dataset), **prompt},
                 start=state.global_step,
@@ -173,7 +173,7 @@ class BDHSDataGenerator(TrainerCallback):
         if self._shards is not None:
             self._shards.end_step(write=control.should_save)
             if control.should_save:
-                # A checkpoint is where a killed run goes on from: what was made before it must be there by then
+                # A checkpoint is where a killed run resumes: what was made before it must be there by then
                 PartialState().wait_for_everyone()
 
     # What else may lead to a checkpoint

@@ -1,4 +1,4 @@
-"""BDHS over a whole dataset: shards that a killed run goes on with. The command and the callback both call this."""
+"""BDHS over a whole dataset: shards from which a killed run resumes. The command and the callback both call this."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def make_pairs(
             ([`stream_preferences`]) are read, checked and decoded as they come, by every process from the beginning;
             only the images of its own shards that are not finished are decoded. An iterable dataset, too, is in the
             row format; its images are stored as PNG.
-        folder (`str` or `Path`): folder of the shards; a folder that a killed run left is gone on with. Rows of a
+        folder (`str` or `Path`): folder of the shards; a killed run's folder is resumed. Rows of a
             stream that are left out because of their images are listed in `bad_rows.jsonl` there.
         source (`dict`): what else determines the pairs (model, ...), for the manifest.
         images (`str`, *optional*, defaults to `"embed"`): `"embed"` stores the bytes of image files in the shards,

@@ -8,9 +8,9 @@ import torch
 from ..data.rows import check_row
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
+from .guidance import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 from .masking import visible_tokens
 from .noise import noisy_images
-from .reference import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 from .similarity import make_similarity
 
 

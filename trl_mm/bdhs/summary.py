@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from ..data.manifest import read_manifest
 from ..data.pair_statistics import answer_text, count_attempts, count_words, histogram, percentiles
-from .health import COLUMNS, was_accepted
+from .metrics import COLUMNS, was_accepted
 
 
 # Of the paper, with `mask_threshold` 0.99: 74 % at the first attempt, more than 90 % after four

@@ -9,10 +9,10 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from ..bdhs.config import BDHSConfig
 from ..bdhs.sampler import BDHSSampler
-from ..data.chat import text_ids
-from ..data.chat_template import begin_ids
 from ..generation import Completer
-from ..generation.sampling import StopWhere, generating
+from ..generation.decoding import StopWhere, generating
+from ..tokens.chat import text_ids
+from ..tokens.chat_template import bos_ids
 from .models import QUESTION, WORDS
 from .rounds import Timed, alternate, speed_ratio
 from .rows import picture
@@ -36,7 +36,7 @@ class OneByOne(Completer):
         inputs = self.processor(
             text=[prompt.text],
             images=[prompt.row["images"]],
-            add_special_tokens=bool(begin_ids(self.processor)),
+            add_special_tokens=bool(bos_ids(self.processor)),
             return_tensors="pt",
         ).to(model.device)
         given = torch.tensor([prefix], dtype=torch.long, device=model.device)

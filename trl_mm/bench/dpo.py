@@ -10,7 +10,7 @@ from transformers.trainer_utils import set_seed
 from trl import DPOConfig, DPOTrainer
 
 from ..data.images import with_open_images
-from ..data.lengths import count_tokens
+from ..tokens.lengths import count_tokens
 from ..trainer.dpo_config import MMDPOConfig
 from ..trainer.dpo_trainer import MMDPOTrainer
 from .flops import dpo_step_flops

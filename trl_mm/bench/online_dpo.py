@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers.trainer_utils import set_seed
 
 from ..generation.completer import image_token_ids
-from ..trainer.experimental import OnlineDPOConfig, OnlineDPOTrainer
 from ..trainer.online_dpo_config import MMOnlineDPOConfig
 from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer
+from ..trainer.trl_online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 from .memory import peak_memory
 from .rounds import Timed, alternate, now
 from .rows import random_prompts

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from ..scripts.explained import run_explained
+from ..scripts.errors import run_with_one_line_errors
 from ..scripts.recipes import recipe_folders, unknown
 from .launch import run
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         `int`: exit status; 0 on success, 2 when the command, a flag, the recipe or the data are at fault.
     """
     command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    return run_explained(_run, command, arguments)
+    return run_with_one_line_errors(_run, command, arguments)
 
 
 def _run(command: str, arguments: list[str]) -> None:

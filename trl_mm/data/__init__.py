@@ -1,1 +1,1 @@
-"""Rows in TRL's vision format: reading, checking, storing and collating them."""
+"""Rows on disk: their format, reading, checking, storing and pushing them. No processor, no model."""

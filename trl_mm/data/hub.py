@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from .card import make_card
+from .dataset_card import make_card
 from .loading import load_preferences, prepare_preferences
 from .manifest import MANIFEST, read_manifest
 from .shards import write_shards

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .differences import WORD
 from .rows import message_text
+from .word_differences import WORD
 
 
 @dataclass

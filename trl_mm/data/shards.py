@@ -1,5 +1,5 @@
 """
-Rows to parquet shards, by one process or many, that a killed run can go on with.
+Rows to parquet shards, by one process or many, from which a killed run resumes.
 
 Shard `k` holds what became of the rows `k * shard_size` to `(k + 1) * shard_size`, whoever computes it, so the dataset
 does not depend on the number of processes. A shard appears under its name only when it is complete and on the disk;
@@ -60,9 +60,9 @@ def write_shards(
             stores; the shards hold the unchanged bytes of the files, and of a changed image a PNG. With `digest` any
             iterable of anything: a stream, which every process reads to its end.
         transform (`Callable`):
-            Function from the source rows of one shard to the rows to store, fewer or more. To go on where a killed run
-            stopped, it must depend on nothing but these rows and `settings`. It may also return a second list of JSON
-            values about rows that are left out, for [`read_left_out`].
+            Function from the source rows of one shard to the rows to store, fewer or more. To resume where a killed
+            run stopped, it must depend on nothing but these rows and `settings`. It may also return a second list of
+            JSON values about rows that are left out, for [`read_left_out`].
         settings (`dict[str, Any]`):
             All that determines the stored rows, source included, as JSON values.
         shard_size (`int`, *optional*, defaults to `256`):
@@ -171,7 +171,7 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
 
 
 def all_shards(folder: Path, manifest: dict[str, Any]) -> Sequence[int | str]:
-    """Numbers of the shards that there must be; of [`GrowingShards`], which do not know it, names of those there."""
+    """Numbers of the shards that there must be; names of those there for [`AppendableShards`], which know none."""
     if manifest["shard_size"] is None:
         return sorted(path.stem.removeprefix("shard-") for path in folder.glob("shard-*.parquet"))
     if manifest["num_source_rows"] is None:

@@ -150,7 +150,7 @@ def _local_files(path: Path, split: str) -> list[Path]:
     if (path / MANIFEST).exists():
         manifest = read_manifest(path)
         if not manifest.get("complete") or not all((path / name).exists() for name in manifest["shards"]):
-            raise ValueError(f"{path} is not complete. Run the command that writes it again: it goes on from there.")
+            raise ValueError(f"{path} is not complete. Run the command that writes it again: it resumes from there.")
     for suffix in (".parquet", ".jsonl", ".json"):
         files = [file for file in sorted(path.glob(f"*{suffix}")) if file.name not in (BAD_ROWS, MANIFEST)]
         if files:

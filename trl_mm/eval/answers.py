@@ -1,4 +1,4 @@
-"""What a model answers to the questions of a benchmark: greedy, in shards that a killed run goes on with."""
+"""What a model answers to the questions of a benchmark: greedy, in shards from which a killed run resumes."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ from pathlib import Path
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ..data.chat_template import prompt_settings
-from ..data.control_tokens import check_texts
 from ..data.fingerprints import file_digest
 from ..data.images import open_image
 from ..data.shards import write_shards
 from ..generation import Completer, Request, SamplingSettings
+from ..tokens.chat_template import prompt_settings
+from ..tokens.control_tokens import check_texts
 
 
 def answer_questions(
@@ -35,7 +35,7 @@ def answer_questions(
         model ([`~transformers.PreTrainedModel`]): the model.
         processor ([`~transformers.ProcessorMixin`]): its processor.
         questions (`list[dict]`): rows with `image` (path) and `question`.
-        folder (`str` or `Path`): where the answers are kept; a folder that a killed run left is gone on with.
+        folder (`str` or `Path`): where the answers are kept; a killed run's folder is resumed.
         settings (`dict`): what determines the answers besides the questions: model, revision, ...
         max_new_tokens (`int`, *optional*, defaults to `256`): longest answer in tokens.
         batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from ..data.fingerprints import rows_digest
 from ..data.images import with_open_images
-from ..data.judging import OUTCOMES, judge_pairs
+from ..data.protocols import OUTCOMES, judge_pairs
 from ..data.rows import message_text
 from ..data.seeds import derived_seed
 from ..data.shards import write_shards
@@ -22,7 +22,7 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
     Args:
         judge ([`PairwiseJudge`]): the judge.
         dataset (`datasets.Dataset`): preference rows.
-        folder (`str` or `Path`): where the verdicts are kept; a folder that a killed run left is gone on with.
+        folder (`str` or `Path`): where the verdicts are kept; a killed run's folder is resumed.
         settings (`dict`): what determines the verdicts besides the rows and `seed`: model, revision, ...
         seed (`int`, *optional*, defaults to `0`): which answer of a row comes first derives from it and the row id.
         shard_size (`int`, *optional*, defaults to `64`): rows per shard, which the judge gets at once.

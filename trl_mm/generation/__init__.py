@@ -1,8 +1,8 @@
 """Rows to completions: the one place that samples from a model."""
 
 from .completer import Completer
+from .decoding import SamplingSettings, generating
 from .prompts import Prompt, Request
-from .sampling import SamplingSettings, generating
 from .sight import check_sees_images
 
 

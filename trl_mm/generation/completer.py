@@ -5,14 +5,14 @@ from os.path import commonprefix
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from ..data.chat import prompt_ids, render, text_ids
-from ..data.chat_template import check_chat_template
 from ..data.shown import shown
+from ..tokens.chat import prompt_ids, render, text_ids
+from ..tokens.chat_template import check_chat_template
 from .batches import batches, same_prompts
+from .decoding import SamplingSettings, StopWhere, generating
 from .inputs import model_inputs
-from .prefill import can_go_on, go_on, prefill
+from .prefill import continue_from, prefill, supports_continuation
 from .prompts import Prompt
-from .sampling import SamplingSettings, StopWhere, generating
 from .sight import check_sees_images
 
 
@@ -68,7 +68,7 @@ class Completer:
             model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
             requests (`list` of [`Request`]): what to complete.
             find_end (`Callable[[str], int | None]`, *optional*): given the new text of a row so far, where the
-                completion ends, or `None` to go on. Without it a completion ends with the end token.
+                completion ends, or `None` to go on. Without it a completion ends with the EOS token.
             positions (`str`, *optional*, defaults to `"collapsed"`): what hidden tokens do to the positions of the
                 others: `"collapsed"` closes the gap, `"original"` keeps it.
 
@@ -83,7 +83,9 @@ class Completer:
         continued = [text_ids(self.processor, request.prefix) for request in requests]
         new = self.settings.max_new_tokens
         lengths = [(r.prompt_length, len(ids) + new) for r, ids in zip(requests, continued, strict=True)]
-        groups = same_prompts(requests) if can_go_on(model) else [[index] for index in range(len(requests))]
+        groups = (
+            same_prompts(requests) if supports_continuation(model) else [[index] for index in range(len(requests))]
+        )
         texts = [""] * len(requests)
         with generating(model):
             for batch in batches(groups, lengths, self.settings):
@@ -98,7 +100,7 @@ class Completer:
         """
         Predict each token of the rows' own answers from the answer's tokens before it (teacher forcing, argmax).
 
-        Special tokens are left out of the choice, so that an end token in the middle neither ends nor shortens what is
+        Special tokens are left out of the choice, so that an EOS token in the middle neither ends nor shortens what is
         read: a prediction has as many tokens as the answer.
 
         Args:
@@ -136,7 +138,8 @@ class Completer:
         # One part, unless a single prompt has more completions than a batch may hold
         for part in batches([[index] for index in number], lengths, self.settings):
             indices = [index for (index,) in part]
-            yield indices, go_on(model, prefilled, [number[i] for i in indices], [continued[i] for i in indices])
+            rows, given = [number[i] for i in indices], [continued[i] for i in indices]
+            yield indices, continue_from(model, prefilled, rows, given)
 
     def _complete(self, model, inputs, batch, prefixes, config, find_end):
         contexts = [self._context(request.prompt, prefix) for request, prefix in zip(batch, prefixes, strict=True)]

@@ -6,7 +6,7 @@ any output that is used, so the logits are the same and the prompt is up to a hu
 
 import torch
 
-from ..data.chat_template import begin_ids
+from ..tokens.chat_template import bos_ids
 
 
 # Models whose image enters as a run of embeddings under plain causal attention and one-dimensional positions, so that
@@ -55,7 +55,7 @@ def as_processed(processor, requests, continued):
         images=images if any(images) else None,
         padding=True,
         padding_side="left",
-        add_special_tokens=bool(begin_ids(processor)),
+        add_special_tokens=bool(bos_ids(processor)),
         return_tensors="pt",
     )
     real = inputs.pop("attention_mask").bool()  # (B, P)

@@ -47,7 +47,7 @@ class Prefilled:
 
 def prefill(model, inputs, last_ids):
     """
-    Compute the keys and values of prompts, for completions that [`go_on`] from them.
+    Compute the keys and values of prompts, for completions that [`continue_from`] from them.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model, unwrapped, within [`generating`].
@@ -74,14 +74,14 @@ def prefill(model, inputs, last_ids):
     )
 
 
-def go_on(model, prefilled, rows, continued=None):
+def continue_from(model, prefilled, rows, continued=None):
     """
     What `generate` needs to complete prefilled prompts.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model that made `prefilled`. Some keep the positions of their
             batch, so it must not be used for anything else before `generate`.
-        prefilled ([`Prefilled`]): the prompts. They stay as they are: others can go on from them too.
+        prefilled ([`Prefilled`]): the prompts. They stay as they are: others can continue from them too.
         rows (`list[int]`): prompt of each completion, as its number in `prefilled`.
         continued (`list[list[int]]`, *optional*): token ids that follow the prompt of each completion, if any do.
 
@@ -94,10 +94,10 @@ def go_on(model, prefilled, rows, continued=None):
             between prompt and completion would take the place of others.
     """
     continued = continued or [[]] * len(rows)
-    if not can_go_on(model) and len({len(ids) for ids in continued}) > 1:
+    if not supports_continuation(model) and len({len(ids) for ids in continued}) > 1:
         raise ValueError(
             f"A `{model.config.model_type}` model has sliding windows, so completions of shared prompts must have "
-            "`continued` of one length. Call `go_on` once for each length."
+            "`continued` of one length. Call `continue_from` once for each length."
         )
     rows = torch.tensor(rows, device=prefilled.last_ids.device)
     ids = [[last, *more] for last, more in zip(prefilled.last_ids[rows].tolist(), continued, strict=True)]
@@ -114,8 +114,8 @@ def go_on(model, prefilled, rows, continued=None):
     return inputs
 
 
-def can_go_on(model):
-    """Whether prompts of a model can be gone on from at different lengths: not if it sees a window of tokens."""
+def supports_continuation(model):
+    """Whether prompts of a model can be continued at different lengths: not if it sees a window of tokens."""
     layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
     return all(type(layer) is DynamicLayer for layer in layers)
 

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, ProcessorMixin
 from transformers.integrations import deepspeed
 
-from ..data.chat_template import check_chat_template, with_system_prompt
-from ..data.control_tokens import as_text, image_placeholders
-from ..data.processor import processor_of
 from ..generation import Completer, Request, SamplingSettings, check_sees_images
+from ..tokens.chat_template import check_chat_template, with_system_prompt
+from ..tokens.control_tokens import as_text, image_placeholders
+from ..tokens.processor import processor_of
 from .prompts import ask_in_style
 from .wording import check_style
 

@@ -6,7 +6,7 @@ verdict in a fixed form. In the style `"paper"` it is asked once, in a random or
 answers freely: what the paper does.
 """
 
-from ..data.judging import Verdict
+from ..data.protocols import Verdict
 from ..data.seeds import derived_seed
 from .replies import TIE, read_reply
 from .reply_cache import reply_key

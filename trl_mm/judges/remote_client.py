@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx2
 from huggingface_hub.constants import HF_HOME
 
-from ..data.judging import JudgeUnavailable
+from ..data.protocols import JudgeUnavailable
 from .bounded_http import BadReply, BoundedClient
 from .endpoint_text import shown, whole_characters
 from .reply_cache import ReplyCache, reply_key

@@ -2,7 +2,7 @@
 
 import math
 
-from ..data.judging import Verdict
+from ..data.protocols import Verdict
 
 
 class RewardJudge:

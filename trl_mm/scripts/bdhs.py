@@ -22,7 +22,7 @@ class BDHSArguments(ModelArguments):
     Args:
         dataset_name (`str`): folder, JSONL, JSON or parquet file, or Hub id of the SFT rows (`images`, `prompt`,
             `chosen`).
-        output_dir (`str`): folder of the pairs. A folder that a killed run left is gone on with.
+        output_dir (`str`): folder of the pairs. A killed run's folder is resumed.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
         converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
@@ -102,11 +102,11 @@ def run(args, config, state, argv):
     from ..bdhs.dataset import check_image_paths, make_pairs
     from ..bdhs.sampler import BDHSSampler
     from ..bdhs.summary import summary
-    from ..data.chat_template import prompt_settings
-    from ..data.control_tokens import check_texts
     from ..data.fingerprints import weights_digest
     from ..data.hub import check_repo, push_preferences
     from ..data.sources import local_folder
+    from ..tokens.chat_template import prompt_settings
+    from ..tokens.control_tokens import check_texts
 
     push = {"repo_id": args.repo_id, "private": args.private or None, "overwrite": args.overwrite}
     # Before the model is loaded: a refused token, an embedding model that is not there, bad rows
@@ -181,6 +181,6 @@ def load_rows(args):
 
 
 if __name__ == "__main__":
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

@@ -43,6 +43,6 @@ def summary(result):
 if __name__ == "__main__":
     import sys
 
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

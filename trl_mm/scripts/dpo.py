@@ -144,6 +144,6 @@ def push_arguments(settings, argv):
 
 
 if __name__ == "__main__":
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

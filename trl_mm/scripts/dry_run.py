@@ -35,14 +35,19 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     from peft import get_peft_model
     from trl import get_peft_config
 
-    from ..trainer.checked_rows import fitting_rows
-    from ..trainer.data_types import settle_data_types
-    from ..trainer.lora_targets import with_targets
-    from ..trainer.memory import ASSUMPTIONS, expected_memory, image_patches, largest_batch
-    from ..trainer.model_parts import without_weights
-    from ..trainer.parameter_groups import check_optimizer, freeze_parts, train_projector_in_float32, trained_parts
-    from ..trainer.prefix_sharing import why_not
-    from ..trainer.sharding import read_sharding
+    from ..trainer.estimate.memory import ASSUMPTIONS, expected_memory, image_patches, largest_batch
+    from ..trainer.estimate.sharding import read_sharding
+    from ..trainer.parts.data_types import settle_data_types
+    from ..trainer.parts.lora_targets import with_targets
+    from ..trainer.parts.model_parts import meta_model
+    from ..trainer.parts.parameter_groups import (
+        check_optimizer,
+        freeze_parts,
+        train_projector_in_float32,
+        trained_parts_table,
+    )
+    from ..trainer.prefix_sharing.shared_forward import unsupported_reason
+    from ..trainer.row_checks import fitting_rows
     from ..trainer.vision_processor import vision_processor
 
     sharding = read_sharding(launch, training_args)
@@ -50,7 +55,7 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     model_id = model_args.model_name_or_path
     check_config(model_id, training_args)
     processor = vision_processor(model_id, training_args)
-    model = without_weights(model_id, training_args)
+    model = meta_model(model_id, training_args)
     check_optimizer(training_args)
 
     training_args.output_dir = tempfile.mkdtemp(prefix="trl-mm-dry-run-")  # for a list of bad rows
@@ -74,7 +79,7 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     if not sharding.deepspeed and sharding.zero_stage == 0:
         train_projector_in_float32(model)
         settle_data_types(model, sharding.mixed_precision)
-    print(f"\n{trained_parts(model, training_args)}\n\n{steps(len(rows['train']), training_args, sharding)}")
+    print(f"\n{trained_parts_table(model, training_args)}\n\n{steps(len(rows['train']), training_args, sharding)}")
 
     if model_args.load_in_4bit or model_args.load_in_8bit:
         print("The memory of quantized weights is not estimated.")
@@ -84,7 +89,7 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
         counts,
         training_args.per_device_train_batch_size,
         image_patches(rows["train"][int(counts.image.argmax())]["images"], processor, model.config.vision_config),
-        getattr(training_args, "prefix_sharing", True) and why_not(model) is None,
+        getattr(training_args, "prefix_sharing", True) and unsupported_reason(model) is None,
         answer_tokens,
         num_answers,
     )

@@ -20,7 +20,7 @@ class EvalArguments(ModelArguments):
         annotations (`str`, *optional*): COCO-style JSON with `images`, `annotations` and `categories`. CHAIR and
             POPE's questions need it; published POPE questions (`pope_files`) do not.
         image_folder (`str`): folder of the images.
-        output_dir (`str`): where answers and `scores.json` go. A folder that a killed run left is gone on with.
+        output_dir (`str`): where answers and `scores.json` go. A killed run's folder is resumed.
         benchmarks (`list[str]`, *optional*, defaults to `["chair", "pope"]`): what to measure.
         captions (`str`, *optional*): COCO-style JSON of reference captions. The objects that they name join the truth
             of CHAIR, as in the published CHAIR. They are found by our vocabulary, not by the published
@@ -269,6 +269,6 @@ SCORES = {"chair": chair_scores, "pope": pope_results}
 if __name__ == "__main__":
     import sys
 
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

@@ -26,7 +26,7 @@ class JudgeArguments(ModelArguments):
 
     Args:
         dataset_name (`str`): folder, JSONL, JSON or parquet file, or Hub id of the preference rows.
-        output_dir (`str`): where the verdicts and `judge.json` go. A folder that a killed run left is gone on with.
+        output_dir (`str`): where the verdicts and `judge.json` go. A killed run's folder is resumed.
         judge (`str`, *optional*, defaults to `"vlm"`): `"vlm"` for a model that is loaded here, `"remote"` for one
             behind an OpenAI-compatible endpoint.
         style (`str`, *optional*, defaults to `"both_orders"`): `"both_orders"` asks about each pair twice, each answer
@@ -177,9 +177,9 @@ def run(args, state):
 
 def vlm_judge(args, device):
     """Judge that is loaded here, and what its verdicts depend on."""
-    from ..data.chat_template import prompt_settings
     from ..data.fingerprints import weights_digest
     from ..judges.pairwise import PairwiseVLMJudge
+    from ..tokens.chat_template import prompt_settings
 
     judge = PairwiseVLMJudge(
         args.model_name_or_path,
@@ -253,6 +253,6 @@ JUDGES = {"vlm": vlm_judge, "remote": remote_judge}
 if __name__ == "__main__":
     import sys
 
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

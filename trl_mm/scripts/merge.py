@@ -64,7 +64,7 @@ def merge(args, output):
     from peft import PeftConfig, PeftModel
     from transformers import AutoModelForImageTextToText
 
-    from ..data.processor import processor_of
+    from ..tokens.processor import processor_of
 
     revision = {"revision": args.model_revision}
     try:
@@ -135,6 +135,6 @@ def separate_adapted_embeddings(model):
 if __name__ == "__main__":
     import sys
 
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

@@ -75,9 +75,9 @@ def load_processor(args):
     """
     from transformers import AutoConfig, ProcessorMixin
 
-    from ..data.chat_template import check_chat_template, with_system_prompt
-    from ..data.image_tokens import check_processor
-    from ..data.processor import processor_of
+    from ..tokens.chat_template import check_chat_template, with_system_prompt
+    from ..tokens.image_tokens import check_processor
+    from ..tokens.processor import processor_of
 
     processor = processor_of(
         args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code

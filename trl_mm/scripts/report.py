@@ -75,8 +75,8 @@ def main(argv=None):
     check_writable("html", Path(args.html).parent)
 
     from ..data.loading import load_preferences
-    from ..data.page import is_page
-    from ..data.pair_report import pair_page
+    from ..report.page import is_page
+    from ..report.pair_page import pair_page
 
     if os.path.lexists(args.html) and not args.overwrite and not (os.path.isfile(args.html) and is_page(args.html)):
         raise ValueError(
@@ -95,6 +95,6 @@ def main(argv=None):
 if __name__ == "__main__":
     import sys
 
-    from .explained import run_explained
+    from .errors import run_with_one_line_errors
 
-    sys.exit(run_explained(main))
+    sys.exit(run_with_one_line_errors(main))

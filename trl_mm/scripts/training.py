@@ -119,9 +119,9 @@ def train_and_save(trainer, args, model_args):
     """Say how the rows fit and what trains, train, save the model with its card, and push it if that is asked for."""
     from accelerate.utils import is_peft_model
 
+    from ..trainer.checkpoints import explained_if_full
     from ..trainer.model_card import changed_settings
-    from ..trainer.parameter_groups import trained_parts
-    from ..trainer.resuming import explained_if_full
+    from ..trainer.parts.parameter_groups import trained_parts_table
     from .launch_checks import check_saving
 
     training_args = trainer.args
@@ -129,7 +129,7 @@ def train_and_save(trainer, args, model_args):
     check_saving(trainer.accelerator.state)
     for report in trainer.fit_report.values():
         trainer.accelerator.print(report)
-    trainer.accelerator.print(trained_parts(trainer.model, training_args))
+    trainer.accelerator.print(trained_parts_table(trainer.model, training_args))
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     with explained_if_full(Path(training_args.output_dir), Path(training_args.output_dir)):
         trainer.save_model(training_args.output_dir)

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from trl.models.utils import disable_gradient_checkpointing
 
-from ..data.collator import PER_TOKEN
+from ..tokens.collator import PER_TOKEN
 
 
 TILE = 512  # tokens whose logits are in memory at a time
@@ -59,7 +59,7 @@ def distorted_batch(trainer, rows):
     ]
     inputs = replace(collator, two_rejected=False)(noisy)
     inputs.pop("completion_mask")
-    if collator.images_once:
+    if collator.images_per_prompt:
         inputs = {name: value[: len(rows)] if name in PER_TOKEN else value for name, value in inputs.items()}
     no, yes = torch.zeros(len(rows), dtype=torch.bool), torch.ones(len(rows), dtype=torch.bool)
     if not collator.two_rejected:
@@ -74,7 +74,7 @@ def distorted_batch(trainer, rows):
         )
         without = torch.tensor([not row.get("rejected") for row in rows])
         parts = [torch.cat([no, without]), torch.cat([no, yes])]
-        stands_for = [torch.cat([parts[0], yes])] if collator.images_once else parts
+        stands_for = [torch.cat([parts[0], yes])] if collator.images_per_prompt else parts
     return {**batch, DISTORTION: {"inputs": inputs, "stands_for": stands_for}}
 
 
@@ -96,7 +96,7 @@ class DistortedModel:
         self.trainer, self.model, self.inputs, self.stands_for = trainer, model, inputs, stands_for
 
     def __call__(self, labels, **inputs):
-        if self.trainer.pair_collator.images_once:
+        if self.trainer.pair_collator.images_per_prompt:
             inputs["scored_again"] = True
         return self.model(labels=self._distorted(labels), **inputs)
 

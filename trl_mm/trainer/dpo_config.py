@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig
-from .trained_parts_config import TrainedPartsConfig
 
 
 @dataclass

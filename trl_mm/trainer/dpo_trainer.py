@@ -8,11 +8,9 @@ from torch.utils.data import SequentialSampler
 from trl import DPOTrainer
 from trl.trainer.utils import get_config_model_id
 
-from ..data.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
+from ..data.protocols import PairGenerator
 from ..data.rows import PREFERENCE_COLUMNS
-from ..data.samplers import PairGenerator
-from .batches_by_length import LengthGroups
-from .checked_rows import checked_rows
+from ..tokens.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
 from .distorted_answer import (
     DISTORTION,
     DistortedModel,
@@ -22,14 +20,16 @@ from .distorted_answer import (
     find_likeliest,
 )
 from .dpo_config import MMDPOConfig
-from .lora_targets import with_targets
-from .made_pairs import check_backend, log_metrics, pairs_before_training, pairs_of_step, to_be_made
+from .length_grouping import LengthGroupedSampler
 from .mm_trainer import MMTrainer, check_given_models
-from .parameter_groups import check_optimizer
-from .precomputed_reference import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
-from .prompts_once import bare_models, compute_prompts_once, dummy_image
-from .quantization import with_whole_modules
-from .two_rejected import averaged_loss
+from .pair_generation import check_backend, drop_stored_rejected, generate_for_batch, generate_offline, log_metrics
+from .parts.lora_targets import with_targets
+from .parts.parameter_groups import check_optimizer
+from .parts.quantization import skip_quantizing_saved_modules
+from .prefix_sharing.averaged_loss import averaged_loss
+from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
+from .reference.precompute import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
+from .row_checks import checked_rows
 from .vision_processor import vision_processor
 
 
@@ -37,7 +37,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
-    by the current policy at each step, or by the initial policy once before training; that begin and end tokens are
+    by the current policy at each step, or by the initial policy once before training; that BOS and EOS tokens are
     added where the chat template leaves them out; that both answers of a pair share one computation of their prompt
     (`prefix_sharing`); that `precompute_ref_log_probs` works with images; and that parts of the model can be frozen,
     or trained at a rate of their own. The loss is TRL's.
@@ -113,8 +113,8 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
             self.pair_collator.two_rejected = True
         check_optimizer(args, kwargs.get("optimizers"))
         kwargs["peft_config"] = with_targets(kwargs.get("peft_config"), model, args)
-        kwargs = with_whole_modules(kwargs, kwargs["peft_config"])
-        args.model_init_kwargs = with_whole_modules(args.model_init_kwargs, kwargs["peft_config"])
+        kwargs = skip_quantizing_saved_modules(kwargs, kwargs["peft_config"])
+        args.model_init_kwargs = skip_quantizing_saved_modules(args.model_init_kwargs, kwargs["peft_config"])
         self._prepare_models_once = cache(partial(self._prepare_models, data_collator, compute_metrics))
         super().__init__(
             model,
@@ -138,7 +138,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
             reason = "a `data_collator` of your own may return the images once for each answer"
         elif compute_metrics is not None:
             reason = "`compute_metrics` asks for the logits of TRL's layout"
-        compute_prompts_once(self, self.pair_collator, reason, not self.precompute_ref_logps)
+        enable_prefix_sharing(self, self.pair_collator, reason, not self.precompute_ref_logps)
         if distorts(self.pair_generator):
             for model in bare_models(self):
                 find_likeliest(model)
@@ -147,7 +147,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
     def _checked(self, dataset, processor, args, name):
         needs = self.pair_generator.needs if self.pair_generator else PREFERENCE_COLUMNS
         if self.pair_generator is not None:
-            dataset = to_be_made(dataset, self.pair_generator, name)
+            dataset = drop_stored_rejected(dataset, self.pair_generator, name)
         dataset = checked_rows(dataset, processor, args, needs, self.fit_report, name, args.max_length)
         return hide_images(dataset) if args.precompute_ref_log_probs else dataset
 
@@ -182,7 +182,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
 
     def _with_pairs(self, dataset):
         if self.pair_generator is not None and not self.pair_generator.online and not self._pairs_are_made:
-            dataset = pairs_before_training(self, dataset)
+            dataset = generate_offline(self, dataset)
             self._pairs_are_made = True
         return dataset
 
@@ -190,7 +190,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         # transformers would look for a column of lengths, which image rows do not have
-        return LengthGroups(
+        return LengthGroupedSampler(
             self.args.train_batch_size * self.args.gradient_accumulation_steps,
             self.fit_report["train"].kept.total.tolist(),
             self.args.seed if self.args.data_seed is None else self.args.data_seed,
@@ -210,7 +210,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         if "rows" in inputs and distorts(self.pair_generator):
             inputs = distorted_batch(self, inputs["rows"])
         elif "rows" in inputs:
-            inputs = self.pair_collator(pairs_of_step(self, inputs["rows"]))
+            inputs = self.pair_collator(generate_for_batch(self, inputs["rows"]))
         inputs = self._prepare_batch(inputs)
         mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
         padding = self.accelerator.reduce(1 - mask.float().mean(), reduction="mean")
@@ -242,7 +242,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         if distortion is not None:
             seen = distortion["inputs"], distortion["stands_for"][number]
             model, reference = (DistortedModel(self, part, *seen) for part in (model, reference))
-        if self.rejected_weight is not None and self.pair_collator.images_once:
+        if self.rejected_weight is not None and self.pair_collator.images_per_prompt:
             loss = self._averaged_loss(trl_loss, model, reference, inputs)
         elif distortion is not None:
             chosen, rejected = self.compute_ref_log_probs(reference, inputs)

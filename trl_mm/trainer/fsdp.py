@@ -1,4 +1,4 @@
-"""What a vision-language model needs so that FSDP2 trains it as one process would, and goes on from checkpoints."""
+"""What a vision-language model needs so that FSDP2 trains it as one process would, and resumes from checkpoints."""
 
 import logging
 from dataclasses import replace

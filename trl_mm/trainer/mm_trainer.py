@@ -1,4 +1,4 @@
-"""What all our trainers do alike: start, build an optimizer, save, and go on from what was saved."""
+"""What all our trainers do alike: start, build an optimizer, save, and resume from what was saved."""
 
 import logging
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from functools import partial
 
 from transformers.trainer_utils import TrainOutput
 
-from ..data.image_tokens import check_processor
 from ..generation.sight import check_sees_images
-from .data_types import in_saved_types, settle_data_types
+from ..tokens.image_tokens import check_processor
+from .checkpoints import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 from .finite import check_gradients, check_loss, check_weights
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
-from .parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts
-from .quantization import keep_gradients
-from .resuming import checkpoint_to_resume, loads_saved_weights, save_checkpoint
+from .parts.data_types import in_saved_types, settle_data_types
+from .parts.parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts_table
+from .parts.quantization import keep_gradients
 
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class MMTrainer:
                 self.model, accelerator.mixed_precision, self.ref_model, accelerator.is_main_process
             )
         keep_gradients(self.model)
-        logger.info(trained_parts(self.model, self.args))
+        logger.info(trained_parts_table(self.model, self.args))
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         resume_from_checkpoint = checkpoint_to_resume(self, resume_from_checkpoint)
@@ -137,7 +137,7 @@ class MMTrainer:
             self._saves_checkpoint = False
 
     def _save(self, output_dir=None, state_dict=None):
-        # A checkpoint to go on from needs all bits; a model to use is as large as the one that was loaded
+        # A checkpoint to resume from needs all bits; a model to use is as large as the one that was loaded
         with in_saved_types(self.model, {} if self._saves_checkpoint else self.saved_types):
             super()._save(output_dir, state_dict)
 

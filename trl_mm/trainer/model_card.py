@@ -1,6 +1,6 @@
 """
 The card of a trained model: how to run it, what it was trained on, how, and with what result. Settings and names are
-hostile input, so the template passes every value through `inert`.
+hostile input, so the template passes every value through `escape_markdown`.
 
 Of local paths the card shows the last part only, and nothing of the Hub, of trackers and of what the run is told of
 logging: cards are made to be published, paths hold names of people and machines.
@@ -25,8 +25,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import is_wandb_available
 from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
 
-from ..data.card import code_block, is_hub_id, rendered
-from ..data.plots import write_line_plot
+from ..data.dataset_card import code_block, is_hub_id, render_markdown
+from ..report.plots import write_line_plot
 
 
 _PACKAGES = ("trl-mm", "trl", "transformers", "torch", "accelerate", "peft", "deepspeed", "datasets")
@@ -94,7 +94,7 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
     rewards, stored = getattr(trainer, "reward_func_names", []), getattr(trainer, "offline_probability", None)
     judge = None if stored == 1 else type(judge).__name__ if judge else ", ".join(rewards)
     made_by_bdhs = stored != 0 and "bdhs_attempts" in getattr(trainer.train_dataset, "column_names", ())
-    text = rendered(
+    text = render_markdown(
         Path(__file__).with_name("model_card.md.j2"),
         name=model_name or folder.name,
         base=shown(base),

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from .experimental import OnlineDPOConfig
-from .pair_losses import LOSSES
+from .on_policy.pair_losses import LOSSES
+from .on_policy.verdict_watch import MAX_STEPS
+from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig, check_choices
-from .trained_parts_config import TrainedPartsConfig
-from .verdict_watch import MAX_STEPS
+from .trl_online_dpo import OnlineDPOConfig
 
 
 @dataclass

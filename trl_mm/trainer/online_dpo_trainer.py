@@ -10,28 +10,28 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path, get_config_model_id
 
-from ..data.collator import PreferenceCollator
 from ..data.images import with_open_images
-from ..data.judging import JudgeUnavailable, PairwiseJudge
+from ..data.protocols import JudgeUnavailable, PairwiseJudge
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.seeds import derived_seed
+from ..generation.answers import sample_answers
 from ..generation.completer import image_token_ids
-from ..generation.samples import sample_answers
-from .checked_rows import checked_rows, prompts_are_text
-from .completions_log import CompletionsLog
-from .experimental import OnlineDPOTrainer
-from .generation_model import check_generation, generation_model
-from .lora_targets import with_targets
+from ..tokens.collator import PreferenceCollator
 from .mm_trainer import MMTrainer, check_given_models
+from .on_policy.completions_log import CompletionsLog
+from .on_policy.pair_losses import pair_loss, pair_metrics
+from .on_policy.ranking import ranked_by_judge, ranked_by_rewards
+from .on_policy.verdict_watch import VerdictWatch
+from .on_policy.vllm import check_prompts, vllm_answers
 from .online_dpo_config import MMOnlineDPOConfig
-from .pair_losses import pair_loss, pair_metrics
-from .parameter_groups import check_optimizer
-from .prompts_once import bare_models, compute_prompts_once, dummy_image
-from .quantization import with_whole_modules
-from .ranking import ranked_by_judge, ranked_by_rewards
-from .verdict_watch import VerdictWatch
+from .parts.lora_targets import with_targets
+from .parts.parameter_groups import check_optimizer
+from .parts.quantization import skip_quantizing_saved_modules
+from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
+from .row_checks import checked_rows, prompts_are_text
+from .trl_online_dpo import OnlineDPOTrainer
+from .unwrapped_policy import check_generation, generation_model
 from .vision_processor import vision_processor
-from .vllm_answers import check_prompts, vllm_answers
 
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
     """
     The only change w.r.t. [`~trl.experimental.online_dpo.OnlineDPOTrainer`] is the step: `images` are looked at,
     wherever the model runs; both answers to a prompt come from one computation of it, with a KV cache, and are scored
-    in one sequence, from the token ids that were sampled; prompts and stored answers have the begin and end tokens
+    in one sequence, from the token ids that were sampled; prompts and stored answers have the BOS and EOS tokens
     that the chat template leaves out; a tie, or a verdict that cannot be read, has weight zero instead of counting as
     a win for the first answer; metrics leave out padding; a row trains on its stored pair with `offline_probability`
     (Mixed-DPO); parts of the model can be frozen, or trained at a rate of their own; samples derive from the seed, the
@@ -144,7 +144,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         self.prepare_parts()
         for bare in bare_models(self):
             add_fused_lm_head(bare)
-        compute_prompts_once(self, self.pair_collator)
+        enable_prefix_sharing(self, self.pair_collator)
         self._dummy_image = dummy_image(self)
         check_generation(self)
 
@@ -153,7 +153,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         settings = {"dtype": "auto", "trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
         if args.distributed_state.distributed_type in ("MULTI_GPU", "MULTI_CPU", "DEEPSPEED", "FSDP"):
             settings["device_map"] = None
-        settings = with_whole_modules(settings, peft_config)
+        settings = skip_quantizing_saved_modules(settings, peft_config)
         set_seed(args.seed)
         model = create_model_from_path(model_id, **settings)
         if ref_model is None and peft_config is None and is_deepspeed_zero3_enabled():
@@ -251,7 +251,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
 
     def _sample(self, rows, step):
         """
-        Two answers to each row (`list[list[list[int]]]`), as token ids up to and with the end token, and the prompts
+        Two answers to each row (`list[list[list[int]]]`), as token ids up to and with the EOS token, and the prompts
         as vLLM read them, or `None`. Every process has to come, rows or not: together they gather the weights.
         """
         seeds = [("online", self.args.seed, step, row["row_id"]) for row in rows]

@@ -4,9 +4,9 @@ import logging
 
 from transformers import ProcessorMixin
 
-from ..data.chat_template import begin_ids, check_chat_template, missing_end, unknown_end, with_system_prompt
-from ..data.image_tokens import check_processor
-from ..data.processor import processor_of
+from ..tokens.chat_template import bos_ids, check_chat_template, missing_end, unknown_end, with_system_prompt
+from ..tokens.image_tokens import check_processor
+from ..tokens.processor import processor_of
 
 
 logger = logging.getLogger(__name__)
@@ -45,14 +45,14 @@ def vision_processor(model_id, args, processor=None):
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
     processor.tokenizer.pad_token = pad_token
-    for name, missing in (("begin", begin_ids(processor)), ("end", missing_end(processor))):
+    for name, missing in (("BOS", bos_ids(processor)), ("EOS", missing_end(processor))):
         if missing:
             logger.info(
                 "The chat template of `%s` writes no %s token, so it is added. TRL trains without.", model_id, name
             )
     if tail := unknown_end(processor):
         logger.warning(
-            "The chat template of `%s` writes %r after an answer, which is no end token, so the model is trained to "
+            "The chat template of `%s` writes %r after an answer, which is no EOS token, so the model is trained to "
             "go on with that and not to end. Have the template write %s there (`processor.chat_template`, or "
             "chat_template.jinja in the folder of the model).",
             model_id, tail, processor.tokenizer.eos_token,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from datasets import Dataset
-from tiny import tiny_image
+from support.tiny import tiny_image
 
 from trl_mm.data.converters import find_converter
 from trl_mm.data.loading import load_preferences

@@ -1,0 +1,101 @@
+"""Several answers to one prompt, as token ids: what was sampled is what is scored later."""
+
+import copy
+
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ..tokens.chat import render
+from .completer import image_token_ids
+from .decoding import SeededSampling, generating
+from .inputs import model_inputs
+from .prefill import continue_from, prefill
+from .prompts import Prompt, Request
+
+
+# Settings that look at the tokens of the prompt, or bring a cache of their own
+NEEDS_WHOLE_PROMPTS = {
+    "repetition_penalty": (None, 1.0),
+    "no_repeat_ngram_size": (None, 0),
+    "cache_implementation": (None,),
+    "prompt_lookup_num_tokens": (None,),
+}
+
+
+def sample_answers(model, processor, rows, config, seeds, num_samples=2):
+    """
+    Sample answers to each prompt, which goes through the model once with its images.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
+        processor ([`~transformers.ProcessorMixin`]): its processor.
+        rows (`list[dict]`): rows with `prompt` and PIL `images`; answers are not looked at.
+        config ([`~transformers.GenerationConfig`]): how tokens are chosen, and the ids of EOS tokens.
+        seeds (`list[tuple]`): what the samples of each row derive from.
+        num_samples (`int`, *optional*, defaults to `2`): answers to each prompt.
+
+    Returns:
+        `list[list[list[int]]]`: `num_samples` answers of each row, each up to and with its EOS token.
+
+    Raises:
+        ValueError: `config` asks for beams, which are no samples.
+    """
+    if (config.num_beams or 1) > 1:
+        raise ValueError(f"Answers are sampled, so `num_beams` must be 1, got {config.num_beams}.")
+    requests = []
+    for row in rows:
+        text = render({"images": row["images"], "prompt": row["prompt"]}, processor).prompt
+        requests.append(Request(Prompt(row, text, "", "", None, None)))
+    order = [index for index in range(len(rows)) for _ in range(num_samples)]
+    own = copy.deepcopy(config)
+    own.update(do_sample=False, temperature=None, top_k=None, top_p=None, min_p=None, use_cache=True)
+    own.suppress_tokens = sorted({*(config.suppress_tokens or []), *image_token_ids(model.config, processor)})
+    chosen = LogitsProcessorList(warpers(config))
+    if config.do_sample:
+        chosen.append(
+            SeededSampling(
+                [(*seeds[index], number % num_samples) for number, index in enumerate(order)], own.max_new_tokens
+            )
+        )
+    with generating(model):
+        if all(getattr(own, name, None) in harmless for name, harmless in NEEDS_WHOLE_PROMPTS.items()):
+            inputs = model_inputs(model, processor, requests, [[]] * len(rows))
+            inputs = continue_from(model, prefill(model, inputs, inputs["input_ids"][:, -1].tolist()), order)
+        else:
+            inputs = model_inputs(model, processor, [requests[index] for index in order], [[]] * len(order))
+        sequences = model.generate(
+            **inputs,
+            generation_config=own,
+            logits_processor=chosen,
+            synced_gpus=False,  # as in `prefill`
+        )
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    answers = [up_to_end(ids, ends) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+    return [answers[start : start + num_samples] for start in range(0, len(answers), num_samples)]
+
+
+def warpers(config):
+    """What shapes the distribution before a token is drawn (`list[LogitsProcessor]`), in the order of `generate`."""
+    if not config.do_sample:
+        return []
+    made = []
+    if config.temperature not in (None, 1.0):
+        made.append(TemperatureLogitsWarper(config.temperature))
+    if config.top_k:
+        made.append(TopKLogitsWarper(config.top_k))
+    if config.top_p is not None and config.top_p < 1:
+        made.append(TopPLogitsWarper(config.top_p))
+    if config.min_p is not None:
+        made.append(MinPLogitsWarper(config.min_p))
+    return made
+
+
+def up_to_end(ids, ends):
+    """Token ids up to and with the first EOS token; all of them if there is none."""
+    place = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
+    return ids[: place + 1]

@@ -1,0 +1,1 @@
+"""What online training has beside a trainer: ranked answers, vLLM, losses with weights, logs."""

@@ -1,0 +1,141 @@
+"""The prompt is computed once: both answers to it become branches of one sequence, under the model.
+
+What is unusual in it: TRL's loss does not know. It hands the model rows `i` and `i + B`, the answers to one prompt,
+and gets back the fields of TRL's `FusedCausalLMOutput` for these rows. In between they are one row, see `packing.py`,
+and the LM head sees only the hidden states that predict something.
+"""
+
+import functools
+import types
+from dataclasses import replace
+
+from .attention import MASKS, SHARED_SDPA, additive_mask, boolean_mask
+from .packing import pack_pairs, score_again
+
+
+# What has a value for each token of TRL's layout
+PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+PER_TOKEN_FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+
+
+def unsupported_reason(model):
+    """Reason (`str`) why prefixes cannot be shared for a model, or `None`."""
+    text_config = model.config.get_text_config()
+    attention = text_config._attn_implementation
+    if model.config.model_type not in MODELS:
+        return f"it is not supported for `{model.config.model_type}` models (supported: {', '.join(MODELS)})"
+    if attention not in MASKS:
+        return f"it needs an attention that takes a mask ({', '.join(MASKS)}), and this model uses {attention}"
+    window = getattr(text_config, "sliding_window", None)
+    if window is not None and MODELS[model.config.model_type] is not image_blocks:
+        return f"the model attends to a sliding window of {window} tokens"
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        return "prompt-learning adapters put tokens of their own in front"
+    if hasattr(text_config, "output_router_logits"):
+        return "mixture-of-experts models balance their load over TRL's layout"
+    return None
+
+
+def share_prefixes(model):
+    """
+    Let a model with TRL's fused LM head compute each prompt once. Images are then expected once per prompt.
+
+    Only calls with `fused_lm_head=True` change; `generate` and the plain forward are as they were. Such calls take
+    `num_branches`, the answers per prompt, 2 by default, and `scored_again`: the last answers then are the first ones
+    once more, with other labels, and are scored without being computed.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): model that `trl.trainer.utils.add_fused_lm_head` was applied to.
+    """
+    fused_forward = model.forward
+    text_config = model.config.get_text_config()
+    if text_config._attn_implementation == "sdpa":
+        text_config._attn_implementation = SHARED_SDPA
+    pad_token_id = text_config.pad_token_id or 0
+
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, fused_lm_head=False, labels=None, num_branches=2, scored_again=False, **kwargs):
+        if not fused_lm_head:
+            if labels is not None:
+                kwargs["labels"] = labels
+            return fused_forward(*args, **kwargs)
+        rows = {name: kwargs.pop(name) for name in PER_TOKEN if name in kwargs}
+        num_computed = num_branches - scored_again
+        computed = num_computed * len(labels) // num_branches
+        rows = {name: value[:computed] for name, value in rows.items()}
+        pairs = pack_pairs(rows["input_ids"], labels[:computed], num_computed, pad_token_id)
+        if scored_again:
+            pairs = score_again(pairs, labels[computed:])
+
+        def keep_predicting(backbone, args, outputs):
+            outputs.last_hidden_state = outputs.last_hidden_state[pairs.predicting][None]  # (1, num_predicted, H)
+            return outputs
+
+        # Looked up on each call, as TRL does: FSDP replaces it
+        hook = self.base_model.register_forward_hook(keep_predicting)
+        try:
+            outputs = fused_forward(
+                *args,
+                input_ids=pairs.input_ids,
+                **MODELS[self.config.model_type](self, pairs, {**rows, **kwargs}),
+                shift_labels=pairs.predicted[None],
+                fused_lm_head=True,
+                **kwargs,
+            )
+        finally:
+            hook.remove()
+        fields = {name: getattr(outputs, name) for name in PER_TOKEN_FIELDS}
+        unpacked = {name: None if value is None else pairs.unpack(value[0]) for name, value in fields.items()}
+        return replace(outputs, **unpacked, label_mask=labels[:, 1:] != -100)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def causal(model, pairs, inputs):
+    """What the language model reads beside tokens: causal attention, one position per token."""
+    mask = MASKS[model.config.get_text_config()._attn_implementation](pairs, model.dtype)
+    return {"attention_mask": mask, "position_ids": pairs.position_ids}
+
+
+def grid_positions(model, pairs, inputs):
+    """Causal attention; an image token has its place in time, height and width as positions, `(3, B, S + T)`."""
+    grids, rows = inputs.get("image_grid_thw"), inputs["input_ids"]
+    if grids is None:
+        return causal(model, pairs, inputs)
+    positions, _ = model.base_model.get_rope_index(
+        rows,
+        inputs["mm_token_type_ids"],
+        image_grid_thw=grids.repeat(len(rows) // len(pairs.row), 1),  # images come once, rows once per answer
+        attention_mask=inputs["attention_mask"],
+    )  # (3, K * B, length)
+    return {**causal(model, pairs, inputs), "position_ids": pairs.pack(positions)}
+
+
+def image_blocks(model, pairs, inputs):
+    """The tokens of an image also attend to one another, and some layers only to a window; one position per token."""
+    config, place = model.config.get_text_config(), pairs.position_ids
+    is_image = pairs.pack(inputs["token_type_ids"]) == 1  # (B, S + T)
+    block = (~is_image).cumsum(1)  # the same number within an image
+    same_image = (block[:, :, None] == block[:, None]) & is_image[:, :, None] & is_image[:, None]
+    allowed = boolean_mask(pairs.branch) | same_image[:, None]
+    near = place[:, :, None] - place[:, None] < config.sliding_window
+    masks = {"full_attention": allowed, "sliding_attention": allowed & near[:, None]}
+    if config._attn_implementation != SHARED_SDPA:
+        masks = {name: additive_mask(mask, model.dtype) for name, mask in masks.items()}
+    return {"attention_mask": masks, "position_ids": pairs.position_ids}
+
+
+# Model type: what its language model reads beside tokens, from packed pairs and inputs in TRL's layout
+MODELS = {
+    "llava": causal,
+    "llava_next": causal,
+    "vipllava": causal,
+    "llava_onevision": causal,
+    "internvl": causal,
+    "idefics3": causal,
+    "smolvlm": causal,
+    "qwen2_vl": grid_positions,
+    "qwen2_5_vl": grid_positions,
+    "qwen3_vl": grid_positions,
+    "gemma3": image_blocks,
+}

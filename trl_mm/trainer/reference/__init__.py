@@ -1,0 +1,1 @@
+"""Reference log-probabilities, computed once before training and kept on disk."""
