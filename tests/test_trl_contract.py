@@ -197,14 +197,18 @@ def test_overrides_take_what_they_are_called_with(trainer):
         ours = inspect.signature(getattr(trainer, name)).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values()):
             continue
-        missing = [parameter for parameter in inspect.signature(getattr(base, name)).parameters if parameter not in ours]
+        missing = [
+            parameter for parameter in inspect.signature(getattr(base, name)).parameters if parameter not in ours
+        ]
         assert not missing, f"{file}: `{name}` of {base.__name__} takes {missing} too"
 
 
 @pytest.mark.parametrize("trainer", [MMDPOTrainer, MMOnlineDPOTrainer])
 def test_every_private_method_that_is_overridden_has_its_line(trainer):
     lines = {(file, re.split(r"[.#]", touch.path)[-1]) for touch in CONTRACT for file in touch.files}
-    missing = [f"{file}: {name}" for file, name, _ in overrides(trainer) if is_private(name) and (file, name) not in lines]
+    missing = [
+        f"{file}: {name}" for file, name, _ in overrides(trainer) if is_private(name) and (file, name) not in lines
+    ]
     assert not missing, f"Write these into {DOCUMENT.relative_to(ROOT)}: {missing}"
 
 

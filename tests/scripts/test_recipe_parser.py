@@ -1,6 +1,8 @@
 import pytest
 
+from trl_mm.scripts import dpo, online_dpo
 from trl_mm.scripts.merge import make_parser
+from trl_mm.scripts.recipe_parser import COMMON
 
 
 def parse(*words):
@@ -62,3 +64,27 @@ def test_settings_of_trls_scripts_are_answered_with_what_to_do(recipe, capsys, k
     with pytest.raises(SystemExit):
         make_parser().parse_args(["--model_name_or_path", "x", "--output_dir", "y", f"--{key}", "z"])
     assert "save_to_disk" in capsys.readouterr().err
+
+
+def test_help_shows_our_settings_and_common_ones_and_help_all_the_others(capsys):
+    parser = dpo.make_parser()
+    text = parser.format_help()
+    for name in (
+        "--dataset_name",
+        "--bdhs",
+        "--overlong",
+        "--freeze_projector",
+        "--ref_log_probs_dir",
+        "--learning_rate",
+    ):
+        assert f"{name} " in text
+    assert "--adam_beta1" not in text and "--help_all" in text and text.count("\n") < 250
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(["--help_all"])
+    everything = capsys.readouterr().out
+    assert end.value.code == 0 and "--adam_beta1" in everything and "--bdhs " in everything
+
+
+def test_common_settings_are_settings():
+    known = {action.dest for parser in (dpo.make_parser(), online_dpo.make_parser()) for action in parser._actions}
+    assert set(COMMON) <= known

@@ -48,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="trl-mm COMMAND --config recipe.yaml [--accelerate_config NAME_OR_PATH] [--num_processes N] [flags]",
         description=f"commands:\n{listing}",
         epilog=(
-            "Flags override the recipe; `trl-mm COMMAND --help` lists them. A recipe is a path, or the name of\n"
-            "one that comes with trl-mm, such as llava_v1.6_vicuna_7b/dpo_lora; they are in\n"
+            "Flags override the recipe; `trl-mm COMMAND --help` lists them, `--help_all` TRL's too. A recipe is a\n"
+            "path, or the name of one that comes with trl-mm, such as llava_v1.6_vicuna_7b/dpo_lora; they are in\n"
             f"{_recipes()}\n"
             "--accelerate_config runs the command through `accelerate launch`, with a file or a name from\n"
             "recipes/accelerate; it may also stand in the recipe. For several machines: --machine_rank,\n"

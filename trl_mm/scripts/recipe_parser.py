@@ -1,5 +1,6 @@
-"""The parser of all commands: TRL's, with an answer to keys that it does not know."""
+"""The parser of all commands: TRL's, with an answer to keys that it does not know, and with a help to be read."""
 
+import argparse
 import re
 import sys
 
@@ -8,8 +9,41 @@ from trl import TrlParser
 from .recipes import OF_TRL, find_recipe, nearest, read_recipe
 
 
+# Of TRL's and transformers' 200 settings, those that a first run sets
+COMMON = (
+    "model_name_or_path attn_implementation dtype load_in_4bit use_peft lora_r lora_alpha output_dir learning_rate "
+    "beta loss_type num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps bf16 fp16 "
+    "gradient_checkpointing logging_steps save_steps eval_strategy report_to push_to_hub resume_from_checkpoint seed "
+    "precompute_ref_log_probs max_new_tokens temperature"
+).split()
+
+
 class RecipeParser(TrlParser):
-    """`TrlParser` that finds recipes by name and names the nearest known key, however a script was started."""
+    """
+    `TrlParser` that finds recipes by name and names the nearest known key, however a script was started. `--help`
+    shows our own settings and those that are set most often; `--help_all` shows all of them.
+    """
+
+    def __init__(self, dataclass_types=None, **kwargs):
+        super().__init__(dataclass_types, **kwargs)
+        self.shown = {"help", "config", "help_all", *COMMON}
+        for dataclass_type in dataclass_types or ():
+            for part in dataclass_type.__mro__:
+                if part.__module__.split(".")[0] not in ("trl", "transformers"):
+                    self.shown.update(vars(part).get("__annotations__", ()))
+        self.add_argument(
+            "--help_all", action=HelpAll, nargs=0, default=argparse.SUPPRESS, help="Show all settings, TRL's included."
+        )
+
+    def format_help(self):
+        others = {action: action.help for action in self._actions if action.dest not in self.shown}
+        for action in others:
+            action.help = argparse.SUPPRESS
+        try:
+            return super().format_help()
+        finally:
+            for action, text in others.items():
+                action.help = text
 
     def parse_args_and_config(self, args=None, **kwargs):
         words = []
@@ -29,3 +63,12 @@ class RecipeParser(TrlParser):
         hints = [f"\n{flag}: {OF_TRL[flag[2:]]}" for flag in flags if flag[2:] in OF_TRL]
         hints += [nearest(flag, self._option_string_actions) for flag in flags]
         super().error(message + next(filter(None, hints), ""))
+
+
+class HelpAll(argparse.Action):
+    """Shows every setting and exits."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.shown.update(action.dest for action in parser._actions)
+        parser.print_help()
+        parser.exit()
