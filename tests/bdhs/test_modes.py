@@ -1,15 +1,20 @@
 """The modes of BDHS beside plain transformers: what the model is shown, and what it then writes."""
 
+from dataclasses import replace
 from unittest import mock
 
+import PIL.Image
 import pytest
 import torch
 from support.families import family
 from support.tiny import counted_images, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
-from trl_mm import BDHSConfig, BDHSSampler
+from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
+from trl_mm.bdhs.metrics import sampling_metrics
+from trl_mm.bdhs.modes import MODES, Mode
 from trl_mm.bdhs.noise import noisy_image
+from trl_mm.bdhs.summary import hint
 from trl_mm.generation.completer import image_token_ids
 from trl_mm.tokens.chat import render
 
@@ -213,3 +218,26 @@ def test_a_mask_that_hides_nothing_works_for_any_model_and_is_no_mask():
     assert rejected(pairs) == [generated(model, processor, inputs, 8).strip()]
     with pytest.raises(ValueError, match="`qwen2_5_vl` model cannot be hidden.*set `mode='noise'`"):
         sampler(processor, **{**settings, "mask_threshold": 0.5})(model, [row])
+
+
+def flipped(images, config, seed):
+    return [image.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
+
+
+def test_a_mode_is_an_entry_of_the_table(monkeypatch):
+    with pytest.raises(ValueError, match="`mode` must be one of attention, noise, povid, got 'flip'"):
+        BDHSConfig(mode="flip")
+    monkeypatch.setitem(MODES, "flip", Mode(images=flipped, strength="temperature", strongest=2.0))
+    settings = {"temperature": 0.0, "guided": False, "max_attempts": 1}
+    pairs = sampler(mode="flip", **settings)(MODEL, rows())
+    given = [{**row, "images": flipped(row["images"], None, None)} for row in rows()]
+    assert rejected(pairs) == rejected(sampler(mask_threshold=0.0, **settings)(MODEL, given))
+    assert [pair["images"] for pair in pairs] == [row["images"] for row in rows()]
+
+    config = BDHSConfig(mode="flip")
+    assert "bdhs/acceptance_rate" in sampling_metrics([1], [0.5], [True], config)
+    assert "Raise `temperature` (now 1.0)" in hint(vars(config), 1000, 100, 0)
+    monkeypatch.setitem(MODES, "flip", replace(MODES["flip"], teacher_forced=True))
+    assert "bdhs/acceptance_rate" not in sampling_metrics([1], [0.5], [True], config)
+    assert hint(vars(config), 1000, 100, 0) is None
+    assert BDHSDataGenerator(config).distorts and not BDHSDataGenerator(config, online=False).distorts

@@ -16,7 +16,7 @@ from ..tokens.chat_template import prompt_settings
 from .config import BDHSConfig
 from .dataset import make_pairs
 from .metrics import COLUMNS, sampling_metrics
-from .noise import noisy_images
+from .modes import MODES
 from .sampler import NEEDS, BDHSSampler, draw_seed
 from .timed import Timed
 
@@ -73,8 +73,9 @@ class BDHSDataGenerator(TrainerCallback):
         self.online = online
         if self.distorts and (save_to is not None or push_to_hub is not None):
             raise ValueError(
-                "`mode='povid'` with `online=True` scores tokens after those of the chosen answer: there are no pairs "
-                "for `save_to` and `push_to_hub`. Leave these out, or make pairs before training (`online=False`)."
+                f"`mode='{self.config.mode}'` with `online=True` scores tokens after those of the chosen answer: "
+                "there are no pairs for `save_to` and `push_to_hub`. Leave these out, or make pairs before training "
+                "(`online=False`)."
             )
         self.save_to = save_to
         self.rejected_weight = rejected_weight
@@ -87,11 +88,11 @@ class BDHSDataGenerator(TrainerCallback):
     @property
     def distorts(self):
         """Whether tokens are scored in place of the chosen answer's, and no pairs are made (`bool`)."""
-        return self.online and self.config.mode == "povid"
+        return self.online and MODES[self.config.mode].teacher_forced
 
     def distorted_images(self, rows, step):
         """
-        Images of the rows of one step under noise, from which the trainer takes the tokens of `mode="povid"`.
+        Distorted images of the rows of one step, from which the trainer takes the likeliest tokens.
 
         Args:
             rows (`list[dict]`): rows with `row_id` and `images`.
@@ -100,9 +101,9 @@ class BDHSDataGenerator(TrainerCallback):
         Returns:
             `list[list[PIL.Image.Image]]`
         """
+        distort = MODES[self.config.mode].images
         return [
-            noisy_images(with_open_images(row)["images"], self.config, draw_seed(self.config, step, row, 1))
-            for row in rows
+            distort(with_open_images(row)["images"], self.config, draw_seed(self.config, step, row, 1)) for row in rows
         ]
 
     def sampler(self, processor, device=None):

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass, field
 
+from .modes import MODES
 from .noise import MAX_STEPS, TO_8_BITS
 
 
-MODES = ("attention", "noise", "povid")
 POSITIONS = ("collapsed", "original")
 NOISE_RANGES = tuple(TO_8_BITS)
 # ISO 639-1. The splitter takes any text for a language, and splits an unknown one as English
@@ -93,7 +93,7 @@ class BDHSConfig:
             Masks, noise, cuts and samples derive from it, the row id, the training step and the attempt.
     """
 
-    mode: str = setting("attention", "What hides the image: attention, noise or povid.", choices=MODES)
+    mode: str = setting("attention", "What hides the image: attention, noise or povid.", choices=tuple(MODES))
     guided: bool = setting(True, "Whether sentences of the chosen answer guide the rejected one.")
     mask_threshold: float = setting(0.99, "Share of image tokens to hide, in [0, 1]; mode attention.")
     noise_steps: int = setting(500, "Steps of noise on the image, 1 to 1000; modes noise and povid.")
@@ -136,10 +136,10 @@ class BDHSConfig:
             raise ValueError(
                 f"`language` must be a code of two or three small letters, such as en or zh, got {self.language!r}."
             )
-        if self.mode == "povid" and not self.guided:
+        if MODES[self.mode].teacher_forced and not self.guided:
             raise ValueError(
-                "`guided=False` contradicts `mode='povid'`, which predicts each token after those of the chosen "
-                "answer. Leave `guided=True`, or set `mode='noise'` for full answers under noise."
+                f"`guided=False` contradicts `mode='{self.mode}'`, which predicts each token after those of the "
+                "chosen answer. Leave `guided=True`, or set `mode='noise'` for full answers under noise."
             )
 
     def as_settings(self):

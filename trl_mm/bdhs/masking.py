@@ -1,7 +1,5 @@
 """Which image tokens the model sees in one attempt."""
 
-import torch
-
 from ..data.seeds import derived_seed
 
 
@@ -19,5 +17,7 @@ def visible_tokens(num_image_tokens, mask_threshold, seed):
     Returns:
         `torch.Tensor` of shape `(num_image_tokens,)`: `True` where a token is visible.
     """
+    import torch  # not above: the names of the modes are read before a command is known to need it
+
     generator = torch.Generator().manual_seed(derived_seed("mask", *seed) >> 1)
     return torch.rand(num_image_tokens, generator=generator) >= mask_threshold

@@ -1,5 +1,8 @@
 """Whether BDHS works as it should, in a few numbers."""
 
+from .modes import MODES
+
+
 COLUMNS = ("bdhs_attempts", "bdhs_similarity", "bdhs_guided")
 
 
@@ -22,15 +25,15 @@ def sampling_metrics(attempts, similarities, guided, config):
         "bdhs/similarity": sum(similarities) / len(similarities),
         "bdhs/unguided_rate": 1 - sum(guided) / len(guided),
     }
-    if config.mode != "povid":
+    if not MODES[config.mode].teacher_forced:
         accepted = [
-            was_accepted(similarity, by_reference, config.guided, config.similarity_threshold)
-            for similarity, by_reference in zip(similarities, guided, strict=True)
+            was_accepted(similarity, is_guided, config.guided, config.similarity_threshold)
+            for similarity, is_guided in zip(similarities, guided, strict=True)
         ]
         metrics["bdhs/acceptance_rate"] = sum(accepted) / len(accepted)
     return metrics
 
 
-def was_accepted(similarity, by_reference, guided, similarity_threshold):
+def was_accepted(similarity, is_guided, guided, similarity_threshold):
     """Whether the gate let an answer through. What fell back to the unguided attempt was kept unchecked."""
-    return not (guided and not by_reference) and similarity < similarity_threshold
+    return not (guided and not is_guided) and similarity < similarity_threshold

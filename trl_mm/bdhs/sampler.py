@@ -9,8 +9,7 @@ from ..data.rows import check_row
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
 from .guidance import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
-from .masking import visible_tokens
-from .noise import noisy_images
+from .modes import MODES
 from .similarity import make_similarity
 
 
@@ -53,8 +52,9 @@ class BDHSSampler:
     """
 
     def __init__(self, config, processor, device=None):
-        self.config = config
-        if config.guided and config.mode != "povid":
+        self.config, self.mode = config, MODES[config.mode]
+        self.num_attempts = 1 if self.mode.teacher_forced else config.max_attempts
+        if config.guided and not self.mode.teacher_forced:
             split_sentences("")  # a missing package shows now
         self.similarity = make_similarity(config.similarity, device)
         settings = {name: getattr(config, name) for name in ("temperature", "top_p", "batch_size", "max_batch_tokens")}
@@ -63,22 +63,21 @@ class BDHSSampler:
 
     def __call__(self, model, rows, step=0):
         prompts = self._prompts(rows)
-        num_attempts = 1 if self.config.mode == "povid" else self.config.max_attempts
         pairs = []
-        for part in self._parts(prompts, step, num_attempts):
-            pairs += self._pairs(model, prompts[part], step, num_attempts)
+        for part in self._parts(prompts, step):
+            pairs += self._pairs(model, prompts[part], step)
             for prompt in prompts[part]:
                 prompt.features = None
         return pairs
 
-    def _pairs(self, model, prompts, step, num_attempts):
+    def _pairs(self, model, prompts, step):
         pending, pairs = list(range(len(prompts))), {}
-        for attempt in range(1, num_attempts + 1):
-            last = attempt == num_attempts
-            # Alg. 1, line 5: the last of several attempts ignores the reference
+        for attempt in range(1, self.num_attempts + 1):
+            last = attempt == self.num_attempts
+            # Alg. 1, line 5: the last of several attempts is unguided
             guided = self.config.guided and (not last or attempt == 1)
             write = self.guided_answers if guided else self.unguided_answers
-            if self.config.mode == "povid":
+            if self.mode.teacher_forced:
                 write = self.predicted_answers
             answers = write(model, [self._draw(prompts[index], step, attempt) for index in pending])
             # White space is no answer: the chosen one in its place fails the gate, or ends as a pair without signal
@@ -130,31 +129,27 @@ class BDHSSampler:
                 )
         return prompts
 
-    def _parts(self, prompts, step, num_attempts):
+    def _parts(self, prompts, step):
         """Slices of rows whose image features fit in memory: of each, those of tokens that some attempt shows."""
-        if self.config.mode != "attention":  # each attempt has an image of its own
+        if self.mode.images:  # each attempt has an image of its own
             return [slice(None)]
         starts, count = [0], 0
         for index, prompt in enumerate(prompts):
-            masks = [self._visible(prompt, step, attempt) for attempt in range(1, num_attempts + 1)]
-            prompt.kept = torch.stack(masks).any(0)
+            masks = [self._draw(prompt, step, attempt).visible for attempt in range(1, self.num_attempts + 1)]
+            all_tokens = torch.ones(prompt.num_image_tokens, dtype=torch.bool)
+            prompt.kept = torch.stack([all_tokens if mask is None else mask for mask in masks]).any(0)
             count += int(prompt.kept.sum())
             if count > FEATURES_PER_TOKEN * self.config.max_batch_tokens and index > starts[-1]:
                 starts.append(index)
                 count = int(prompt.kept.sum())
         return list(map(slice, starts, [*starts[1:], len(prompts)]))
 
-    def _visible(self, prompt, step, attempt):
-        seed = draw_seed(self.config, step, prompt.row, attempt)
-        return visible_tokens(prompt.num_image_tokens, self.config.mask_threshold, seed)
-
     def _draw(self, prompt, step, attempt):
         """What one attempt shows of a row to all that is written in it (Alg. 1, line 2): one mask, or one noise."""
         seed = draw_seed(self.config, step, prompt.row, attempt)
-        if self.config.mode != "attention":
-            images = noisy_images(prompt.row["images"], self.config, seed)
-            return Request(prompt.showing(images), seed=seed)
-        visible = self._visible(prompt, step, attempt) if self.config.mask_threshold > 0 else None
+        if self.mode.images:
+            prompt = prompt.showing(self.mode.images(prompt.row["images"], self.config, seed))
+        visible = self.mode.visible and self.mode.visible(prompt.num_image_tokens, self.config, seed)
         return Request(prompt, seed=seed, visible=visible)
 
     def _pieces(self, draw):

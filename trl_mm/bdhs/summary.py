@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from ..data.manifest import read_manifest
 from ..data.pair_statistics import answer_text, count_attempts, count_words, histogram, percentiles
 from .metrics import COLUMNS, was_accepted
+from .modes import MODES
 
 
 # Of the paper, with `mask_threshold` 0.99: 74 % at the first attempt, more than 90 % after four
@@ -83,14 +84,15 @@ def hint(config, rows, first, failed):
     Returns:
         `str` or `None`: a sentence or two, if there is something to change.
     """
-    if rows < FEWEST_ROWS or config["mode"] == "povid":
+    mode = MODES[config["mode"]]
+    if rows < FEWEST_ROWS or mode.teacher_forced:
         return None
     accepted = f"{first / rows:.0%} of the answers were accepted at the first attempt (74 % in the paper)"
     last = f", and {failed / rows:.0%} of the rows had none accepted" if failed else ""
-    name, most = {"attention": ("mask_threshold", 1.0), "noise": ("noise_steps", 1000)}[config["mode"]]
+    name = mode.strength
     if first / rows < LEAST_AT_FIRST or (config["max_attempts"] > 4 and failed / rows > MOST_FAILED):
         cure = f"Raise `{name}` (now {config[name]}), so that the model sees less of the image"
-        if config[name] >= most:
+        if config[name] >= mode.strongest:
             cure = f"The image is hidden completely: raise `temperature` (now {config['temperature']})"
         return f"Hint: {accepted}{last}: rejected answers are much like the chosen ones. {cure}."
     # Word overlap is below the threshold as soon as one word differs, and full answers hardly ever say the same
