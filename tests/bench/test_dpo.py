@@ -15,7 +15,7 @@ def benchmark(**changes):
 
 @pytest.mark.parametrize("changes", [{}, {"use_peft": True, "gradient_checkpointing": True}], ids=["full", "lora"])
 def test_both_sides_train_on_the_same_rows_from_the_same_weights(changes):
-    result = dpo.compare(benchmark(**changes))
+    result = dpo.measure(benchmark(**changes))
     ours, theirs = result["sides"]["trl_mm"], result["sides"]["trl"]
     assert len(ours["losses"]) == len(theirs["losses"]) == 3 and len(set(ours["losses"])) == 3
     assert result["max_loss_difference"] < 1e-5 and result["max_grad_norm_difference"] < 1e-4
@@ -26,7 +26,7 @@ def test_both_sides_train_on_the_same_rows_from_the_same_weights(changes):
 
 
 def test_a_cached_reference_is_compared_with_one_that_runs_in_every_step():
-    result = dpo.compare(benchmark(precompute_ref_log_probs=True, rounds=1))
+    result = dpo.measure(benchmark(precompute_ref_log_probs=True, rounds=1))
     sides, reference = result["sides"], result["reference"]
     assert list(sides) == ["trl_mm", "uncached", "trl"] and result["max_loss_difference"] < 1e-5
     assert sides["uncached"]["losses"] == pytest.approx(sides["trl"]["losses"], rel=1e-5)

@@ -18,7 +18,7 @@ def benchmark(**changes):
     "changes", [{}, {"use_peft": True, "gradient_checkpointing": False, "batch_size": 2}], ids=["default", "lora"]
 )
 def test_both_sides_lose_the_same_on_the_answers_that_trl_samples(changes):
-    result = online_dpo.compare(benchmark(**changes))
+    result = online_dpo.measure(benchmark(**changes))
     ours, theirs = result["sides"]["trl_mm"], result["sides"]["trl"]
     assert len(ours["losses"]) == len(theirs["losses"]) == 3 and len(set(theirs["grad_norms"])) == 3
     assert result["max_loss_difference"] < 1e-5 and result["max_grad_norm_difference"] < 1e-4

@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.bench.rounds import Timed, alternate, speed_ratio
+from trl_mm.bench.rounds import Rounds, alternate, speed_ratio
 
 
 def test_contenders_take_turns_and_change_who_begins():
@@ -12,7 +12,7 @@ def test_contenders_take_turns_and_change_who_begins():
 
 
 def test_the_ratio_is_that_of_rounds_that_stood_beside_each_other():
-    ratio, spread = speed_ratio(Timed(seconds=[1.0, 2.0, 4.0]), Timed(seconds=[2.0, 6.0, 6.0]))
+    ratio, spread = speed_ratio(Rounds(seconds=[1.0, 2.0, 4.0]), Rounds(seconds=[2.0, 6.0, 6.0]))
     assert (ratio, spread) == (2.0, [1.5, 3.0])
 
 

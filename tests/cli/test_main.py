@@ -1,12 +1,12 @@
 import subprocess
 import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from trl_mm.cli import main as cli
+from trl_mm.cli.launch import find_script
 from trl_mm.scripts import errors as explained
 
 
@@ -81,7 +81,7 @@ def test_answers_without_heavy_imports(flag):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_script_keeps_the_contract(name):
-    module = import_module(cli.COMMANDS[name][0])
+    module = find_script(cli.COMMANDS[name][0])
     assert callable(module.main)
     # A key of the recipe and a flag that `--help` shows, so the script's parser has to know it.
     known = "accelerate_config" in {action.dest for action in module.make_parser()._actions}

@@ -14,7 +14,7 @@ from ..generation.decoding import StopWhere, generating
 from ..tokens.chat import text_ids
 from ..tokens.chat_template import bos_ids
 from .models import QUESTION, WORDS
-from .rounds import Timed, alternate, speed_ratio
+from .rounds import Rounds, alternate, speed_ratio
 from .rows import picture
 from .steps import OURS, load_model
 
@@ -86,7 +86,7 @@ def random_sft_rows(settings, seed=0):
     return [row(number) for number in range(settings.rows)]
 
 
-def compare(settings):
+def measure(settings):
     """
     Run the benchmark: one guided attempt with greedy decoding for every row.
 
@@ -119,7 +119,7 @@ def compare(settings):
         settings.rounds,
     )
     counts = {OURS: settings.rows, NAIVE: settings.naive_rows}
-    per_answer = {name: Timed([s / counts[name] for s in timed[name].seconds]) for name in counts}
+    per_answer = {name: Rounds([s / counts[name] for s in timed[name].seconds]) for name in counts}
     ratio, spread = speed_ratio(per_answer[OURS], per_answer[NAIVE])
     found, wanted = timed[OURS].results[0], timed[NAIVE].results[0]
     return {
@@ -131,3 +131,14 @@ def compare(settings):
             name: {"answers_per_second": 1 / statistics.median(per_answer[name].seconds)} for name in per_answer
         },
     }
+
+
+def summary(result):
+    """The figures as text (`str`)."""
+    low, high = result["ratio_spread"]
+    rates = ", ".join(f"{name} {side['answers_per_second']:.3f}" for name, side in result["sides"].items())
+    return (
+        f"{result['image_tokens']} image tokens per row; answers per second: {rates}\n"
+        f"trl_mm is {result['ratio']:.1f}x as fast as the direct way [{low:.1f}, {high:.1f}]; "
+        f"{result['equal_answers']:.0%} of the answers are the same"
+    )

@@ -17,7 +17,19 @@ from .flops import dpo_step_flops
 from .memory import peak_memory
 from .rounds import alternate, matrix_rate
 from .rows import random_pairs
-from .steps import OURS, TRL, WARMUP, Steps, load_model, lora, training_arguments, versus
+from .steps import (
+    OURS,
+    TRL,
+    WARMUP,
+    Steps,
+    differences,
+    load_model,
+    lora,
+    peak,
+    span,
+    training_arguments,
+    versus_trl,
+)
 
 
 UNCACHED = "uncached"  # ours with a pass of the reference in every step
@@ -55,7 +67,7 @@ def make_trainer(name, settings, folder):
     return TimedReference(model, args=args, **common)
 
 
-def compare(settings):
+def measure(settings):
     """
     Run the benchmark.
 
@@ -101,7 +113,7 @@ def compare(settings):
         saved = 1 / sides[UNCACHED]["pairs_per_second"] - 1 / sides[OURS]["pairs_per_second"]
         result["reference"] = {"seconds_per_pair": cost, "saved_per_pair": saved, "epochs_to_earn_back": cost / saved}
     if TRL in names:
-        result |= versus(sides, timed)
+        result |= differences(sides, timed)
     return {**result, "floor": floor, "sides": sides}
 
 
@@ -134,3 +146,26 @@ def _floor(settings, trainer):
         "tokens": tokens / steps,
         "flops": flops / steps,
     }
+
+
+def summary(result):
+    """The figures as text (`str`), a line per side and one for what they differ in."""
+    floor = result["floor"]
+    lines = [
+        f"prompt {span(floor['prompt_tokens'])} tokens, answers {span(floor['answer_tokens'])}; floor "
+        f"{floor['flops'] / 1e12:.2f} TFLOP per step, {floor['seconds']:.2f} s at "
+        f"{floor['matrix_flops_per_second'] / 1e12:.2f} TFLOP/s",
+        f"{'':9}{'s/step':>9}{'pairs/s':>9}{'tokens/s':>10}{'of floor':>10}{'peak GB':>9}",
+    ]
+    for name, side in result["sides"].items():
+        lines.append(
+            f"{name:9}{side['seconds_per_step']:9.2f}{side['pairs_per_second']:9.3f}{side['tokens_per_second']:10.0f}"
+            f"{side['share_of_floor']:10.0%}{peak(side):>9}"
+        )
+    if "reference" in result:
+        reference = result["reference"]
+        lines.append(
+            f"the reference took {reference['seconds_per_pair']:.2f} s per pair before training and saves "
+            f"{reference['saved_per_pair']:.2f} s in each epoch: earned back in {reference['epochs_to_earn_back']:.1f}"
+        )
+    return "\n".join([*lines, *versus_trl(result)])

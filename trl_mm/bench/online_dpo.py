@@ -12,9 +12,21 @@ from ..trainer.online_dpo_config import MMOnlineDPOConfig
 from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer
 from ..trainer.trl_online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 from .memory import peak_memory
-from .rounds import Timed, alternate, now
+from .rounds import Rounds, alternate, now
 from .rows import random_prompts
-from .steps import OURS, TRL, WARMUP, Steps, load_model, lora, training_arguments, versus
+from .steps import (
+    OURS,
+    TRL,
+    WARMUP,
+    Steps,
+    differences,
+    load_model,
+    lora,
+    peak,
+    span,
+    training_arguments,
+    versus_trl,
+)
 
 
 def sum_of_ids(completion_ids, **columns):
@@ -50,9 +62,9 @@ def make_trainer(name, settings, folder):
 
 
 def watch_sampling(name, trainer):
-    """Keep how long a trainer takes to sample, and what it samples ([`Timed`])."""
+    """Keep how long a trainer takes to sample, and what it samples ([`Rounds`])."""
     method, place = {OURS: ("_sample", 0), TRL: ("_generate", 2)}[name]
-    sample, timed = getattr(trainer, method), Timed()
+    sample, timed = getattr(trainer, method), Rounds()
 
     def watched(*args):
         begin = now()
@@ -92,7 +104,7 @@ def replay(name, settings, folder, answers):
     return losses, norms
 
 
-def compare(settings):
+def measure(settings):
     """
     Run the benchmark.
 
@@ -130,5 +142,21 @@ def compare(settings):
             sides[name]["losses"], sides[name]["grad_norms"] = replayed[name]
     result = {"prompt_tokens": [min(prompts), max(prompts)], "sides": sides}
     if TRL in names:
-        result |= versus(sides, timed)
+        result |= differences(sides, timed)
     return result
+
+
+def summary(result):
+    """The figures as text (`str`), a line per side and one for what they differ in."""
+    settings = result["settings"]
+    lines = [
+        f"prompts of {span(result['prompt_tokens'])} tokens, two answers of {settings['new_tokens']} to each, "
+        f"{settings['batch_size']} per step",
+        f"{'':9}{'s/step':>9}{'sampling':>10}{'steps/s':>9}{'peak GB':>9}",
+    ]
+    for name, side in result["sides"].items():
+        lines.append(
+            f"{name:9}{side['seconds_per_step']:9.2f}{side['sampling_seconds']:10.2f}{side['steps_per_second']:9.4f}"
+            f"{peak(side):>9}"
+        )
+    return "\n".join([*lines, *versus_trl(result)])

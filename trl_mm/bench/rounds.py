@@ -9,7 +9,7 @@ from datasets.utils import tqdm
 
 
 @dataclass
-class Timed:
+class Rounds:
     """
     What one contender did.
 
@@ -32,14 +32,14 @@ def alternate(contenders, rounds, warmup=1):
         warmup (`int`, *optional*, defaults to `1`): rounds before them that are not timed.
 
     Returns:
-        `dict[str, Timed]`
+        `dict[str, Rounds]`
 
     Raises:
         ValueError: `rounds` is less than 1.
     """
     if rounds < 1:
         raise ValueError(f"`rounds` must be at least 1, got {rounds}.")
-    timed = {name: Timed() for name in contenders}
+    timed = {name: Rounds() for name in contenders}
     for number in tqdm(range(warmup + rounds), desc="Rounds"):
         names = list(contenders) if number % 2 else list(contenders)[::-1]
         for name in names:
@@ -62,7 +62,7 @@ def speed_ratio(ours, theirs):
     How many times as fast we are.
 
     Args:
-        ours, theirs ([`Timed`]): rounds of the same work.
+        ours, theirs ([`Rounds`]): rounds of the same work.
 
     Returns:
         `(float, list[float])`: median of the ratios of single rounds, and the smallest and largest of them.

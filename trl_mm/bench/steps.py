@@ -71,13 +71,13 @@ def lora(settings, model):
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=rf".*language_model.*\.({names})")
 
 
-def versus(sides, timed):
+def differences(sides, timed):
     """
     Ours over TRL's.
 
     Args:
         sides (`dict[str, dict]`): `losses` and `grad_norms` of the steps of each side, and `peak_memory` if measured.
-        timed (`dict[str, Timed]`): its rounds.
+        timed (`dict[str, Rounds]`): its rounds.
 
     Returns:
         `dict[str, Any]`: `ratio` and `ratio_spread` (speed), `memory_ratio` (or `None`), `max_loss_difference` and
@@ -97,3 +97,27 @@ def versus(sides, timed):
 def _difference(sides, name):
     pairs = zip(sides[OURS][name], sides[TRL][name], strict=True)
     return max(abs(ours - theirs) / max(abs(theirs), 1e-12) for ours, theirs in pairs)
+
+
+def versus_trl(result):
+    """What ours and TRL's differ in (`list[str]`): one line, or none if there was no comparison."""
+    if "ratio" not in result:
+        return []
+    low, high = result["ratio_spread"]
+    memory = f", {result['memory_ratio']:.2f}x the memory" if result["memory_ratio"] is not None else ""
+    return [
+        f"trl_mm is {result['ratio']:.2f}x as fast as TRL [{low:.2f}, {high:.2f}]{memory}; largest relative "
+        f"difference of losses {result['max_loss_difference']:.1e}, of gradient norms "
+        f"{result['max_grad_norm_difference']:.1e}"
+    ]
+
+
+def span(bounds):
+    """Smallest and largest number as text (`str`)."""
+    low, high = bounds
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def peak(side):
+    """Peak memory of a side in GB as text (`str`)."""
+    return f"{side['peak_memory'] / 1e9:.2f}" if "peak_memory" in side else "-"

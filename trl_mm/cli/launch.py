@@ -37,7 +37,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
         command (`str`):
             Name of the command, for usage and error messages.
         module (`str`):
-            Module of the script, with `make_parser()` and `main(argv)`.
+            Module of the script, or `module:object`, with `make_parser()` and `main(argv)`.
         argv (`list[str]`):
             Flags of the command, for the script; those of `LAUNCH_FLAGS` are for the launch alone.
 
@@ -45,7 +45,7 @@ def run(command: str, module: str, argv: list[str]) -> None:
         `FileNotFoundError`: if the recipe does not exist.
         `ValueError`: if the recipe has a key that the script does not know, or the accelerate config is unknown.
     """
-    script = import_module(module)
+    script = find_script(module)
     parser = script.make_parser()
     parser.prog = f"trl-mm {command}"
     parser.usage = parser.usage or f"trl-mm {command} --config recipe.yaml [flags]"
@@ -76,6 +76,12 @@ def run(command: str, module: str, argv: list[str]) -> None:
         raise ValueError(f"`--{name} {value}` needs `--accelerate_config`, for example `--accelerate_config ddp`.")
     else:
         script.main(arguments)
+
+
+def find_script(name: str) -> Any:
+    """A module, or the object of one that is named as `module:object`."""
+    module, _, item = name.partition(":")
+    return getattr(import_module(module), item) if item else import_module(module)
 
 
 def launch(

@@ -66,7 +66,7 @@ def _recipes() -> Path:
     return next((folder for folder in recipe_folders() if folder.is_dir()), Path("recipes"))
 
 
-# Name: (module with `make_parser()` and `main(argv)`, help).
+# Name: (module, or object in it, with `make_parser()` and `main(argv)`; help).
 COMMANDS = {
     "dpo": ("trl_mm.scripts.dpo", "train on preference pairs from disk, or made during training with BDHS"),
     "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
@@ -75,9 +75,9 @@ COMMANDS = {
     "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),
     "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
-    "bench bdhs": ("trl_mm.scripts.bench_bdhs", "compare BDHS with the direct way to write it on this machine"),
-    "bench dpo": ("trl_mm.scripts.bench_dpo", "compare a DPO step with TRL's on this machine"),
-    "bench online-dpo": ("trl_mm.scripts.bench_online_dpo", "compare an online DPO step with TRL's on this machine"),
+    "bench bdhs": ("trl_mm.scripts.bench:bdhs", "compare BDHS with the direct way to write it on this machine"),
+    "bench dpo": ("trl_mm.scripts.bench:dpo", "compare a DPO step with TRL's on this machine"),
+    "bench online-dpo": ("trl_mm.scripts.bench:online_dpo", "compare an online DPO step with TRL's on this machine"),
 }
 
 
