@@ -11,6 +11,7 @@ import yaml
 from trl import SFTConfig, TrlParser
 
 from trl_mm.cli.main import COMMANDS
+from trl_mm.eval.pope import PopeBenchmark
 
 
 ROOT = Path(__file__).parents[1]
@@ -171,9 +172,10 @@ EVALUATIONS = [path for path in RECIPES if path.stem == "eval" and path.parent.n
 def test_evaluations_ask_pope_as_the_paper_does(path, monkeypatch):
     """The three files of COCO with LLaVA's suffix; and they say what is not comparable."""
     monkeypatch.chdir(ROOT)
-    (args,) = parsed(path, parser_of(path, monkeypatch), command_of(path)[2:])
-    assert args.pope_files == [f"coco_pope_{kind}.json" for kind in ("random", "popular", "adversarial")]
-    assert args.pope_suffix == "Answer the question using a single word or phrase."
+    groups = parsed(path, parser_of(path, monkeypatch), command_of(path)[2:])
+    (pope,) = (group for group in groups if isinstance(group, PopeBenchmark))
+    assert pope.pope_files == [f"coco_pope_{kind}.json" for kind in ("random", "popular", "adversarial")]
+    assert pope.pope_suffix == "Answer the question using a single word or phrase."
     head = path.read_text().split("# Hardware")[0]
     assert "`pope_f1`" in head and "Not comparable: CHAIR" in head
 

@@ -13,7 +13,7 @@ from report import HEADERS, as_text, figure, interval
 from run import alignment_steps, base_steps, command, config, eval_step, script, sources
 from steps import Step, run_steps
 
-from trl_mm.eval.compare import compare
+from trl_mm.eval.compare import compare_models
 from trl_mm.report.page import Page
 
 
@@ -134,7 +134,7 @@ def write_comparison(runs, seeds):
         for name in MODELS
     }
     pairs = compare_pairs(runs, seeds)
-    results = {"seeds": seeds, **compare(scores, first="aligned", second="base"), "pairs": pairs}
+    results = {"seeds": seeds, **compare_models(scores, first="aligned", second="base"), "pairs": pairs}
     (runs / "comparison.json").write_text(json.dumps(results, indent=2) + "\n")
     headers = ["model"]
     for metric in SHOWN.values():

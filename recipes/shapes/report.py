@@ -6,7 +6,7 @@ from datasets import Dataset
 from PIL import Image
 
 from trl_mm.eval.answers import read_answers
-from trl_mm.eval.compare import compare
+from trl_mm.eval.compare import compare_models
 from trl_mm.eval.objects import ObjectVocabulary, load_annotations
 from trl_mm.report.page import GalleryItem, Page
 
@@ -46,12 +46,12 @@ def write_report(runs, seeds, models, shown=12):
         model: [json.loads((runs / f"seed{seed}/eval_test/{model}/scores.json").read_text()) for seed in seeds]
         for model in models
     }
-    compared = compare(scores, first="aligned", second="base")
+    compared = compare_models(scores, first="aligned", second="base")
     results = {
         "seeds": seeds,
         "test_images": len(scores["base"][0]["chair"]["counts"]["mentions"]),
         **compared,
-        "difference_to_control": compare(scores, first="aligned", second="control")["difference"],
+        "difference_to_control": compare_models(scores, first="aligned", second="control")["difference"],
     }
     (runs / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     rows = [[model, *(figure(results[model], metric) for metric in HEADERS)] for model in models]

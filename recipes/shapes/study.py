@@ -6,7 +6,7 @@ from report import HEADERS, as_text, figure, write_report
 from run import MODELS, alignment_steps, base_steps, eval_step, quickstart_steps
 from steps import run_steps
 
-from trl_mm.eval.compare import compare
+from trl_mm.eval.compare import compare_models
 
 
 # What is changed, one thing at a time, from the recipes: name -> (flags of `trl-mm bdhs`, flags of `trl-mm dpo`)
@@ -50,7 +50,7 @@ def sweep(runs, seed):
         name: [json.loads((folder / "eval_validation" / model / "scores.json").read_text())]
         for name, model in models.items()
     }
-    results = compare(scores, first="as the recipes", second="base")
+    results = compare_models(scores, first="as the recipes", second="base")
     (runs / "sweep.json").write_text(json.dumps(results, indent=2) + "\n")
     rows = [[name, *(figure(results[name], metric) for metric in HEADERS)] for name in models]
     print(as_text(["validation images", *HEADERS.values()], rows))

@@ -1,8 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mm.eval.chair import chair
+from trl_mm.eval.chair import ChairBenchmark, chair, read_partners
+from trl_mm.eval.intervals import bootstrap_ratio, ratio
 from trl_mm.eval.objects import ObjectVocabulary
 
 
@@ -110,3 +113,55 @@ def test_a_hallucination_more_raises_chair(rows):
 def test_bad_arguments(captions, truths, partners, message):
     with pytest.raises(ValueError, match=message):
         chair(captions, truths, VOCABULARY, partners=partners)
+
+
+# The benchmark
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [(None, "cannot be read"), ("{", "is no JSON"), ("[" * 100_000, "is no JSON"), ("[]", "which object")],
+)
+def test_bad_partners_are_named(tmp_path, text, error):
+    if text is not None:
+        (tmp_path / "partners.json").write_text(text)
+    with pytest.raises((ValueError, OSError), match=rf"`partners` \(.*partners.json\) .*{error}"):
+        read_partners(str(tmp_path / "partners.json"))
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    (tmp_path / "objects.txt").write_text("".join(f"{object_}\n" for object_ in OBJECTS))
+    return str(tmp_path / "objects.txt")
+
+
+def test_every_image_is_described_and_scored_by_its_objects(vocabulary, tmp_path):
+    (tmp_path / "partners.json").write_text('{"dog": "cat"}')
+    settings = {"vocabulary": vocabulary, "partners": str(tmp_path / "partners.json"), "caption_prompt": "What?"}
+    benchmark = ChairBenchmark(**settings)
+    truths = {"1": {"dog"}, "2": {"hot dog"}}
+    rows = benchmark.questions(truths, seed=0)
+    assert rows == [{"image": image, "question": "What?", "truth": truth} for image, truth in truths.items()]
+    (tmp_path / "partners.json").unlink()  # read with the questions, before a model is
+    result = benchmark.score(rows, ["A dog and a cat.", "A hot dog."], seed=0)
+    parts = benchmark.metric_parts(result)
+    assert {name: ratio(*part) for name, part in parts.items()} == {
+        "chair_i": 1 / 3, "chair_s": 1 / 2, "recall": 1.0, "prior_share": 1 / 3
+    }  # fmt: skip
+    assert result["intervals"] == {name: bootstrap_ratio(*part, seed=0) for name, part in parts.items()}
+    assert benchmark.lines(result)[0].startswith("2 captions, 1.5 objects named in each: chair_i 33.3% [")
+
+
+def test_objects_of_reference_captions_join_the_truth(vocabulary, tmp_path):
+    references = {
+        "images": [{"id": 1, "file_name": "1"}],
+        "annotations": [{"image_id": 1, "caption": "A cat."}],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(references))
+    benchmark = ChairBenchmark(vocabulary=vocabulary, captions=str(tmp_path / "captions.json"))
+    assert benchmark.questions({"1": {"dog"}}, seed=0)[0]["truth"] == {"cat", "dog"}
+
+
+def test_what_the_vocabulary_does_not_know_is_refused_before_anything_is_asked(vocabulary):
+    with pytest.raises(ValueError, match="does not have: unicorn"):
+        ChairBenchmark(vocabulary=vocabulary).questions({"1": {"unicorn"}}, seed=0)

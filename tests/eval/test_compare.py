@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.eval.compare import compare, metric_parts
+from trl_mm.eval.compare import compare_models, metric_parts
 
 
 def pope(images, correct):
@@ -47,7 +47,7 @@ def test_only_what_was_measured_is_compared():
 
 
 def test_figures_are_pooled_over_images():
-    result = compare({"base": [scores()], "aligned": [scores((0, 0, 1))]}, first="aligned", second="base")
+    result = compare_models({"base": [scores()], "aligned": [scores((0, 0, 1))]}, first="aligned", second="base")
     base, aligned = result["base"], result["aligned"]
     assert base["chair_i"] == pytest.approx(3 / 9) and aligned["chair_i"] == pytest.approx(1 / 9)
     assert base["chair_s"] == pytest.approx(2 / 3) and aligned["chair_s"] == pytest.approx(1 / 3)
@@ -65,30 +65,30 @@ def test_figures_are_pooled_over_images():
 
 def test_the_difference_is_first_minus_second_on_the_same_images():
     better = scores((0, 0, 0), correct=(1,) * 6)
-    result = compare({"base": [scores((1, 3, 4))], "aligned": [better]}, first="aligned", second="base")
+    result = compare_models({"base": [scores((1, 3, 4))], "aligned": [better]}, first="aligned", second="base")
     low, high = result["difference"]["chair_i"]
     assert -1 <= low < high < 0  # every image is better, so every sample of images is
     low, high = result["difference"]["pope_accuracy"]
     assert 0 <= low < high
-    turned = compare({"base": [scores((1, 3, 4))], "aligned": [better]}, first="base", second="aligned")
+    turned = compare_models({"base": [scores((1, 3, 4))], "aligned": [better]}, first="base", second="aligned")
     assert turned["difference"]["chair_i"][0] > 0
 
 
 def test_a_model_does_not_differ_from_itself():
     seeds = [scores(), scores((2, 1, 0)), scores((0, 0, 0))]
-    result = compare({"base": seeds}, first="base", second="base")
+    result = compare_models({"base": seeds}, first="base", second="base")
     assert set(map(tuple, result["difference"].values())) == {(0.0, 0.0)}
 
 
 def test_figures_are_means_over_seeds():
-    result = compare({"base": [scores((0, 0, 0)), scores((1, 0, 2), (2, 1, 3))]}, first="base", second="base")
+    result = compare_models({"base": [scores((0, 0, 0)), scores((1, 0, 2), (2, 1, 3))]}, first="base", second="base")
     assert result["base"]["chair_i"] == pytest.approx((0 / 9 + 3 / 6) / 2)  # of the shares, not of the counts
     assert result["base"]["chair_s"] == pytest.approx((0 + 2 / 3) / 2)
 
 
 def test_figures_of_each_seed_stand_beside_their_mean():
     seeds = [scores((0, 0, 0)), scores((1, 0, 2), (2, 1, 3)), scores(correct=(0,) * 6)]
-    base = compare({"base": seeds}, first="base", second="base")["base"]
+    base = compare_models({"base": seeds}, first="base", second="base")["base"]
     assert base["seeds"]["chair_i"] == [0.0, 3 / 6, 3 / 9]
     assert base["seeds"]["pope_accuracy"] == [5 / 8, 5 / 8, 1 / 8]
     for metric, values in base["seeds"].items():
@@ -97,17 +97,17 @@ def test_figures_of_each_seed_stand_beside_their_mean():
 
 def test_every_model_differs_from_the_second_one():
     models = {"base": [scores((1, 3, 4))], "aligned": [scores((0, 0, 0))], "worse": [scores((2, 3, 4))]}
-    result = compare(models, first="aligned", second="base")
+    result = compare_models(models, first="aligned", second="base")
     assert "difference" not in result["base"]
     assert result["aligned"]["difference"] == result["difference"]
     for name in ("aligned", "worse"):
-        assert result[name]["difference"] == compare(models, first=name, second="base")["difference"]
+        assert result[name]["difference"] == compare_models(models, first=name, second="base")["difference"]
     assert result["aligned"]["difference"]["chair_i"][1] < 0 <= result["worse"]["difference"]["chair_i"][0]
 
 
 def test_a_metric_that_one_model_lacks_has_no_difference():
     whole = scores()
-    result = compare({"base": [{"chair": whole["chair"]}], "all": [whole]}, first="all", second="base")
+    result = compare_models({"base": [{"chair": whole["chair"]}], "all": [whole]}, first="all", second="base")
     assert set(result["difference"]) == set(result["all"]["difference"]) == {"chair_i", "chair_s", "recall"}
     assert "pope_accuracy" in result["all"] and "pope_accuracy" not in result["base"]
 
@@ -117,7 +117,7 @@ def test_equal_seeds_of_the_bootstrap_give_equal_intervals():
     many[0]["chair"]["counts"]["hallucinated"] = [1] * 39
 
     def run(seed):
-        return compare({"a": many[:1], "b": many[1:]}, first="a", second="b", seed=seed)
+        return compare_models({"a": many[:1], "b": many[1:]}, first="a", second="b", seed=seed)
 
     assert run(0) == run(0)
     assert run(0)["a"]["intervals"] != run(1)["a"]["intervals"]
@@ -130,6 +130,6 @@ def test_models_on_different_images_are_refused():
     for name, counts in other["chair"]["counts"].items():
         other["chair"]["counts"][name] = counts[:2]
     with pytest.raises(ValueError, match="same images and seeds"):
-        compare({"a": [scores()], "b": [other]}, first="a", second="b")
+        compare_models({"a": [scores()], "b": [other]}, first="a", second="b")
     with pytest.raises(ValueError, match="same images and seeds"):
-        compare({"a": [scores()], "b": [scores(), scores()]}, first="a", second="b")
+        compare_models({"a": [scores()], "b": [scores(), scores()]}, first="a", second="b")

@@ -1,16 +1,12 @@
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.published import published
 
-from trl_mm.eval.pope import parse_yes_no, pope_questions, pope_scores, published_yes_no
+from trl_mm.eval.pope import PopeBenchmark, pope_questions
 
 
 annotations = st.dictionaries(st.text(max_size=3), st.sets(st.sampled_from("abcdefgh")), min_size=1, max_size=8)
 strategies = st.sampled_from(["random", "popular", "adversarial"])
-yes_no = st.sampled_from(["yes", "no"])
 
 
 def absent_objects(rows):
@@ -115,102 +111,45 @@ def test_bad_arguments(options, message):
         pope_questions({"1": {"cat"}, "2": {"dog"}}, seed=0, **options)
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("Yes", "yes"),
-        ("no", "no"),
-        (" YES, there is a dog.", "yes"),
-        ("No. There is not.", "no"),
-        ("No dog is visible.", "no"),
-        ("**Yes**", "yes"),
-        ("_no_", "no"),
-        ('"Yes"', "yes"),
-        ("The answer is no.", "no"),
-        ("Answer: Yes", "yes"),
-        ("yes\n\nno", "yes"),
-        ("Yes or no", None),
-        ("yes/no", None),
-        ("Not that I can see", None),
-        ("Nothing", None),
-        ("yesterday", None),
-        ("There is a dog.", None),
-        ("I see no dog.", None),
-        ("", None),
-    ],
-)
-def test_parse_yes_no(answer, expected):
-    assert parse_yes_no(answer) == expected
+# The benchmark
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("A cat, not a dog.", "no"),
-        ("Yes. There is no cat.", "yes"),
-        ("NO", "yes"),
-        ("", "yes"),
-        ("no,", "no"),
-    ],
-)
-def test_published_yes_no(answer, expected):
-    assert published_yes_no(answer) == expected
+TRUTHS = {"1": {"cat", "dog"}, "2": {"dog", "car"}}
 
 
-def test_published_yes_no_is_that_of_the_published_script():
-    rows = json.loads(published("golden/pope_answer_reading.json").read_text())["rows"]
-    assert [published_yes_no(row["answer"]) for row in rows] == [row["official_reading"] for row in rows]
-
-
-def test_scores_counted_by_hand():
-    answers = ["Yes.", "No.", "Yes.", "Yes.", "Perhaps.", "Perhaps.", "No.", "Yes."]
-    labels = ["yes", "yes", "no", "yes", "yes", "no", "no", "no"]
-    assert pope_scores(answers, labels) == {
-        "accuracy": 3 / 8,
-        "precision": 2 / 4,
-        "recall": 2 / 4,
-        "f1": 1 / 2,
-        "predicted_yes_share": 4 / 8,
-        "reading": "strict",
-        "unreadable": 2,
-        "correct": [1, 0, 0, 1, 0, 0, 1, 0],
-        "predicted_yes": [1, 0, 1, 1, 0, 0, 0, 1],
-        "labelled_yes": [1, 1, 0, 1, 1, 0, 0, 0],
+def test_questions_of_all_strategies_are_asked_with_the_suffix():
+    settings = {"pope_strategies": ["popular", "random"], "pope_questions_per_image": 2, "pope_suffix": "One word."}
+    rows = PopeBenchmark(**settings).questions(TRUTHS, seed=1)
+    made = {
+        strategy: pope_questions(TRUTHS, strategy=strategy, questions_per_image=2, seed=1)
+        for strategy in settings["pope_strategies"]
     }
-    result = pope_scores(answers, labels, reading="published")  # each "Perhaps." is a yes
-    assert (result["precision"], result["recall"], result["f1"]) == (3 / 6, 3 / 4, 6 / 10)
-    assert (result["unreadable"], result["predicted_yes_share"]) == (2, 6 / 8)
+    assert rows == [
+        {**row, "question": f"{row['question']}\nOne word.", "category": strategy}
+        for strategy, found in made.items()
+        for row in found
+    ]
 
 
-def test_always_yes_is_a_predicted_yes_share_of_one():
-    result = pope_scores(["yes"] * 10, ["yes", "no"] * 5)
-    assert (result["predicted_yes_share"], result["accuracy"], result["recall"]) == (1.0, 0.5, 1.0)
+def test_published_questions_need_no_annotations_and_have_their_own_reading(tmp_path):
+    (tmp_path / "coco").write_text('{"image": "1", "text": "Is there a dog?", "label": "yes"}')
+    published, made = PopeBenchmark(pope_files=[str(tmp_path / "coco")]), PopeBenchmark()
+    rows = published.questions(None, seed=0)
+    assert rows == [{"image": "1", "question": "Is there a dog?", "label": "yes", "category": "coco"}]
+    with pytest.raises(ValueError, match="`annotations` is missing.*--pope_files"):
+        made.questions(None, seed=0)
+    for benchmark, right, read in ((published, [1], "yes unless a no"), (made, [0], "wrong")):
+        result = benchmark.score(rows, ["I see a dog."], seed=0)
+        assert result["coco"]["correct"] == right
+        assert f"neither yes nor no 1 (100.0%), read as {read}" in benchmark.lines(result)[0]
 
 
-def test_no_positive_answer_and_no_positive_label():
-    result = pope_scores(["no", "eh"], ["no", "no"])
-    assert (result["precision"], result["recall"], result["f1"], result["accuracy"]) == (0.0, 0.0, 0.0, 0.5)
+def test_answers_are_as_long_as_their_reading_looks():
+    assert [PopeBenchmark().longest_answer(limit) for limit in (5, 256)] == [5, 16]
+    assert [PopeBenchmark(pope_files=["x"]).longest_answer(limit) for limit in (5, 256)] == [5, 128]
 
 
-@given(st.lists(st.tuples(yes_no, yes_no), min_size=1))
-def test_scores_agree_with_their_definitions(pairs):
-    answers, labels = zip(*pairs, strict=True)
-    result = pope_scores(answers, labels)
-    assert result["accuracy"] == pytest.approx(sum(answer == label for answer, label in pairs) / len(pairs))
-    assert sum(result["correct"]) / len(pairs) == result["accuracy"]
-    precision, recall = result["precision"], result["recall"]
-    assert result["f1"] == pytest.approx(2 * precision * recall / (precision + recall) if precision + recall else 0)
-
-
-@pytest.mark.parametrize(
-    ("answers", "labels", "message"),
-    [([], [], "got 0 and 0"), (["yes"], [], "got 1 and 0"), (["yes"], ["Yes"], "must be yes or no, got 'Yes'")],
-)
-def test_bad_scores(answers, labels, message):
-    with pytest.raises(ValueError, match=message):
-        pope_scores(answers, labels)
-
-
-def test_an_unknown_reading_lists_the_known_ones():
-    with pytest.raises(ValueError, match="one of strict, published, got 'lax'"):
-        pope_scores(["yes"], ["yes"], reading="lax")
+@pytest.mark.parametrize("value", [1, 2.5, [2]])
+def test_a_bad_number_of_questions_is_named(value):
+    with pytest.raises(ValueError, match=r"`pope_questions_per_image` must be at least 2 and whole, got "):
+        PopeBenchmark(pope_questions_per_image=value)

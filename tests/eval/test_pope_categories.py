@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_mm.eval.intervals import bootstrap_ratio, ratio
-from trl_mm.eval.pope import pope_scores
 from trl_mm.eval.pope_categories import FIGURES, pope_categories, pope_headline
+from trl_mm.eval.pope_scores import pope_scores
 
 
 yes_no = st.sampled_from(["yes", "no"])

@@ -18,7 +18,8 @@ from trl_mm import load_preferences
 from trl_mm.data.shards import write_shards
 from trl_mm.eval.chair import chair
 from trl_mm.eval.objects import ObjectVocabulary, load_annotations
-from trl_mm.eval.pope import pope_questions, pope_scores
+from trl_mm.eval.pope import pope_questions
+from trl_mm.eval.pope_scores import pope_scores
 
 
 SHAPES = Path(__file__).parents[2] / "recipes" / "shapes"

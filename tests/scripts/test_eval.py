@@ -1,18 +1,22 @@
 import json
 import os
 import shutil
+from dataclasses import dataclass, field
 
 import pytest
+from datasets import Dataset
 from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.data.images import open_image
 from trl_mm.eval.answers import read_answers
+from trl_mm.eval.benchmark import Benchmark
+from trl_mm.eval.benchmarks import BENCHMARKS
 from trl_mm.eval.chair import chair
-from trl_mm.eval.compare import compare
+from trl_mm.eval.compare import compare_models
 from trl_mm.eval.intervals import bootstrap_ratio
 from trl_mm.eval.objects import ObjectVocabulary
-from trl_mm.eval.pope import pope_scores
+from trl_mm.eval.pope_scores import pope_scores
 from trl_mm.generation import Completer, Request, SamplingSettings
 from trl_mm.scripts.eval import main
 
@@ -76,7 +80,7 @@ def test_answers_are_greedy_ones_to_the_images(checkpoint, world, tmp_path, caps
     assert "POPE adversarial, 6 questions: f1" in shown and str(tmp_path / "scores.json") in shown
     assert "intervals] are over images: these weights on other images" in shown
     assert "3 captions, " in shown and "chair_i" in shown
-    assert compare({"a": [scores]}, first="a", second="a")["difference"]["pope_accuracy"] == (0.0, 0.0)
+    assert compare_models({"a": [scores]}, first="a", second="a")["difference"]["pope_accuracy"] == (0.0, 0.0)
 
 
 def test_answers_that_say_nothing_of_the_model_are_pointed_out(checkpoint, world, tmp_path, monkeypatch, capsys):
@@ -252,6 +256,60 @@ def test_an_unknown_benchmark_lists_the_known_ones(checkpoint, world, tmp_path):
     recipe.write_text("benchmarks: [chiar]\n")
     with pytest.raises(ValueError, match="'chiar'. Known: chair, pope"):
         run(checkpoint, world, tmp_path, "--config", str(recipe))
+
+
+@dataclass(kw_only=True)
+class ColourBenchmark(Benchmark):
+    colour_word: str = field(default="colour", metadata={"help": "How it is spelled."})
+
+    def questions(self, truths, *, seed):
+        return [{"image": "a.png", "question": f"Which {self.colour_word}?", "kind": "easy", "truth": {"red"}}]
+
+    def score(self, questions, answers, *, seed):
+        return {"right": [int(said in row["truth"]) for row, said in zip(questions, answers, strict=True)]}
+
+    def longest_answer(self, max_new_tokens):
+        return 3
+
+    def answer_settings(self):
+        return {"colour_word": self.colour_word}
+
+    @staticmethod
+    def overall(result, *, seed):
+        return {"colour_right": sum(result["right"])}
+
+    @staticmethod
+    def headline(scores):
+        return [f"Colours: {scores['colour_right']} right"]
+
+    @staticmethod
+    def lines(result):
+        return [f"{len(result['right'])} colours"]
+
+    @staticmethod
+    def metric_parts(result):
+        return {"colour": (result["right"], [1] * len(result["right"]))}
+
+
+def test_a_new_benchmark_is_one_class_and_one_line(checkpoint, world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(BENCHMARKS, "colour", ColourBenchmark)
+    (tmp_path / "eval.yaml").write_text("benchmarks: [chair, colour]\ncolour_word: color\n")
+    monkeypatch.setattr(
+        Completer,
+        "complete",
+        lambda self, model, requests: [
+            {"Which color?": "red"}.get(request.prompt.row["prompt"][0]["content"], "A dog.") for request in requests
+        ],
+    )
+    scores = run(checkpoint, world, tmp_path, "--config", str(tmp_path / "eval.yaml"))
+    assert list(scores) == ["colour_right", "chair", "colour"] and scores["colour"] == {"right": [1]}
+    stored = json.loads((tmp_path / "colour" / "manifest.json").read_text())
+    assert stored["settings"]["colour_word"] == "color" and stored["settings"]["max_new_tokens"] == 3
+    row = Dataset.from_parquet(str(tmp_path / "colour" / "shard-00000.parquet"))[0]
+    assert row["kind"] == "easy" and row["answer"] == "red" and "truth" not in row
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == "Colours: 1 right" and shown[2].startswith("3 captions") and shown[3] == "1 colours"
+    assert compare_models({"a": [scores]}, first="a", second="a")["a"]["colour"] == 1.0
 
 
 def test_answers_to_other_images_are_not_served_again(checkpoint, world, tmp_path):

@@ -49,16 +49,3 @@ def test_a_list_in_a_recipe_is_no_number(tmp_path, capsys):
     flags = [*COMMANDS["bdhs"], "--output_dir", str(tmp_path / "out"), "--config", str(tmp_path / "recipe.yaml")]
     assert cli.main(["bdhs", *flags]) == 2
     assert "`shard_size` must be a whole number, got [1]" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [(None, "cannot be read"), ("{", "is no JSON"), ("[" * 100_000, "is no JSON"), ("[]", "which object")],
-)
-def test_bad_partners_are_named(tmp_path, text, error):
-    from trl_mm.scripts.eval import read_partners
-
-    if text is not None:
-        (tmp_path / "partners.json").write_text(text)
-    with pytest.raises((ValueError, OSError), match=rf"`partners` \(.*partners.json\) .*{error}"):
-        read_partners(str(tmp_path / "partners.json"))

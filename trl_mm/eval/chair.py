@@ -4,9 +4,16 @@ names are not in the image. The only change w.r.t. the published metric is that 
 caption that says nothing does not hallucinate.
 """
 
+import json
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from .intervals import ratio
+from .benchmark import Benchmark, figures, need_annotations
+from .captions import add_objects_of_captions, load_captions
+from .intervals import bootstrap_ratio, ratio
 from .objects import ObjectVocabulary
 
 
@@ -69,7 +76,7 @@ def chair(
         counts["hallucinated"].append(len(hallucinated))
         counts["any_hallucinated"].append(int(bool(hallucinated)))
         counts["annotated"].append(len(truth))
-        counts["named"].append(len(truth.intersection(named)))
+        counts["named"].append(len(truth & set(named)))
         if partners is not None:
             expected = {partners[object_] for object_ in truth if object_ in partners}
             counts["prior"].append(sum(object_ in expected for object_ in hallucinated))
@@ -84,3 +91,83 @@ def chair(
     if partners is not None:
         scores["prior_share"] = ratio(counts["prior"], counts["mentions"])
     return {**scores, "counts": counts}
+
+
+def read_partners(path: str | Path) -> dict[str, str]:
+    """Objects that go together in text, from a JSON file."""
+    cure = 'Write {"object": "its partner"} to it.'
+    try:
+        partners = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OSError(f"`partners` ({path}) cannot be read: {error}. {cure}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`partners` ({path}) is no JSON: {error}. {cure}") from error
+    if not isinstance(partners, dict) or not all(isinstance(name, str) for name in partners.values()):
+        raise ValueError(f"`partners` ({path}) does not say which object goes with which. {cure}")
+    return partners
+
+
+@dataclass(kw_only=True)
+class ChairBenchmark(Benchmark):
+    """
+    CHAIR on captions of annotated images.
+
+    Args:
+        captions (`str`, *optional*): COCO-style JSON of reference captions. The objects that they name join the truth
+            of CHAIR, as in the published CHAIR. They are found by our vocabulary, not by the published
+            synonyms list.
+        vocabulary (`str`, *optional*): file of object names and synonyms; defaults to those of COCO.
+        partners (`str`, *optional*): JSON file from an object to the one that the model's prior puts beside it; the
+            share of hallucinations that the prior explains is then reported.
+        caption_prompt (`str`, *optional*, defaults to `"Describe the image."`): question for captions.
+    """
+
+    captions: str | None = field(default=None, metadata={"help": "COCO-style reference captions, for CHAIR."})
+    vocabulary: str | None = field(default=None, metadata={"help": "File of object names and synonyms."})
+    partners: str | None = field(default=None, metadata={"help": "JSON file of the objects that go together in text."})
+    caption_prompt: str = field(default="Describe the image.", metadata={"help": "Question for captions."})
+
+    @cached_property
+    def _vocabulary(self) -> ObjectVocabulary:
+        return ObjectVocabulary.from_file(self.vocabulary)
+
+    @cached_property
+    def _partners(self) -> dict[str, str] | None:
+        return read_partners(self.partners) if self.partners else None
+
+    def questions(self, truths: Mapping[str, Set[str]] | None, *, seed: int) -> list[dict[str, Any]]:
+        truths = need_annotations(truths)
+        if self.captions:
+            truths = add_objects_of_captions(truths, load_captions(self.captions), self._vocabulary)
+        rows = [{"image": image, "question": self.caption_prompt, "truth": truths[image]} for image in truths]
+        self._chair(rows, [""] * len(rows))  # refuses unknown names
+        return rows
+
+    def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
+        result = self._chair(questions, answers)
+        parts = self.metric_parts(result)
+        return {**result, "intervals": {name: bootstrap_ratio(*part, seed=seed) for name, part in parts.items()}}
+
+    def _chair(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> dict[str, Any]:
+        truths = [row["truth"] for row in questions]
+        return chair(answers, truths, self._vocabulary, partners=self._partners)
+
+    @staticmethod
+    def metric_parts(result: Mapping[str, Any]) -> dict[str, tuple[list, list]]:
+        counts = result["counts"]
+        parts = {
+            "chair_i": (counts["hallucinated"], counts["mentions"]),
+            "chair_s": (counts["any_hallucinated"], [1] * len(counts["mentions"])),
+            "recall": (counts["named"], counts["annotated"]),
+        }
+        return parts | ({"prior_share": (counts["prior"], counts["mentions"])} if "prior" in counts else {})
+
+    @staticmethod
+    def lines(result: Mapping[str, Any]) -> list[str]:
+        lines = [
+            f"{len(result['counts']['mentions'])} captions, {result['mentions_per_caption']:.1f} objects named in "
+            f"each: {figures(result, ('chair_i', 'chair_s', 'recall'))}"
+        ]
+        if not result["mentions_per_caption"]:
+            lines.append("No caption names an object of the vocabulary: chair_i and chair_s say nothing. Read them.")
+        return lines

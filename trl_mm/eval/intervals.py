@@ -111,13 +111,13 @@ def paired_difference(
     Raises:
         `ValueError`: as in [`bootstrap_ratio`], and if the two models have different shapes.
     """
-    counts = [_counts(*model) for model in (first, second)]
-    if counts[0].shape != counts[1].shape:
+    one, other = _counts(*first), _counts(*second)
+    if one.shape != other.shape:
         raise ValueError(
-            f"`first` has counts of shape {_shape(counts[0])} and `second` {_shape(counts[1])}: a paired "
-            "difference needs both models on the same images and seeds."
+            f"`first` has counts of shape {_shape(one)} and `second` {_shape(other)}: a paired difference needs both "
+            "models on the same images and seeds."
         )
-    counts = np.stack(counts)
+    counts = np.stack([one, other])
     figures, draws = _seed_ratios(counts), _resampled_ratios(counts, level, resamples, seed)
     largest = _largest(counts)
     return _interval(figures[0] - figures[1], draws[0] - draws[1], level, -largest, largest)

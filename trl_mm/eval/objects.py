@@ -69,9 +69,9 @@ class ObjectVocabulary:
                 raise ValueError("A silent phrase is empty: remove it.")
             if meaning.setdefault(_key(phrase), None) is not None:
                 raise ValueError(f"{phrase!r} is listed as naming an object and as naming none: keep one of the two.")
-        for name, object_ in list(meaning.items()):
+        for name, named in list(meaning.items()):
             for plural in _plurals(name):
-                meaning.setdefault(plural, object_)
+                meaning.setdefault(plural, named)
 
         self._meaning = meaning
         phrases = sorted(meaning, key=len, reverse=True)

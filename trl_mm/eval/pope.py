@@ -7,21 +7,22 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any
+
+from .benchmark import Benchmark, figure, figures, need_annotations
+from .pope_categories import pope_categories, pope_headline, pope_parts
+from .pope_files import read_pope_files, with_suffix
 
 
 # "an hour", but "a unicycle", "a ukulele", "a euro coin", "a one-way sign": the sound decides, not the letter.
 AN = re.compile(r"hour|heir|honest|(?!uni|uk|us[ei]|eu|one\b)[aeiou]", re.IGNORECASE)
 
-FIRST_WORD = re.compile(
-    r"[\W_]*(?:(?:the\s+)?answer(?:\s+is)?[\W_]+)?(yes|no)(?![^\W_])(?!\s*(?:/|or\s)\s*(?:yes|no)\b)", re.IGNORECASE
-)
-
 
 def pope_questions(
     annotations: Mapping[str, Set[str]],
     *,
-    strategy: Literal["random", "popular", "adversarial"] = "random",
+    strategy: str = "random",
     questions_per_image: int = 6,
     seed: int,
     candidates: Iterable[str] | None = None,
@@ -71,7 +72,7 @@ def pope_questions(
         for there in present[: questions_per_image // 2]:
             if not absent:
                 break
-            missing = max(absent, key=lambda object_, there=there: rank(object_, there))
+            missing = max(absent, key=rank(there))
             absent.remove(missing)
             rows += [
                 {"image": image, "question": _ask(question, object_), "label": label}
@@ -85,122 +86,115 @@ def pope_questions(
     return rows
 
 
-def parse_yes_no(answer: str) -> Literal["yes", "no"] | None:
-    """
-    Reads an answer by its first word, in any case: "Yes, there is." is yes, "No dog is visible." is no. Marks before
-    it ("**Yes**") and "The answer is" or "Answer:" are passed over. Anything else is unreadable, also an echo of the
-    choice ("yes or no", "yes/no").
-
-    Args:
-        answer (`str`):
-            What the model said.
-
-    Returns:
-        `"yes"`, `"no"`, or `None` for an unreadable answer.
-    """
-    match = FIRST_WORD.match(answer)
-    return match[1].lower() if match else None
-
-
-def published_yes_no(answer: str) -> Literal["yes", "no"]:
-    """
-    Reads an answer as the scripts of POPE and LLaVA do, on whose scores the published figures rest: "No", "no" or
-    "not" among the words before the first full stop is no, anything else is yes. So "NO" and "" are yes.
-
-    Args:
-        answer (`str`):
-            What the model said.
-
-    Returns:
-        `"yes"` or `"no"`.
-    """
-    words = answer.split(".")[0].replace(",", "").split(" ")
-    return "no" if {"No", "no", "not"}.intersection(words) else "yes"
-
-
-def pope_scores(
-    answers: Sequence[str], labels: Sequence[str], *, reading: Literal["strict", "published"] = "strict"
-) -> dict:
-    """
-    Scores answers, with "yes" as the positive class. A share with nothing below the line is 0.0.
-
-    Args:
-        answers (`Sequence[str]`):
-            What the model said.
-        labels (`Sequence[str]`):
-            `"yes"` or `"no"` for each answer.
-        reading (`str`, *optional*, defaults to `"strict"`):
-            How answers are read. `"strict"`: by [`parse_yes_no`]; an unreadable answer is wrong, and is neither a
-            predicted yes nor a predicted no. `"published"`: by [`published_yes_no`], which takes it for a yes.
-
-    Returns:
-        `dict`:
-
-        - `f1` (`float`): harmonic mean of precision and recall.
-        - `accuracy` (`float`): right answers / answers.
-        - `precision` (`float`): right yes / predicted yes.
-        - `recall` (`float`): right yes / questions whose label is yes.
-        - `predicted_yes_share` (`float`): predicted yes / answers. It is the model's answers that count here, not the
-          labels, so a model that says yes to everything has 1.0.
-        - `reading` (`str`): as given.
-        - `unreadable` (`int`): answers that are neither yes nor no to [`parse_yes_no`], in either reading.
-        - `correct` (`list[int]`): 1 for each right answer, else 0; to be summed per image for [`bootstrap_ratio`].
-        - `predicted_yes`, `labelled_yes` (`list[int]`): 1 for each answer that is read as yes, and for each question
-          whose label is yes.
-
-    Raises:
-        `ValueError`: if there is no answer, the lengths differ, a label is neither yes nor no, or `reading` is neither
-            of the two.
-    """
-    if not answers or len(answers) != len(labels):
-        raise ValueError(
-            f"`answers` and `labels` must be of one length and not empty, got {len(answers)} and {len(labels)}."
-        )
-    unknown = sorted(set(labels) - {"yes", "no"})
-    if unknown:
-        raise ValueError(f"`labels` must be yes or no, got {', '.join(map(repr, unknown))}.")
-    if reading not in READINGS:
-        raise ValueError(f"`reading` must be one of {', '.join(READINGS)}, got {reading!r}.")
-    predictions = [READINGS[reading](answer) for answer in answers]
-    correct = [int(prediction == label) for prediction, label in zip(predictions, labels, strict=True)]
-    predicted_yes = [int(prediction == "yes") for prediction in predictions]
-    labelled_yes = [int(label == "yes") for label in labels]
-    right_yes = sum(right * positive for right, positive in zip(correct, labelled_yes, strict=True))
-    said, positives = sum(predicted_yes), sum(labelled_yes)
-    return {
-        "f1": 2 * right_yes / (said + positives) if said + positives else 0.0,
-        "accuracy": sum(correct) / len(correct),
-        "precision": right_yes / said if said else 0.0,
-        "recall": right_yes / positives if positives else 0.0,
-        "predicted_yes_share": said / len(predictions),
-        "reading": reading,
-        "unreadable": sum(parse_yes_no(answer) is None for answer in answers),
-        "correct": correct,
-        "predicted_yes": predicted_yes,
-        "labelled_yes": labelled_yes,
-    }
-
-
 def _ask(question: str, object_: str) -> str:
     if AN.match(object_):
         question = re.sub(r"\b([Aa]) (?=\{object\})", r"\1n ", question)
     return question.replace("{object}", object_)
 
 
-def _random(annotations: Mapping[str, Set[str]]) -> Callable[[str, str], int]:
-    return lambda absent, present: 0
+# From the present object to how good an absent one is beside it
+Rank = Callable[[str], Callable[[str], int]]
 
 
-def _popular(annotations: Mapping[str, Set[str]]) -> Callable[[str, str], int]:
+def _random(annotations: Mapping[str, Set[str]]) -> Rank:
+    return lambda present: lambda absent: 0
+
+
+def _popular(annotations: Mapping[str, Set[str]]) -> Rank:
     images = Counter(object_ for objects in annotations.values() for object_ in objects)
-    return lambda absent, present: images[absent]
+    return lambda present: lambda absent: images[absent]
 
 
-def _adversarial(annotations: Mapping[str, Set[str]]) -> Callable[[str, str], int]:
+def _adversarial(annotations: Mapping[str, Set[str]]) -> Rank:
     images = Counter((one, other) for objects in annotations.values() for one in objects for other in objects)
-    return lambda absent, present: images[absent, present]
+    return lambda present: lambda absent: images[absent, present]
 
-
-READINGS = {"strict": parse_yes_no, "published": published_yes_no}
 
 STRATEGIES = {"random": _random, "popular": _popular, "adversarial": _adversarial}
+
+
+@dataclass(kw_only=True)
+class PopeBenchmark(Benchmark):
+    """
+    POPE, on questions made of annotations or on published ones.
+
+    Args:
+        pope_strategies (`list[str]`, *optional*, defaults to `["random", "popular", "adversarial"]`): how POPE picks
+            objects that are not there.
+        pope_questions_per_image (`int`, *optional*, defaults to `6`): half of them are answered by yes.
+        pope_files (`list[str]`, *optional*): published questions, instead of questions from the annotations: the files
+            of POPE, RePOPE or POPEv2, as JSON lines or arrays. Each is a category, and all of it is asked. Answers are
+            read and scored as published.
+        pope_suffix (`str`, *optional*): what follows each question of POPE on a line of its own. LLaVA's is "Answer
+            the question using a single word or phrase.".
+    """
+
+    pope_strategies: list[str] = field(
+        default_factory=lambda: ["random", "popular", "adversarial"],
+        metadata={"help": "How absent objects are picked."},
+    )
+    pope_questions_per_image: int = field(default=6, metadata={"help": "Half of them are answered by yes."})
+    pope_files: list[str] | None = field(default=None, metadata={"help": "Files of published POPE questions."})
+    pope_suffix: str | None = field(default=None, metadata={"help": "Last line of each question of POPE."})
+
+    def __post_init__(self) -> None:
+        each = self.pope_questions_per_image
+        if not isinstance(each, int) or each < 2:
+            raise ValueError(f"`pope_questions_per_image` must be at least 2 and whole, got {each!r}.")
+
+    def questions(self, truths: Mapping[str, Set[str]] | None, *, seed: int) -> list[dict[str, Any]]:
+        rows = read_pope_files(self.pope_files) if self.pope_files else self._made_questions(truths, seed)
+        return [{**row, "question": with_suffix(row["question"], self.pope_suffix)} for row in rows]
+
+    def _made_questions(self, truths: Mapping[str, Set[str]] | None, seed: int) -> list[dict[str, str]]:
+        truths, each = need_annotations(truths), self.pope_questions_per_image
+        return [
+            {**row, "category": strategy}
+            for strategy in self.pope_strategies
+            for row in pope_questions(truths, strategy=strategy, questions_per_image=each, seed=seed)
+        ]
+
+    def longest_answer(self, max_new_tokens: int) -> int:
+        # The published reading looks through the first sentence, of LLaVA's 128 tokens; ours at the first word
+        return min(max_new_tokens, 128 if self.pope_files else 16)
+
+    def answer_settings(self) -> dict[str, Any]:
+        return {"pope_suffix": self.pope_suffix} if self.pope_suffix else {}
+
+    def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
+        return pope_categories(questions, answers, reading="published" if self.pope_files else "strict", seed=seed)
+
+    @staticmethod
+    def overall(result: Mapping[str, Any], *, seed: int) -> dict[str, Any]:
+        return pope_headline(result, seed=seed)
+
+    @staticmethod
+    def metric_parts(result: Mapping[str, Any]) -> dict[str, tuple[list, list]]:
+        return pope_parts(result)
+
+    @staticmethod
+    def headline(scores: Mapping[str, Any]) -> list[str]:
+        result = {"intervals": scores["pope_intervals"], **scores}
+        return [
+            f"POPE: F1 {figure(result, 'pope_f1')} (mean of {len(scores['pope'])} categories), accuracy "
+            f"{figure(result, 'pope_accuracy')}, says yes {figure(result, 'pope_yes_share')}"
+        ]
+
+    @staticmethod
+    def lines(result: Mapping[str, Any]) -> list[str]:
+        lines = []
+        for category, found in result.items():
+            asked, unreadable = len(found["correct"]), found["unreadable"]
+            lines.append(
+                f"POPE {category}, {asked} questions: "
+                f"{figures(found, ('f1', 'accuracy', 'precision', 'recall'))}, "
+                f"says yes {figure(found, 'predicted_yes_share')}, "
+                f"neither yes nor no {unreadable} ({unreadable / asked:.1%}), read as {READ_AS[found['reading']]}"
+            )
+            if unreadable > asked / 2:
+                lines.append("Most answers are neither yes nor no. Read them.")
+        return lines
+
+
+# What the readings of POPE make of an answer that is neither yes nor no
+READ_AS = {"strict": "wrong", "published": "yes unless a no is in it"}

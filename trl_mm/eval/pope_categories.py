@@ -1,10 +1,9 @@
 """Scores of POPE by category (random, popular, adversarial, or one published file), and over the categories."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from .intervals import bootstrap_ratio, ratio
-from .pope import pope_scores
+from .pope_scores import Reading, pope_scores
 
 
 FIGURES = ("f1", "accuracy", "precision", "recall", "predicted_yes_share")
@@ -14,7 +13,7 @@ def pope_categories(
     questions: Sequence[Mapping[str, str]],
     answers: Sequence[str],
     *,
-    reading: Literal["strict", "published"] = "strict",
+    reading: Reading = "strict",
     seed: int = 0,
 ) -> dict[str, dict]:
     """
@@ -83,7 +82,7 @@ def pope_parts(categories: Mapping[str, dict]) -> dict[str, tuple[list, list]]:
     images = list(dict.fromkeys(image for result in categories.values() for image in result["images"]))
     counted = [_figures(_per_image(result, images)) for result in categories.values()]
     return {
-        "pope_f1": tuple([part["f1"][side] for part in counted] for side in (0, 1)),
+        "pope_f1": ([part["f1"][0] for part in counted], [part["f1"][1] for part in counted]),
         "pope_accuracy": _pooled(part["accuracy"] for part in counted),
         "pope_yes_share": _pooled(part["predicted_yes_share"] for part in counted),
     }
@@ -115,5 +114,5 @@ def _figures(counts: Mapping[str, list[int]]) -> dict[str, tuple[list[int], list
 
 def _pooled(parts: Iterable[tuple[list[int], list[int]]]) -> tuple[list[int], list[int]]:
     """Sums over the categories, per image."""
-    above, below = zip(*parts, strict=True)
-    return tuple([sum(column) for column in zip(*rows, strict=True)] for rows in (above, below))
+    above, below = ([sum(column) for column in zip(*rows, strict=True)] for rows in zip(*parts, strict=True))
+    return above, below

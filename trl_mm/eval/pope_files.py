@@ -81,7 +81,7 @@ def _row(path: Path, place: str, entry: object) -> dict[str, str]:
     entry = entry if isinstance(entry, dict) else {"": entry}
     names = ("image_name", "query") if "image_name" in entry else ("image", "text")
     image, question, label = (entry.get(name) for name in (*names, "label"))
-    if not all(isinstance(value, str) for value in (image, question, label)):
+    if not (isinstance(image, str) and isinstance(question, str) and isinstance(label, str)):
         raise ValueError(
             f"{path}, {place}: needs a JSON object with `image`, `text` and `label`, or as POPEv2 `image_name`, "
             f"`query` and `label`, got {str(entry.get('', entry))[:200]!r}. (LLaVA's llava_pope_test.jsonl has no "

@@ -1,0 +1,27 @@
+"""What holds of every benchmark."""
+
+from dataclasses import MISSING, fields
+
+import pytest
+
+from trl_mm.eval.benchmark import need_annotations
+from trl_mm.eval.benchmarks import BENCHMARKS
+from trl_mm.scripts.eval import AskingArguments, EvalArguments
+
+
+def test_settings_have_names_of_their_own():
+    names = [field.name for kind in (EvalArguments, AskingArguments, *BENCHMARKS.values()) for field in fields(kind)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_settings_can_be_left_out_and_have_a_help(name):
+    for field in fields(BENCHMARKS[name]):
+        assert (field.default, field.default_factory) != (MISSING, MISSING), field.name
+        assert field.metadata["help"], field.name
+
+
+def test_missing_annotations_are_asked_for():
+    assert need_annotations({}) == {}
+    with pytest.raises(ValueError, match="`annotations` is missing"):
+        need_annotations(None)
