@@ -8,6 +8,7 @@ import pytest
 
 
 PACKAGE = Path(__file__).parents[1] / "trl_mm"
+SHAPES = PACKAGE.parent / "recipes" / "shapes"
 
 # Room: what it may import besides itself. A folder within one of them is a room of its own; `__init__` is the root of
 # the package, which nothing may import.
@@ -147,3 +148,39 @@ def test_a_bad_module_is_caught(tmp_path, file, text, problem):
     (package / file).write_text(text)
     (found,) = problems(package)
     assert found.startswith(problem)
+
+
+def ring(folder: Path) -> list[str] | None:
+    """A ring of scripts of one folder, which import one another by their bare names, wherever in the file."""
+    paths = {path.stem: path for path in folder.glob("*.py")}
+    graph = {}
+    for name, path in paths.items():
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                imported.update(alias.name for alias in node.names)
+        graph[name] = imported & set(paths)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_the_shapes_scripts_make_no_ring():
+    assert ring(SHAPES) is None
+    assert (SHAPES / "run.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["from run import X", "import run", "def f():\n    from run import X", "from .run import X", "from . import run"],
+)
+def test_a_ring_of_scripts_is_caught(tmp_path, text):
+    (tmp_path / "run.py").write_text("import json\nfrom study import study")
+    (tmp_path / "study.py").write_text("import run.other, running")
+    assert ring(tmp_path) is None
+    (tmp_path / "study.py").write_text(text)
+    assert set(ring(tmp_path)) == {"run", "study"}

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from pair_errors import pair_errors
+from pipeline import alignment_steps, base_steps, command, config, eval_step, script, sources
 from report import HEADERS, as_text, figure, interval
-from run import alignment_steps, base_steps, command, config, eval_step, script, sources
 from steps import Step, run_steps
 
 from trl_mm.eval.compare import compare_models

@@ -2,8 +2,8 @@
 
 import json
 
+from pipeline import MODELS, alignment_steps, base_steps, eval_step, quickstart_steps
 from report import HEADERS, as_text, figure, write_report
-from run import MODELS, alignment_steps, base_steps, eval_step, quickstart_steps
 from steps import run_steps
 
 from trl_mm.eval.compare import compare_models
