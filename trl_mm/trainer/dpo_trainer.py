@@ -10,7 +10,7 @@ from trl.trainer.utils import get_config_model_id
 
 from ..data.protocols import PairGenerator
 from ..data.rows import PREFERENCE_COLUMNS
-from ..tokens.collator import COLUMNS, REF_LOG_PROBS, PreferenceCollator
+from ..tokens.collator import PreferenceCollator
 from .distorted_answer import (
     DISTORTION,
     DistortedModel,
@@ -30,6 +30,7 @@ from .prefix_sharing.averaged_loss import averaged_loss
 from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
 from .reference.precompute import HIDDEN_IMAGES, check_precomputing, hide_images, with_reference
 from .row_checks import checked_rows
+from .rows_config import fill_defaults
 from .vision_processor import vision_processor
 
 
@@ -89,6 +90,7 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
             args = MMDPOConfig(f"{model_id.split('/')[-1]}-DPO")
+        fill_defaults(args, MMDPOConfig)
         check_given_models(model=model, ref_model=ref_model)
         processing_class = vision_processor(model_id, args, processing_class)
         generators = [callback for callback in callbacks or [] if isinstance(callback, PairGenerator)]
@@ -165,14 +167,6 @@ class MMDPOTrainer(MMTrainer, DPOTrainer):
         elif f"eval_{name}" in self.fit_report:  # one of a `dict`, whose key may be "train" as well
             name = f"eval_{name}"
         return with_reference(self, dataset, name, batch_size)
-
-    def _set_signature_columns_if_needed(self):
-        super()._set_signature_columns_if_needed()
-        # A pair generator may keep all that it is given
-        given = () if self.pair_generator is None else self.train_dataset.column_names
-        for name in (*COLUMNS, "second_rejected", *REF_LOG_PROBS, "row_id", *given):
-            if name not in self._signature_columns:
-                self._signature_columns.append(name)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         # The one moment when the dataset may still be replaced and the policy is the initial one: later the weights of

@@ -29,6 +29,7 @@ from .parts.parameter_groups import check_optimizer
 from .parts.quantization import skip_quantizing_saved_modules
 from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
 from .row_checks import checked_rows, prompts_are_text
+from .rows_config import fill_defaults
 from .trl_online_dpo import OnlineDPOTrainer
 from .unwrapped_policy import check_generation, generation_model
 from .vision_processor import vision_processor
@@ -102,7 +103,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
             args = MMOnlineDPOConfig(f"{model_id.split('/')[-1]}-OnlineDPO")
-        self.offline_probability = getattr(args, "offline_probability", 0.0)
+        fill_defaults(args, MMOnlineDPOConfig)
+        self.offline_probability = args.offline_probability
         check_ranking(judge, reward_funcs, self.offline_probability, args.missing_eos_penalty)
         if data_collator is not None:
             raise ValueError("`data_collator` cannot be replaced: answers are sampled after rows are collated.")
@@ -137,7 +139,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         self.stats = {}  # TRL's metrics, which it averages on its own; ours are in `_metrics`
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
         self._warn_of_long_prompts()
-        self._completions = CompletionsLog(self) if getattr(args, "log_completions", False) else None
+        self._completions = CompletionsLog(self) if args.log_completions else None
         self._watch = None if judge is None else VerdictWatch(self)
         if self._watch is not None:
             self.add_callback(self._watch)
@@ -180,12 +182,6 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
                     f"of `max_length` ({report.max_length}): longer answers are cut before they are scored. Raise "
                     f"`max_length` to {wanted + report.kept.prompt.max()}."
                 )
-
-    def _set_signature_columns_if_needed(self):
-        super()._set_signature_columns_if_needed()
-        for name in (*PREFERENCE_COLUMNS, "row_id"):
-            if name not in self._signature_columns:
-                self._signature_columns.append(name)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         # TRL's step samples, ranks and computes the loss in one piece; that of transformers calls the parts below

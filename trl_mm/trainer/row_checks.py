@@ -58,8 +58,8 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
     dataset = prepare_preferences(
         dataset,
         needs=needs,
-        check_images=getattr(args, "check_images", True),
-        on_bad_image=getattr(args, "on_bad_image", "error"),
+        check_images=args.check_images,
+        on_bad_image=args.on_bad_image,
         bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
         locate=lambda index: (f"{name} dataset", index),
     )
@@ -97,7 +97,7 @@ def warn_of_rendered_prompts(dataset, processor, name):
 
 def fitting_rows(dataset, processor, args, reports, name, max_length):
     """Rows that fit; how they do is put into `reports`. Every process counts all rows, so all agree."""
-    num_proc = getattr(args, "dataset_num_proc", None)
+    num_proc = args.dataset_num_proc
     if num_proc is None and len(dataset) > MANY_ROWS:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         num_proc = max(1, cores // args.world_size)
@@ -109,4 +109,4 @@ def fitting_rows(dataset, processor, args, reports, name, max_length):
         args.gradient_accumulation_steps,
     )
     logger.info(report)
-    return keep_fitting(dataset, report, getattr(args, "overlong", "drop"))
+    return keep_fitting(dataset, report, args.overlong)

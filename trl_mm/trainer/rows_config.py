@@ -1,6 +1,6 @@
 """Settings of every trainer: which rows it takes, and how it lays them out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass
@@ -60,3 +60,18 @@ def check_choices(config, **choices):
     for name, known in choices.items():
         if getattr(config, name) not in known:
             raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(config, name)!r}.")
+
+
+def fill_defaults(args, config):
+    """
+    Give arguments, in place, what a trainer of ours reads of them.
+
+    Args:
+        args ([`~trl.DPOConfig`] or [`~trl.experimental.online_dpo.OnlineDPOConfig`]): arguments, ours or TRL's.
+        config (`type`): our configuration, whose defaults those of TRL get for what they lack.
+    """
+    for setting in fields(config):
+        if not hasattr(args, setting.name):
+            setattr(args, setting.name, setting.default)
+    # The collators take the columns that they want of the rows, and samplers keep the others
+    args.remove_unused_columns = False

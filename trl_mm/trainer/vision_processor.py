@@ -57,4 +57,4 @@ def vision_processor(model_id, args, processor=None):
             "chat_template.jinja in the folder of the model).",
             model_id, tail, processor.tokenizer.eos_token,
         )  # fmt: skip
-    return with_system_prompt(processor, getattr(args, "system_prompt", None))
+    return with_system_prompt(processor, args.system_prompt)

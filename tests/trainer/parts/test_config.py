@@ -3,10 +3,13 @@ from trl import DPOConfig
 
 from trl_mm import MMDPOConfig
 from trl_mm.trainer.parts.config import frozen_parts
+from trl_mm.trainer.rows_config import fill_defaults
 
 
 def test_by_default_all_parts_train_as_in_trl():
-    assert frozen_parts(MMDPOConfig("unused", bf16=False)) == frozen_parts(DPOConfig("unused", bf16=False)) == {}
+    plain = DPOConfig("unused", bf16=False)
+    fill_defaults(plain, MMDPOConfig)
+    assert frozen_parts(MMDPOConfig("unused", bf16=False)) == frozen_parts(plain) == {}
 
 
 @pytest.mark.parametrize(

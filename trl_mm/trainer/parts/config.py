@@ -40,4 +40,4 @@ class TrainedPartsConfig:
 def frozen_parts(args):
     """Parts that shall stay as they are, and the setting that says so (`dict[str, str]`)."""
     settings = {"vision tower": "freeze_vision_tower", "projector": "freeze_projector"}
-    return {part: setting for part, setting in settings.items() if getattr(args, setting, False)}
+    return {part: setting for part, setting in settings.items() if getattr(args, setting)}

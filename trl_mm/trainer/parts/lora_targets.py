@@ -57,7 +57,7 @@ def with_targets(peft_config, model, args):
             f"language model, or use names that it has, such as {', '.join(_linear_layers(model))}."
         )
     _check_spread(peft_config.target_modules, model, adapted, frozen_parts(args))
-    if getattr(args, "projector_learning_rate", None) is not None and "projector" not in parts:
+    if args.projector_learning_rate is not None and "projector" not in parts:
         check_parts_are_known(model_type, "projector_learning_rate")
         saved = list(peft_config.modules_to_save or [])
         saved += [name for name in projector_modules(model) if not any(name.endswith(other) for other in saved)]

@@ -26,7 +26,7 @@ def check_optimizer(args, optimizers=None):
     Raises:
         ValueError: with `projector_learning_rate`, if someone else makes the optimizer or sets its learning rates.
     """
-    if getattr(args, "projector_learning_rate", None) is None:
+    if args.projector_learning_rate is None:
         return
     if optimizers is not None and optimizers[0] is not None:
         raise ValueError(
@@ -55,7 +55,7 @@ def freeze_parts(model, args):
             trained.
     """
     frozen = frozen_parts(args)
-    rate = getattr(args, "projector_learning_rate", None)
+    rate = args.projector_learning_rate
     model_type = model.config.model_type
     for setting in [*frozen.values(), *(["projector_learning_rate"] if rate is not None else [])]:
         check_parts_are_known(model_type, setting)
@@ -108,7 +108,7 @@ def split_projector(optimizer, model, args):
     Raises:
         ValueError: the optimizer has no groups with weights of the projector, as those have that work layer by layer.
     """
-    rate = getattr(args, "projector_learning_rate", None)
+    rate = args.projector_learning_rate
     if rate is None:
         return
     model_type = model.config.model_type
@@ -137,7 +137,7 @@ def trained_parts_table(model, args):
     for name, module in model.named_modules():
         layers[part_of(name, model_type)] += isinstance(module, BaseTunerLayer)
     rates = {part: args.learning_rate for part in weights}
-    if getattr(args, "projector_learning_rate", None) is not None:
+    if args.projector_learning_rate is not None:
         rates["projector"] = args.projector_learning_rate
     lines = [f"{'part':16}{'trained weights':>16}{'learning rate':>16}{'layers with LoRA':>18}"]
     for part, count in sorted(weights.items()):

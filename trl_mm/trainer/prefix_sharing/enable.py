@@ -30,7 +30,7 @@ def enable_prefix_sharing(trainer, collator, reason=None, reference_reads_images
         reason (`str`, *optional*): what keeps the trainer itself from it.
         reference_reads_images (`bool`, *optional*, defaults to `True`): whether the reference runs beside the policy.
     """
-    if not getattr(trainer.args, "prefix_sharing", True):
+    if not trainer.args.prefix_sharing:
         return
     models = bare_models(trainer)
     # The policy with what PEFT puts around it, and a reference that may attend in another way

@@ -85,7 +85,7 @@ def with_reference(trainer, dataset, name, batch_size):
     values = cached_log_probs(
         dataset,
         key,
-        getattr(args, "ref_log_probs_dir", None) or Path(HF_HOME) / "trl_mm" / "ref_log_probs",
+        args.ref_log_probs_dir or Path(HF_HOME) / "trl_mm" / "ref_log_probs",
         partial(_reference_log_probs, trainer, dataset),
         lengths=trainer.fit_report[name].kept.total,
         batch_size=batch_size,
