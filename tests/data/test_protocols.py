@@ -1,7 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 
-from trl_mm.data.protocols import PairwiseJudge, Verdict, check_verdicts, judge_pairs
+from trl_mm.data.protocols import PairwiseJudge, Verdict, check_verdicts, is_judge, judge_name, judge_pairs
 
 
 class Plain:
@@ -31,6 +34,35 @@ def test_a_judge_with_and_one_without_verdicts_are_asked_alike():
     ]
     rich = [Verdict(1, "clear", "Response 2"), Verdict(None, "invalid", "?"), Verdict(None, "inconsistent")]
     assert judge_pairs(Rich(rich), [[]] * 3, [[]] * 3, pairs) == rich
+
+
+def first_is_better(prompts, images, answer_pairs):
+    return [0] * len(answer_pairs)
+
+
+def test_a_function_is_a_judge():
+    assert judge_pairs(first_is_better, [[]], [[]], [("a", "b")]) == [Verdict(0, "clear")]
+    assert judge_pairs(Plain([1]).judge, [[]], [[]], [("a", "b")]) == [Verdict(1, "clear")]
+    with pytest.raises(ValueError, match="The judge `first_is_better` returned 0 verdicts for 1 pairs"):
+        check_verdicts([], 1, first_is_better)
+
+
+@pytest.mark.parametrize(
+    ("judge", "accepted"),
+    [
+        (first_is_better, True),
+        (lambda *arguments: [], True),
+        (partial(lambda style, prompts, images, pairs: [], "paper"), True),
+        (Plain([]), True),
+        (len, False),
+        (lambda prompts, completions, **columns: [], False),  # a reward function
+        (torch.nn.Identity(), False),
+        ("llava-hf/llava-v1.6-34b-hf", False),
+    ],
+)
+def test_what_is_a_judge(judge, accepted):
+    assert is_judge(judge) is accepted
+    assert judge_name(first_is_better) == "first_is_better" and judge_name(Plain([])) == "Plain"
 
 
 @pytest.mark.parametrize(

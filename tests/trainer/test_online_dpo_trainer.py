@@ -351,6 +351,17 @@ def test_agreement_over_both_orders_is_counted(checkpoint, tmp_path):
     assert logged(trainer, "judge/inconsistent_rate") == [0.5]
 
 
+def test_a_function_judges_like_an_object(checkpoint, tmp_path):
+    judge = LongerIsBetter()
+
+    def longer_is_better(prompts, images, answer_pairs):
+        return judge.judge(prompts, images, answer_pairs)
+
+    runs = [make(checkpoint, tmp_path, None, given, max_steps=1) for given in (longer_is_better, LongerIsBetter())]
+    assert logged(runs[0], "logps/chosen") == logged(runs[1], "logps/chosen")
+    assert len(judge.asked) == 2
+
+
 def test_mixed_dpo_draws_each_row_and_step_anew(checkpoint, tmp_path):
     judge = LongerIsBetter()
     trainer = make(checkpoint, tmp_path, pairs(), judge, offline_probability=0.5, max_steps=16)

@@ -3,6 +3,7 @@
 Both reach it as arguments.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -87,7 +88,8 @@ class PairwiseJudge(Protocol):
     Says which of two answers to a prompt about images is better.
 
     A judge may also have a method `verdicts` with the same arguments that returns `list[Verdict]`, so that ties and
-    unreadable answers can be told apart; [`judge_pairs`] uses it if it is there.
+    unreadable answers can be told apart; [`judge_pairs`] uses it if it is there. A function that takes what `judge`
+    takes is a judge too.
     """
 
     def judge(
@@ -111,9 +113,26 @@ class PairwiseJudge(Protocol):
         """
 
 
+def is_judge(judge):
+    """Whether something is a [`PairwiseJudge`], or a function that takes what its `judge` takes (`bool`)."""
+    if isinstance(judge, PairwiseJudge) or hasattr(judge, "parameters"):  # a model can be called, and is no judge
+        return isinstance(judge, PairwiseJudge)
+    try:
+        inspect.signature(judge).bind([], [], [])
+    except (TypeError, ValueError):  # ValueError: a function in C whose arguments are not known
+        return False
+    return True
+
+
+def judge_name(judge):
+    """Name of a function or of the class of an object, for messages (`str`)."""
+    return getattr(judge, "__name__", type(judge).__name__)
+
+
 def judge_pairs(judge, prompts, images, answer_pairs):
     """
-    Ask a judge for [`Verdict`]s, whether it has `verdicts` or only `judge`; arguments as in [`PairwiseJudge`].
+    Ask a judge for [`Verdict`]s, whether it has `verdicts`, only `judge`, or is a function; arguments as in
+    [`PairwiseJudge`].
 
     A bare `None` is taken for a tie.
 
@@ -123,7 +142,7 @@ def judge_pairs(judge, prompts, images, answer_pairs):
     Raises:
         ValueError: the judge returned another number of verdicts, or something that is no verdict.
     """
-    ask = getattr(judge, "verdicts", judge.judge)
+    ask = getattr(judge, "verdicts", None) or getattr(judge, "judge", judge)
     return [
         verdict if isinstance(verdict, Verdict) else Verdict(verdict, "tie" if verdict is None else "clear")
         for verdict in check_verdicts(ask(prompts, images, answer_pairs), len(answer_pairs), judge)
@@ -145,7 +164,7 @@ def check_verdicts(verdicts, count, judge):
     Raises:
         ValueError: there are more or fewer than `count`, or one is something else.
     """
-    name = type(judge).__name__
+    name = judge_name(judge)
     cure = "A judge returns one verdict for each pair: 0 (the first answer is better), 1 (the second) or None."
     try:
         verdicts = list(verdicts)

@@ -26,6 +26,7 @@ from transformers import is_wandb_available
 from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
 
 from ..data.dataset_card import code_block, is_hub_id, render_markdown
+from ..data.protocols import judge_name
 from ..report.plots import write_line_plot
 
 
@@ -92,7 +93,7 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id  # the first has its owner, if it is made
     generator, judge = getattr(trainer, "pair_generator", None), getattr(trainer, "judge", None)
     rewards, stored = getattr(trainer, "reward_func_names", []), getattr(trainer, "offline_probability", None)
-    judge = None if stored == 1 else type(judge).__name__ if judge else ", ".join(rewards)
+    judge = None if stored == 1 else judge_name(judge) if judge else ", ".join(rewards)
     made_by_bdhs = stored != 0 and "bdhs_attempts" in getattr(trainer.train_dataset, "column_names", ())
     text = render_markdown(
         Path(__file__).with_name("model_card.md.j2"),

@@ -11,7 +11,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path, get_config_model_id
 
 from ..data.images import with_open_images
-from ..data.protocols import JudgeUnavailable, PairwiseJudge
+from ..data.protocols import JudgeUnavailable, is_judge, judge_name
 from ..data.rows import PREFERENCE_COLUMNS
 from ..data.seeds import derived_seed
 from ..generation.answers import sample_answers
@@ -58,8 +58,9 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             Reward functions, as in TRL: the answer with the higher sum of rewards is chosen. They are called with the
             other columns of the rows too, `images` among them; with text in place of messages if the prompts of
             `train_dataset` are strings.
-        judge ([`PairwiseJudge`], *optional*):
-            Says which answer is better; in place of `reward_funcs`.
+        judge ([`PairwiseJudge`] or `Callable`, *optional*):
+            Says which answer is better; in place of `reward_funcs`. A function is called as `PairwiseJudge.judge` is:
+            `judge(prompts, images, answer_pairs)` returns 0, 1 or `None` for each pair.
         args ([`MMOnlineDPOConfig`] or [`~trl.experimental.online_dpo.OnlineDPOConfig`], *optional*):
             Training arguments. A plain `OnlineDPOConfig` is taken with the defaults of `MMOnlineDPOConfig` for what it
             lacks; its `max_length` does not limit rows with images, as in TRL.
@@ -75,7 +76,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
     Raises:
         ValueError: there is neither `judge` nor `reward_funcs`, or both; a row cannot be trained on; `model` is no
             vision-language model.
-        TypeError: `processing_class` is no processor of a vision-language model, or `judge` has no method `judge`.
+        TypeError: `processing_class` is no processor of a vision-language model, or `judge` is neither a
+            [`PairwiseJudge`] nor a function with its arguments.
         JudgeUnavailable: during training, if the judge cannot be reached and `on_judge_failure="error"`. A checkpoint
             is written before.
         ValueError: during training, if the judge gives no readable verdict in `max_steps_without_verdict` steps.
@@ -324,10 +326,10 @@ def check_ranking(judge, reward_funcs, offline_probability, missing_eos_penalty)
         raise ValueError(
             "Sampled answers have to be ranked. Pass `judge`, such as a `PairwiseVLMJudge`, or `reward_funcs`."
         )
-    if judge is not None and not isinstance(judge, PairwiseJudge):
+    if judge is not None and not is_judge(judge):
         raise TypeError(
-            f"`judge` must have a method `judge(prompts, images, answer_pairs)`, got {type(judge).__name__}. "
-            "Functions that give each answer a reward are `reward_funcs`."
+            "`judge` must have a method `judge(prompts, images, answer_pairs)`, or be a function of these, got "
+            f"{judge_name(judge)}. Functions that give each answer a reward are `reward_funcs`."
         )
     if judge is not None and missing_eos_penalty is not None:
         raise ValueError("`missing_eos_penalty` is taken from rewards, and a judge gives none. Leave it out.")
