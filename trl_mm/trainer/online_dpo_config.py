@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from .on_policy.pair_losses import LOSSES
-from .on_policy.verdict_watch import MAX_STEPS
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig, check_choices
 from .trl_online_dpo import OnlineDPOConfig
+
+
+LOSS_TYPES = ("sigmoid", "ipo", "hinge")
 
 
 @dataclass
@@ -39,7 +40,7 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
             Processes that count tokens before training.
     """
 
-    loss_type: str = field(default="sigmoid", metadata={"help": "sigmoid, ipo or hinge.", "choices": list(LOSSES)})
+    loss_type: str = field(default="sigmoid", metadata={"help": "sigmoid, ipo or hinge.", "choices": LOSS_TYPES})
     offline_probability: float = field(
         default=0.0, metadata={"help": "Probability of the stored pair instead of a sampled one; Mixed-DPO."}
     )
@@ -51,7 +52,7 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
         },
     )
     max_steps_without_verdict: int = field(
-        default=MAX_STEPS,
+        default=20,
         metadata={"help": "Steps in a row without a readable verdict after which training stops; 0 for never."},
     )
     log_completions: bool = field(
@@ -61,7 +62,7 @@ class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that count tokens."})
 
     def __post_init__(self):
-        check_choices(self, loss_type=tuple(LOSSES), on_judge_failure=("error", "skip"))
+        check_choices(self, loss_type=LOSS_TYPES, on_judge_failure=("error", "skip"))
         if not 0 <= self.offline_probability <= 1:
             raise ValueError(f"`offline_probability` must be in [0, 1], got {self.offline_probability}.")
         most = self.max_steps_without_verdict

@@ -1,26 +1,24 @@
 """Online-DPO and Mixed-DPO that look at the image."""
 
-import logging
-import random
 from collections import defaultdict
 
 import torch
 from transformers import set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import add_fused_lm_head, create_model_from_path, get_config_model_id
+from trl import DPOTrainer
+from trl.trainer import add_fused_lm_head
+from trl.trainer.utils import create_model_from_path, get_config_model_id
 
-from ..data.images import with_open_images
-from ..data.protocols import JudgeUnavailable, is_judge, judge_name
+from ..data.protocols import JudgeUnavailable
 from ..data.rows import PREFERENCE_COLUMNS
-from ..data.seeds import derived_seed
 from ..generation.answers import sample_answers
 from ..generation.completer import image_token_ids
 from ..tokens.collator import PreferenceCollator
 from .mm_trainer import MMTrainer, check_given_models
 from .on_policy.completions_log import CompletionsLog
-from .on_policy.pair_losses import pair_loss, pair_metrics
-from .on_policy.ranking import ranked_by_judge, ranked_by_rewards
+from .on_policy.pair_losses import answer_metrics, pair_loss
+from .on_policy.ranking import check_ranking
+from .on_policy.sampler import OnPolicySampler, warn_of_long_prompts
 from .on_policy.verdict_watch import VerdictWatch
 from .on_policy.vllm import check_prompts, vllm_answers
 from .online_dpo_config import MMOnlineDPOConfig
@@ -33,9 +31,6 @@ from .rows_config import fill_defaults
 from .trl_online_dpo import OnlineDPOTrainer
 from .unwrapped_policy import check_generation, generation_model
 from .vision_processor import vision_processor
-
-
-logger = logging.getLogger(__name__)
 
 
 class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
@@ -85,6 +80,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
 
     _tag_names = ["trl", "trl-mm", "online-dpo"]
     loss_is_scaled_for_ga = False
+    compute_ref_log_probs = DPOTrainer.compute_ref_log_probs
+    ld_alpha = None  # which it reads
 
     def __init__(
         self,
@@ -124,7 +121,9 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         peft_config = with_targets(peft_config, model, args)
         if isinstance(model, str):
             model, ref_model = self._loaded(model, ref_model, args, peft_config)
-        self.pair_collator = PreferenceCollator(processing_class, self._longest(args))
+        self.pair_collator = PreferenceCollator(
+            processing_class, args.max_length if isinstance(args, MMOnlineDPOConfig) else None
+        )
         super().__init__(
             model,
             ref_model=ref_model,
@@ -140,7 +139,9 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         )
         self.stats = {}  # TRL's metrics, which it averages on its own; ours are in `_metrics`
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
-        self._warn_of_long_prompts()
+        self.sampler = OnPolicySampler(self)
+        if self.offline_probability < 1:
+            warn_of_long_prompts(self.fit_report, args.max_new_tokens)
         self._completions = CompletionsLog(self) if args.log_completions else None
         self._watch = None if judge is None else VerdictWatch(self)
         if self._watch is not None:
@@ -165,25 +166,9 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         args.model_init_kwargs = None  # TRL refuses them beside a model
         return model, ref_model
 
-    def _longest(self, args):
-        return args.max_length if isinstance(args, MMOnlineDPOConfig) else None
-
     def _checked(self, dataset, processor, args, name):
         needs = PREFERENCE_COLUMNS if self.offline_probability > 0 else ("images", "prompt")
-        return checked_rows(dataset, processor, args, needs, self.fit_report, name, self._longest(args))
-
-    def _warn_of_long_prompts(self):
-        for name, report in self.fit_report.items():
-            if report.max_length is None or self.offline_probability == 1:
-                continue
-            room = report.max_length - report.kept.prompt
-            wanted = self.args.max_new_tokens
-            if (count := int((room < wanted).sum())) > 0:
-                logger.warning(
-                    f"The prompts of {count} rows of the {name} dataset leave fewer than `max_new_tokens` ({wanted}) "
-                    f"of `max_length` ({report.max_length}): longer answers are cut before they are scored. Raise "
-                    f"`max_length` to {wanted + report.kept.prompt.max()}."
-                )
+        return checked_rows(dataset, processor, args, needs, self.fit_report, name, self.pair_collator.max_length)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         # TRL's step samples, ranks and computes the loss in one piece; that of transformers calls the parts below
@@ -194,58 +179,22 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             raise
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            loss = self.compute_loss(model, inputs)
-        return loss.detach(), None, None
+            return self.compute_loss(model, self._prepare_inputs(inputs)), None, None
 
     def _prepare_inputs(self, inputs):
-        rows = [with_open_images(row) for row in inputs["rows"]]
-        pairs, weights, is_sampled = self._make_pairs(rows)
+        pairs, metrics = self.sampler(inputs["rows"])
+        self._record(metrics)
+        for watcher in filter(None, (self._watch, self._completions)):
+            watcher.see([pair for pair in pairs if "answer_ids" in pair])
         batch = self.pair_collator(pairs)
-        images = image_token_ids(self.model.config, self.processing_class)
-        check_prompts(batch, [pair.get("vllm_prompt") for pair in pairs], images)
-        batch["weights"], batch["is_sampled"] = torch.tensor(weights), torch.tensor(is_sampled)  # (B,)
+        vllm_prompts = [pair.get("vllm_prompt") for pair in pairs]
+        check_prompts(batch, vllm_prompts, image_token_ids(self.model.config, self.processing_class))
+        batch["weights"] = torch.tensor([pair["weight"] for pair in pairs])
+        batch["is_sampled"] = torch.tensor(["answer_ids" in pair for pair in pairs])
         if self._dummy_image is not None:
             batch = self._dummy_image.added_to(batch)
         return super()._prepare_inputs(batch)
-
-    def _make_pairs(self, rows):
-        """Pairs for the collator, their weights, and which of them were sampled."""
-        step = self.state.global_step if self.model.training else "eval"
-        is_sampled = [not self._trains_on_stored(row, step) for row in rows]
-        online = [row for row, sampled in zip(rows, is_sampled, strict=True) if sampled]
-        answers, vllm_prompts = self._sample(online, step) if self.offline_probability < 1 else ([], [])
-        ranking = self._rank(online, answers)
-        self._record(
-            {
-                **ranking.metrics,
-                "offline_rate": (len(rows) - len(online), len(rows)),
-                "completions/mean_length": (sum(len(ids) for pair in answers for ids in pair), 2 * len(answers)),
-            }
-        )
-        if self._watch is not None:
-            self._watch.see(ranking)
-        if self._completions is not None:
-            self._completions.keep(online, ranking)
-        sampled = iter(zip(answers, ranking.choices, vllm_prompts, strict=True))
-        pairs, weights = [], []
-        for row, was_sampled in zip(rows, is_sampled, strict=True):
-            if was_sampled:
-                ids, choice, vllm_prompt = next(sampled)
-                answer = [{"role": "assistant", "content": "."}]  # for the chat template; the ids take its place
-                ids = ids[::-1] if choice == 1 else ids
-                row = {**row, "chosen": answer, "rejected": answer, "answer_ids": ids, "vllm_prompt": vllm_prompt}
-            pairs.append(row)
-            weights.append(1.0 if not was_sampled or choice is not None else 0.0)
-        return pairs, weights, is_sampled
-
-    def _trains_on_stored(self, row, step):
-        """Draw α ~ Bernoulli(p) for a row in a step (eq. 4)."""
-        if self.offline_probability in (0, 1):
-            return self.offline_probability == 1
-        seed = derived_seed("offline", self.args.seed, step, row["row_id"])
-        return random.Random(seed).random() < self.offline_probability
 
     def _sample(self, rows, step):
         """
@@ -259,36 +208,17 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             answers = sample_answers(model, self.processing_class, rows, self.generation_config, seeds) if rows else []
         return answers, [None] * len(rows)
 
-    def _rank(self, rows, answers):
-        ended = [[ids[-1] in self.eos_token_ids for ids in pair] for pair in answers]
-        texts = [[self._tokenizer.decode(ids, skip_special_tokens=True) for ids in pair] for pair in answers]
-        if self.judge is None:
-            ranking = ranked_by_rewards(self, rows, answers, texts, ended)
-        else:
-            ranking = ranked_by_judge(self, rows, texts)
-        ranking.metrics["val/contain_eos_token"] = (sum(map(sum, ended)), 2 * len(ended))
-        return ranking
-
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = dict(inputs)
-        weights, is_sampled, mask = (inputs.pop(name) for name in ("weights", "is_sampled", "completion_mask"))
-        labels = inputs["input_ids"].masked_fill(mask == 0, -100)
-        mask = mask[:, 1:]  # (2B, L - 1)
-
-        def log_probs(model):
-            outputs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False)
-            return outputs.log_probs * mask  # (2B, L - 1)
-
+        weights, is_sampled = inputs.pop("weights"), inputs.pop("is_sampled")
+        reads = {name: value for name, value in inputs.items() if name != "completion_mask"}
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
         with self.accelerator.autocast():
-            policy = log_probs(model)
-            with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-                if self.ref_model is not None:
-                    reference = log_probs(self.ref_model)
-                else:
-                    with self.model.disable_adapter():
-                        reference = log_probs(self.model)
-        loss = pair_loss(self.args.loss_type, (policy - reference).sum(1), mask.sum(1), weights, self.beta)
-        self._record(pair_metrics(policy.detach(), reference, weights, is_sampled, self.beta))
+            log_probs = model(**reads, labels=labels, fused_lm_head=True, use_cache=False).log_probs  # (2B, T - 1)
+        reference = torch.cat(self.compute_ref_log_probs(self.ref_model or self.model, inputs))  # (2B,)
+        loss, metrics = pair_loss(self.args.loss_type, self.beta, log_probs, reference, inputs, weights)
+        metrics |= answer_metrics(log_probs.detach().sum(1), reference, is_sampled, self.beta)
+        self._record({**metrics, "beta": (self.beta, 1)})
         return (loss, {}) if return_outputs else loss
 
     def _record(self, sums):
@@ -316,20 +246,3 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
 def as_rows(examples):
     """The collator of rows that answers are sampled for."""
     return {"rows": examples}
-
-
-def check_ranking(judge, reward_funcs, offline_probability, missing_eos_penalty):
-    """Refuse what cannot rank answers."""
-    if judge is not None and reward_funcs is not None:
-        raise ValueError("Answers are ranked by `judge` or by `reward_funcs`. Pass one of them.")
-    if judge is None and reward_funcs is None and offline_probability < 1:
-        raise ValueError(
-            "Sampled answers have to be ranked. Pass `judge`, such as a `PairwiseVLMJudge`, or `reward_funcs`."
-        )
-    if judge is not None and not is_judge(judge):
-        raise TypeError(
-            "`judge` must have a method `judge(prompts, images, answer_pairs)`, or be a function of these, got "
-            f"{judge_name(judge)}. Functions that give each answer a reward are `reward_funcs`."
-        )
-    if judge is not None and missing_eos_penalty is not None:
-        raise ValueError("`missing_eos_penalty` is taken from rewards, and a judge gives none. Leave it out.")

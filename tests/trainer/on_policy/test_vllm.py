@@ -183,5 +183,5 @@ def test_every_process_comes_even_without_rows_to_sample(tmp_path):
     engine = FakeEngine()
     ours = trainer(tmp_path, engine, "colocate")
     ours.offline_probability = 0.5
-    assert ours._make_pairs([])[0] == []
+    assert ours.sampler([])[0] == []
     assert engine.resets == 1

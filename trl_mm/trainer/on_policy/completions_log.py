@@ -20,24 +20,27 @@ class CompletionsLog:
         self.trainer = trainer
         self.rows = []
 
-    def keep(self, rows, ranking):
-        """Take the answers of a batch; those of an earlier step go."""
+    def see(self, pairs):
+        """Take the sampled pairs of a batch ([`OnPolicySampler`]); those of an earlier step go."""
         step = self.trainer.state.global_step
         if self.rows and self.rows[0]["step"] != step:
             self.rows = []
-        for row, texts, choice, note in zip(rows, ranking.texts, ranking.choices, ranking.notes, strict=True):
-            prompt = "\n".join(message_text(message) for message in row["prompt"])
-            verdict = {0: "first", 1: "second", None: "none"}[choice]
+        for pair in pairs:
+            verdict = pair["verdict"]
+            choice = None if verdict is None else verdict.choice
+            texts = [message_text(pair[name][0]) for name in ("chosen", "rejected")]
+            first, second = reversed(texts) if choice == 1 else texts
+            note = "failed" if verdict is None else verdict.text if self.trainer.judge is None else verdict.outcome
             self.rows.append(
                 {
                     "step": step,
-                    "row_id": row["row_id"],
-                    "prompt": prompt,
-                    "first": texts[0],
-                    "second": texts[1],
-                    "chosen": verdict,
+                    "row_id": pair["row_id"],
+                    "prompt": "\n".join(message_text(message) for message in pair["prompt"]),
+                    "first": first,
+                    "second": second,
+                    "chosen": {0: "first", 1: "second", None: "none"}[choice],
                     "note": note,
-                    "images": row["images"],
+                    "images": pair["images"],
                 }
             )
 

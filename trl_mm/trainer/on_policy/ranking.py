@@ -1,10 +1,8 @@
 """Which of two sampled answers is chosen, by a judge or by rewards."""
 
-from dataclasses import dataclass, field
-
 import torch
 
-from ...data.protocols import OUTCOMES, JudgeUnavailable, Verdict, judge_pairs
+from ...data.protocols import OUTCOMES, JudgeUnavailable, Verdict, is_judge, judge_name, judge_pairs
 from ...data.rows import as_parts, message_text
 
 
@@ -12,24 +10,21 @@ from ...data.rows import as_parts, message_text
 TAKEN = ("prompt", "prompts", "completions", "completion_ids", "completion_ids_list", "trainer_state")
 
 
-@dataclass
-class Ranking:
-    """
-    Verdicts on pairs of sampled answers.
-
-    Attributes:
-        texts (`list[list[str]]`): both answers of each pair.
-        choices (`list[int | None]`): the better answer, 0 or 1, or `None` without a clear verdict.
-        notes (`list[str]`): what was said of each pair, for people to read.
-        metrics (`dict[str, tuple[float, float]]`): sums and counts.
-        verdicts (`list[Verdict | None]`): what a judge said, `None` where it was not reached; `[]` without a judge.
-    """
-
-    texts: list[list[str]]
-    choices: list[int | None]
-    notes: list[str]
-    metrics: dict[str, tuple[float, float]]
-    verdicts: list[Verdict | None] = field(default_factory=list)
+def check_ranking(judge, reward_funcs, offline_probability, missing_eos_penalty):
+    """Refuse what cannot rank answers."""
+    if judge is not None and reward_funcs is not None:
+        raise ValueError("Answers are ranked by `judge` or by `reward_funcs`. Pass one of them.")
+    if judge is None and reward_funcs is None and offline_probability < 1:
+        raise ValueError(
+            "Sampled answers have to be ranked. Pass `judge`, such as a `PairwiseVLMJudge`, or `reward_funcs`."
+        )
+    if judge is not None and not is_judge(judge):
+        raise TypeError(
+            "`judge` must have a method `judge(prompts, images, answer_pairs)`, or be a function of these, got "
+            f"{judge_name(judge)}. Functions that give each answer a reward are `reward_funcs`."
+        )
+    if judge is not None and missing_eos_penalty is not None:
+        raise ValueError("`missing_eos_penalty` is taken from rewards, and a judge gives none. Leave it out.")
 
 
 def ranked_by_judge(trainer, rows, texts):
@@ -42,7 +37,8 @@ def ranked_by_judge(trainer, rows, texts):
         texts (`list[list[str]]`): two answers to each row.
 
     Returns:
-        [`Ranking`]
+        `tuple`: verdicts (`list[Verdict | None]`), `None` where the judge was not reached, and sums and counts of
+        metrics (`dict[str, tuple[float, float]]`).
 
     Raises:
         JudgeUnavailable: the judge of any process cannot be reached, on all processes.
@@ -59,23 +55,18 @@ def ranked_by_judge(trainer, rows, texts):
     failed = trainer.accelerator.reduce(
         torch.tensor(0.0 if failure is None else 1.0, device=trainer.accelerator.device), reduction="sum"
     )
-    if failed and getattr(trainer.args, "on_judge_failure", "error") == "error":
+    if failed and trainer.args.on_judge_failure == "error":
         raise JudgeUnavailable(f"No verdicts in step {trainer.state.global_step}: {failure or 'on another process'}")
-    outcomes = [verdict.outcome for verdict in verdicts] if failure is None else ["failed"] * len(rows)
-    count = len(rows)
+    if failure is not None:
+        verdicts = [None] * len(rows)
+    outcomes = ["failed" if verdict is None else verdict.outcome for verdict in verdicts]
     metrics = {
-        f"judge/{name}_rate": (outcomes.count(name), count) for name in (*OUTCOMES, "failed") if name != "clear"
+        f"judge/{name}_rate": (outcomes.count(name), len(rows)) for name in (*OUTCOMES, "failed") if name != "clear"
     }
     # Of the pairs that were shown in both orders with a readable answer each time
-    compared = [v for v in verdicts if len(v.places) == 2 and None not in v.places]
+    compared = [v for v in verdicts if v is not None and len(v.places) == 2 and None not in v.places]
     metrics["judge/order_agreement"] = (sum(v.places[0] != v.places[1] for v in compared), len(compared))
-    return Ranking(
-        texts,
-        [verdict.choice for verdict in verdicts] if failure is None else [None] * count,
-        outcomes,
-        metrics,
-        verdicts if failure is None else [None] * count,
-    )
+    return verdicts, metrics
 
 
 def ranked_by_rewards(trainer, rows, answers, texts, ended):
@@ -90,11 +81,12 @@ def ranked_by_rewards(trainer, rows, answers, texts, ended):
         ended (`list[list[bool]]`): whether they reach the EOS token.
 
     Returns:
-        [`Ranking`]
+        `tuple`: verdicts (`list[Verdict]`) whose text says the rewards, and sums and counts of metrics
+        (`dict[str, tuple[float, float]]`).
     """
     names = ("judge/tie_rate", "objective/scores", "objective/scores_margin")
     if not rows:
-        return Ranking([], [], [], dict.fromkeys(names, (0, 0)))
+        return [], dict.fromkeys(names, (0, 0))
 
     def in_blocks(pairs):  # first answers of all rows, then second ones, as TRL lays them out
         return [value for which in zip(*pairs, strict=True) for value in which]
@@ -117,11 +109,13 @@ def ranked_by_rewards(trainer, rows, answers, texts, ended):
     if trainer.args.missing_eos_penalty is not None:
         rewards[~torch.tensor(in_blocks(ended), device=rewards.device)] -= trainer.args.missing_eos_penalty
     first, second = rewards.chunk(2)
-    choices = [None if a == b else int(b > a) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+    verdicts = [
+        Verdict(None if a == b else int(b > a), "tie" if a == b else "clear", f"{a:.3g} / {b:.3g}")
+        for a, b in zip(first.tolist(), second.tolist(), strict=True)
+    ]
     metrics = {
-        "judge/tie_rate": (choices.count(None), len(rows)),
+        "judge/tie_rate": (sum(verdict.outcome == "tie" for verdict in verdicts), len(rows)),
         "objective/scores": (rewards.sum(), len(rewards)),
         "objective/scores_margin": ((first - second).abs().sum(), len(rows)),
     }
-    notes = [f"{a:.3g} / {b:.3g}" for a, b in zip(first.tolist(), second.tolist(), strict=True)]
-    return Ranking(texts, choices, notes, metrics)
+    return verdicts, metrics

@@ -5,13 +5,13 @@ import logging
 import torch
 from transformers import TrainerCallback
 
+from ...data.rows import message_text
 from ...data.shown import shown
 
 
 logger = logging.getLogger(__name__)
 
 UNREADABLE = ("invalid", "inconsistent")
-MAX_STEPS = 20
 
 
 class VerdictWatch(TrainerCallback):
@@ -25,7 +25,7 @@ class VerdictWatch(TrainerCallback):
 
     def __init__(self, trainer):
         self.trainer = trainer
-        self.most = getattr(trainer.args, "max_steps_without_verdict", MAX_STEPS)
+        self.most = trainer.args.max_steps_without_verdict
         self.steps = 0
         self.warned = False
         self._begin()
@@ -33,12 +33,14 @@ class VerdictWatch(TrainerCallback):
     def _begin(self):
         self.asked, self.unread, self.reply = 0, 0, None
 
-    def see(self, ranking):
-        """Count the verdicts of a micro-batch ([`Ranking`])."""
+    def see(self, pairs):
+        """Count the verdicts of the sampled pairs of a micro-batch ([`OnPolicySampler`])."""
         if not self.trainer.model.training:
             return
-        for (first, second), verdict in zip(ranking.texts, ranking.verdicts, strict=True):
-            if verdict is None or first.strip() == second.strip():
+        for pair in pairs:
+            verdict = pair["verdict"]
+            chosen, rejected = (message_text(pair[name][0]).strip() for name in ("chosen", "rejected"))
+            if verdict is None or chosen == rejected:
                 continue
             self.asked += 1
             if verdict.outcome in UNREADABLE:

@@ -7,7 +7,7 @@ loss reads.
 import copy
 
 from accelerate.utils import broadcast_object_list, gather_object
-from trl.data_utils import prepare_multimodal_messages
+from trl import prepare_multimodal_messages
 
 from ...data.seeds import derived_seed
 from ...generation.completer import image_token_ids
@@ -103,10 +103,11 @@ def _colocated(trainer, rows, seeds, banned):
 
 def _from_server(trainer, rows, seeds, banned):
     _update(trainer)
-    prompt = getattr(trainer.args, "system_prompt", None)
     messages = [
         messages_as_read(
-            prepare_multimodal_messages(row["prompt"], images=row["images"]), trainer.processing_class, prompt
+            prepare_multimodal_messages(row["prompt"], images=row["images"]),
+            trainer.processing_class,
+            trainer.args.system_prompt,
         )
         for row in rows
     ]
