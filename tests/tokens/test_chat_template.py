@@ -15,6 +15,7 @@ from support.tiny import (
     tiny_processor,
     tiny_row,
 )
+from tokenizers import AddedToken
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
@@ -103,3 +104,21 @@ def test_a_tokenizer_without_end_token_writes_none():
     processor = bare_processor()
     processor.tokenizer.eos_token = None
     assert render(tiny_row(answer="Yes."), processor).tail.strip() == ""
+
+
+def test_what_is_known_of_a_processor_changes_with_its_template_and_its_tokens():
+    def completion(text):
+        messages = {"completion": prepare_multimodal_messages([{"role": "assistant", "content": text}])}
+        return render_examples([{**prompt, **messages}], processor)[0]["completion"]
+
+    prompt = {"prompt": prepare_multimodal_messages([{"role": "user", "content": "Is it late?"}])}
+    processor = bare_processor("<end>dog" + BARE_TEMPLATE)
+    assert completion("Yes dog <end>") == " Yes dog <end></s>"
+    processor.tokenizer.add_tokens([AddedToken("<end>", special=True)])
+    assert completion("Yes dog <end>") == " Yes dog < end></s>"
+    processor.tokenizer.add_tokens([AddedToken("dog", special=True)])
+    assert completion("Yes dog") == " Yes d og</s>"
+    processor.tokenizer.eos_token = "<end>"
+    assert completion("Yes") == " Yes<end>"
+    processor.chat_template = TEMPLATE
+    assert completion("Yes dog") == " Yes dog</s>"

@@ -1,18 +1,21 @@
 """`PreferenceCollator` beside the one of TRL that it extends."""
 
+from contextlib import ExitStack
 from copy import deepcopy
+from unittest import mock
 
 import PIL.Image
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.families import FAMILIES, family
 from support.tiny import TEXTS, bare_processor, tiny_image, tiny_processor, tiny_row
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from trl_mm.data.images import resolve_image
 from trl_mm.tokens.chat import prompt_ids, render
-from trl_mm.tokens.collator import PreferenceCollator
+from trl_mm.tokens.collator import TOKEN_INPUTS, PreferenceCollator
 
 
 PROCESSOR = tiny_processor()
@@ -46,6 +49,29 @@ def test_batches_are_those_of_trl(contents, max_length):
     assert stored == before
     assert_equal_batches(ours, DataCollatorForVisionPreference(PROCESSOR, max_length)(rows))
     assert ("pixel_values" in ours) == any(row["images"] for row in rows)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=8)
+@given(
+    st.lists(st.tuples(WORDS, WORDS, st.integers(0, 2)), min_size=1, max_size=3),
+    st.sampled_from([None, 40]),
+    st.booleans(),
+)
+def test_batches_of_every_family_are_those_of_trl(name, contents, max_length, images_per_prompt):
+    processor = family(name)[1]
+    rows = [
+        {**pair(seed, chosen, rejected), "images": [tiny_image(seed + number) for number in range(count)]}
+        for seed, (chosen, rejected, count) in enumerate(contents)
+    ]
+    ours = PreferenceCollator(processor, max_length, images_per_prompt=images_per_prompt)(rows)
+    theirs = dict(DataCollatorForVisionPreference(processor, max_length)(rows))
+    if images_per_prompt:
+        for key in theirs.keys() - {*TOKEN_INPUTS, "completion_mask"}:
+            once, again = theirs[key].chunk(2)
+            assert torch.equal(once, again)
+            theirs[key] = once
+    assert_equal_batches(ours, theirs)
 
 
 def test_images_of_every_form_and_mode_become_the_same_pixels(tmp_path):
@@ -91,7 +117,7 @@ def test_sampled_answers_follow_the_prompt_that_they_were_sampled_from():
         "{% if part['type'] == 'image' %}<image>\n{% else %}\n{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>"
         "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    row = {**pair(), "answer_ids": [[7, 8, 9], [8]]}
+    row = {**pair(), "rejected": None, "answer_ids": [[7, 8, 9], [8]]}
     batch = PreferenceCollator(processor, images_per_prompt=True)([row, pair(1)])
     prompt = render({"images": row["images"], "prompt": row["prompt"]}, processor).prompt
     expected = prompt_ids(processor, prompt, row["images"])
@@ -99,3 +125,45 @@ def test_sampled_answers_follow_the_prompt_that_they_were_sampled_from():
     for index, answer in ((0, [7, 8, 9]), (2, [8])):
         assert batch["input_ids"][index][batch["attention_mask"][index].bool()].tolist() == expected + answer
         assert batch["completion_mask"][index].sum() == len(answer)
+
+
+def test_a_third_answer_stands_beside_the_others_and_its_pair_is_that_of_trl():
+    rows = [
+        {**pair(0, "Yes.", "No, there is none. It is late."), "second_rejected": "A cat."},
+        {**pair(1, "It is late.", "No.", size=None), "second_rejected": "The sky is blue! A dog and a cat sit."},
+    ]
+    for row in rows:
+        row["second_rejected"] = [{"role": "assistant", "content": row["second_rejected"]}]
+    trl = DataCollatorForVisionPreference(PROCESSOR)
+    stored, sampled = trl(deepcopy(rows)), trl([{**row, "rejected": row["second_rejected"]} for row in rows])
+    pairs = PreferenceCollator(PROCESSOR, two_rejected=True)(rows)["pairs"]
+    assert_equal_batches(pairs[0], stored)
+    assert_equal_batches(pairs[1], sampled)
+    batch = PreferenceCollator(PROCESSOR, images_per_prompt=True, two_rejected=True)(rows)
+    assert batch["input_ids"].shape[0] == 6 and batch["pixel_values"].shape[0] == 1
+
+    def read(of, place):
+        shown = of["attention_mask"][place].bool()
+        return of["input_ids"][place][shown].tolist(), of["completion_mask"][place][shown].tolist()
+
+    expected = [read(stored, place) for place in range(4)] + [read(sampled, place) for place in (2, 3)]
+    assert [read(batch, place) for place in range(6)] == expected
+
+
+@pytest.mark.parametrize("images_per_prompt", [False, True])
+def test_a_row_is_rendered_and_its_image_processed_once(images_per_prompt):
+    rows, collator = [pair(0), pair(1)], PreferenceCollator(PROCESSOR, images_per_prompt=images_per_prompt)
+    collator(rows)  # what does not depend on the rows is known afterwards
+    kinds = (type(PROCESSOR), "apply_chat_template"), (type(PROCESSOR.image_processor), "preprocess")
+    with ExitStack() as stack:
+        rendered, processed = (
+            stack.enter_context(mock.patch.object(*kind, autospec=True, side_effect=getattr(*kind))) for kind in kinds
+        )
+        collator(rows)
+    assert rendered.call_count == 3 * len(rows)  # alone, and with each answer
+    assert [len(call.args[1]) for call in processed.call_args_list] == [len(rows)]
+
+
+def test_batches_are_not_padded_to_a_multiple():
+    with pytest.raises(NotImplementedError, match="pad_to_multiple_of=8"):
+        PreferenceCollator(PROCESSOR, pad_to_multiple_of=8)([pair()])

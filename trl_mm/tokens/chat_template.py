@@ -9,6 +9,8 @@ none does afterwards, and on answers that never end.
 import json
 import re
 from copy import copy
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
 from trl.data_utils import apply_chat_template
@@ -42,8 +44,7 @@ def render_examples(examples, processor):
     Returns:
         `list[dict[str, str]]`
     """
-    tail, end = answer_tail(processor), missing_end(processor)
-    tokens, ends = structure_tokens(processor), end_tokens(processor, tail)
+    tail, end, tokens, ends = _written(processor)
     # Without the space that the template puts after an answer: it separates the answer from a next turn
     ended = re.compile(rf"\s*{_ENDED}\s*(?:{re.escape(tail.strip())})?\s*")
     space = tail[len(tail.rstrip(" ")) :] if not end and tail.strip() else ""
@@ -71,7 +72,7 @@ def render_examples(examples, processor):
 
 def messages_as_read(messages, processor, system_prompt=None):
     """Messages for somebody who renders them elsewhere: with the system prompt, and control tokens as text."""
-    tokens, ends = structure_tokens(processor), end_tokens(processor, answer_tail(processor))
+    _, _, tokens, ends = _written(processor)
     system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}]
     has_own = not system_prompt or any(message["role"] == "system" for message in messages)
     return [*([] if has_own else system), *(_as_read(message, tokens, ends) for message in messages)]
@@ -181,6 +182,31 @@ def prompt_settings(processor):
     """What stands in a manifest of what was sampled: the system prompt, if there is one (`dict[str, str]`)."""
     text = system_prompt_of(processor)
     return {} if text is None else {"system_prompt": text}
+
+
+class _Written(NamedTuple):
+    """What stands around the texts of messages, whatever they are: see the functions of these names."""
+
+    answer_tail: str
+    missing_end: str
+    structure_tokens: set[str]
+    end_tokens: set[str]
+
+
+_KEPT = WeakKeyDictionary()  # processor to what it looked like, and its `_Written`
+
+
+def _written(processor):
+    """[`_Written`] of a processor, computed anew when its template, its names of tokens or its tokens have changed."""
+    tokenizer = processor.tokenizer
+    named = {name: copy(value) for name, value in vars(processor).items() if isinstance(value, str | dict)}
+    added = [(token.content, token.special) for token in tokenizer.added_tokens_decoder.values()]
+    state = named, tokenizer, dict(tokenizer.special_tokens_map), added
+    if processor not in _KEPT or _KEPT[processor][0] != state:
+        tail = answer_tail(processor)
+        made = _Written(tail, missing_end(processor), structure_tokens(processor), end_tokens(processor, tail))
+        _KEPT[processor] = state, made
+    return _KEPT[processor][1]
 
 
 def _as_read(message, tokens, ends):

@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
+from trl.trainer.utils import flush_left, pad
 
 from ..data.images import with_open_images
-from .chat import render
 from .chat_template import bos_ids, render_examples
 
 
 COLUMNS = ("images", "prompt", "chosen", "rejected")
 # Computed before training by `precompute_ref_log_probs`
 REF_LOG_PROBS = ("ref_chosen_logps", "ref_rejected_logps")
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+# What a processor returns with a value for each token; all else is of images
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 @dataclass
@@ -22,155 +24,132 @@ class PreferenceCollator(DataCollatorForVisionPreference):
     """
     The only change w.r.t. `DataCollatorForVisionPreference` is that rows keep their images as they are stored until a
     batch needs them, that rows are not modified, that BOS and EOS tokens are added which the chat template leaves
-    out, and that rows without `rejected` pass through as `{"rows": rows}` for the trainer to make pairs from. With
-    `images_per_prompt`, pixels are processed and returned once per row, as [`share_prefixes`] expects them, and not
-    once for each answer. `ref_chosen_logps` and `ref_rejected_logps` of the rows become tensors of shape
-    `(batch_size,)`.
-
-    With `two_rejected`, rows pass through until they have a `second_rejected`. Their batch then has
-    `3 * batch_size` rows, the second rejected answers last, if images are processed once; else it is
-    `{"pairs": [batch, batch]}`, one for each kind of rejected answer.
+    out, that each row is rendered, tokenized and its images processed once, and that there are further forms of
+    batches.
 
     A row with `answer_ids`, two lists of token ids, has them in place of what `chosen` and `rejected` would tokenize
-    to, and the prompt that is rendered without answers: a sampled answer is scored as it was sampled.
+    to, and the prompt that is rendered without answers: a sampled answer is scored as it was sampled, and needs no
+    text.
+
+    The collator outputs a dictionary, for B rows and sequences of L tokens at most:
+
+    - `"input_ids"`, `"attention_mask"`, `"completion_mask"`: tensors of shape `(2 * B, L)`, all chosen answers behind
+      their prompts and then all rejected ones, padded on the right. With some processors `"token_type_ids"` or
+      `"mm_token_type_ids"` too.
+    - `"pixel_values"` and what else the processor makes of images, such as `"image_sizes"`: the images of all rows,
+      twice, for chosen and rejected. Missing if no row has an image. With `images_per_prompt` they come once, as
+      [`share_prefixes`] expects them.
+    - `"ref_chosen_logps"`, `"ref_rejected_logps"`: tensors of shape `(B,)`, if rows have these columns.
+
+    With `two_rejected`, rows have a `second_rejected`. The tensors of tokens then have `3 * B` rows, the second
+    rejected answers last, if images come once; else the batch is `{"pairs": [batch, batch]}`, one as above for each
+    kind of rejected answer.
+
+    If a row lacks a rejected answer, the batch is `{"rows": rows}`, for the trainer to make pairs from.
+
+    Args:
+        processor ([`~transformers.ProcessorMixin`]):
+            Processor of the model.
+        max_length (`int`, *optional*):
+            Tokens that longer sequences are cut to.
+        images_per_prompt (`bool`, *optional*, defaults to `False`):
+            Whether images come once for each row, and not once for each answer.
+        two_rejected (`bool`, *optional*, defaults to `False`):
+            Whether rows have two rejected answers.
     """
 
     images_per_prompt: bool = False
     two_rejected: bool = False
 
     def torch_call(self, examples):
-        needed = ("rejected", "second_rejected") if self.two_rejected else ("rejected",)
-        if any(example.get(name) is None for example in examples for name in needed):
-            return {"rows": examples}
-        opened = map(with_open_images, examples)
-        rows = [{name: example[name] for name in COLUMNS} for example in opened]
-        processor = PromptsWithBegin(self.processor) if bos_ids(self.processor) else self.processor
-        processor = PromptsOnce(processor) if self.images_per_prompt else processor
-        if any(example.get("answer_ids") for example in examples):
-            processor = AnswersAsSampled(
-                processor, [example.get("answer_ids") or (None, None) for example in examples]
+        if self.pad_to_multiple_of is not None:
+            raise NotImplementedError(
+                f"Batches with images cannot be padded to a multiple, got `pad_to_multiple_of="
+                f"{self.pad_to_multiple_of}`. Leave it out."
             )
-        collator = DataCollatorForVisionPreference(
-            processor, max_length=self.max_length, pad_to_multiple_of=self.pad_to_multiple_of
-        )
-        texts = self._rendered(rows)
-        for text, row, example in zip(texts, rows, examples, strict=True):
-            if example.get("answer_ids"):  # LLaVA-OneVision's template writes another prompt in front of an answer
-                text["prompt"] = render({"images": row["images"], "prompt": row["prompt"]}, self.processor).prompt
-        batch = collator.torch_call(texts)
-        if self.two_rejected:
-            others = [
-                {**row, "rejected": example["second_rejected"]} for row, example in zip(rows, examples, strict=True)
-            ]
-            other = collator.torch_call(self._rendered(others))
-            return self._joined(batch, other) if self.images_per_prompt else {"pairs": [batch, other]}
+        answers = ("chosen", "rejected", "second_rejected") if self.two_rejected else ("chosen", "rejected")
+        written = [example for example in examples if not example.get("answer_ids")]
+        if any(example.get(name) is None for example in written for name in answers[1:]):
+            return {"rows": examples}
+        rows = [with_open_images(example) for example in examples]
+        texts = self._texts(rows)
+        inputs = self._prompt_inputs([text["prompt"] for text in texts], [row["images"] for row in rows])
+        answer_ids = self._answer_ids(rows, texts, answers)
+        if self.two_rejected and not self.images_per_prompt:
+            chosen, *others = answer_ids
+            return {"pairs": [self._batch(inputs, [chosen, rejected]) for rejected in others]}
+        batch = self._batch(inputs, answer_ids)
         for name in REF_LOG_PROBS:
-            if name in examples[0]:
-                batch[name] = torch.tensor([example[name] for example in examples])  # (B,)
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows])  # (B,)
         return batch
 
-    def _rendered(self, rows):
-        """Rows with text in place of messages, which TRL's collator takes as it is."""
+    def _texts(self, rows):
+        """Prompt and answers of each row as the chat template renders them (`list[dict[str, str]]`)."""
+        prompts = [{"prompt": prepare_multimodal_messages(row["prompt"], images=row["images"])} for row in rows]
+        # Token ids need no text, and LLaVA-OneVision's template writes another prompt in front of an answer
         examples = [
-            {
-                "prompt": prepare_multimodal_messages(row["prompt"], images=row["images"]),
-                "chosen": prepare_multimodal_messages(row["chosen"]),
-                "rejected": prepare_multimodal_messages(row["rejected"]),
-            }
-            for row in rows
+            prompt
+            if row.get("answer_ids")
+            else {**prompt, **{name: prepare_multimodal_messages(row[name]) for name in ("chosen", "rejected")}}
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+        if not self.two_rejected:
+            return render_examples(examples, self.processor)
+        # TRL's name for the only answer is `completion`
+        examples += [
+            {**prompt, "completion": prepare_multimodal_messages(row["second_rejected"])}
+            for prompt, row in zip(prompts, rows, strict=True)
         ]
         texts = render_examples(examples, self.processor)
-        return [{"images": row["images"], **text} for row, text in zip(rows, texts, strict=True)]
+        pairs, others = texts[: len(rows)], texts[len(rows) :]
+        return [{**pair, "second_rejected": other["completion"]} for pair, other in zip(pairs, others, strict=True)]
 
-    def _joined(self, batch, other):
-        """Both answers of a batch, and the rejected ones of another with the same prompts: `(3 * batch_size, T)`."""
-        length = max(batch["input_ids"].shape[1], other["input_ids"].shape[1])
-        fill = {"input_ids": self.processor.tokenizer.pad_token_id}
-
-        def padded(values, name):
-            return torch.nn.functional.pad(values, (0, length - values.shape[1]), value=fill.get(name, 0))
-
-        for name in (*PER_TOKEN, "completion_mask"):
-            if name in batch:
-                rejected = other[name][len(other[name]) // 2 :]
-                batch[name] = torch.cat([padded(batch[name], name), padded(rejected, name)])
-        return batch
-
-
-class PromptsWithBegin:
-    """The processor for TRL's collator, which asks for no special tokens: prompts come with the BOS token."""
-
-    def __init__(self, processor):
-        self.processor = processor
-
-    def __getattr__(self, name):
-        return getattr(self.processor, name)
-
-    def __call__(self, text, padding_side=None, **kwargs):
-        special = {"add_special_tokens": padding_side != "right"}
-        return self.processor(text=text, padding_side=padding_side, **{**kwargs, **special})
-
-
-class PromptsOnce:
-    """
-    The processor for TRL's collator, which asks for every prompt and its images twice: pixels come once. The prompts
-    that it was asked for last are not processed again.
-    """
-
-    def __init__(self, processor):
-        self.processor = processor
-        self.text = self.inputs = None
-
-    def __getattr__(self, name):
-        return getattr(self.processor, name)
-
-    def __call__(self, text, images=None, padding_side=None, **kwargs):
-        if padding_side == "right":  # answers
-            return self.processor(text=text, padding_side=padding_side, **kwargs)
-        if text != self.text:
-            half = len(text) // 2
-            images = None if images is None else images[:half]
-            inputs = self.processor(text=text[:half], images=images, padding_side=padding_side, **kwargs)
-            for name in PER_TOKEN:
-                if name in inputs:
-                    inputs[name] = torch.cat([inputs[name]] * 2)
-            self.text, self.inputs = text, inputs
-        return self.inputs.copy()
-
-
-class AnswersAsSampled:
-    """
-    The processor for TRL's collator, which asks for the chosen answers and then for the rejected ones: token ids take
-    the place of text.
-
-    Args:
-        processor ([`~transformers.ProcessorMixin`]): the processor.
-        answer_ids (`list[tuple]`): for each row the token ids of both answers, or twice `None` to tokenize their text.
-    """
-
-    def __init__(self, processor, answer_ids):
-        self.processor = processor
-        self.waiting = list(zip(*answer_ids, strict=True))
-
-    def __getattr__(self, name):
-        return getattr(self.processor, name)
-
-    def __call__(self, text, images=None, padding_side=None, **kwargs):
-        if padding_side != "right":  # prompts
-            return self.processor(text=text, images=images, padding_side=padding_side, **kwargs)
-        inputs = self.processor(text=text, padding_side=padding_side, **kwargs)
-        written = [row[keep.bool()] for row, keep in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
-        rows = [
-            own if sampled is None else torch.tensor(sampled)
-            for own, sampled in zip(written, self.waiting.pop(0), strict=True)
+    def _answer_ids(self, rows, texts, names):
+        """Token ids of the answers (`list[list[list[int]]]`), for each of the names those of all rows."""
+        tokenizer = self.processor.tokenizer
+        ids = [
+            tokenizer([text.get(name, "") for text in texts], add_special_tokens=False)["input_ids"] for name in names
         ]
+        for number, row in enumerate(rows):
+            for answers, sampled in zip(ids, row.get("answer_ids") or (), strict=False):
+                answers[number] = sampled
+        return ids
 
-        def padded(rows, value):
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+    def _prompt_inputs(self, prompts, images):
+        """What the processor makes of prompts, padded on the left to P tokens, and of their images."""
+        inputs = dict(
+            self.processor(
+                text=prompts,
+                images=images if any(images) else None,
+                padding=True,
+                padding_side="left",
+                return_tensors="pt",
+                add_special_tokens=bool(bos_ids(self.processor)),
+            )
+        )
+        if self.images_per_prompt:
+            return inputs
+        return {name: value if name in TOKEN_INPUTS else torch.cat([value] * 2) for name, value in inputs.items()}
 
-        inputs["input_ids"] = padded(rows, self.tokenizer.pad_token_id)
-        inputs["attention_mask"] = padded([torch.ones_like(row) for row in rows], 0)
-        for name in PER_TOKEN[2:]:
-            if name in inputs:
-                inputs[name] = torch.zeros_like(inputs["input_ids"])
-        return inputs
+    def _batch(self, inputs, answers):
+        """The batch of `B` prompts and K answers to each, given as K lists of token ids for all prompts."""
+        tokenizer = self.processor.tokenizer
+        lengths = torch.tensor([len(ids) for kind in answers for ids in kind])[:, None]  # (K * B, 1)
+        stacked = [
+            pad_sequence([torch.tensor(ids, dtype=torch.long) for ids in kind], True, tokenizer.pad_token_id)
+            for kind in answers
+        ]
+        # Where padding has the id 0, TRL fills up the shorter kind with EOS tokens
+        answer_ids = torch.cat(list(pad(stacked, tokenizer.pad_token_id or tokenizer.eos_token_id)))  # (K * B, A)
+        is_answer = (torch.arange(answer_ids.shape[1]) < lengths).long()
+        prompts = {name: inputs[name].repeat(len(answers), 1) for name in TOKEN_INPUTS if name in inputs}  # (K * B, P)
+        follows = {"input_ids": answer_ids, "attention_mask": is_answer}
+        tokens = {
+            name: torch.cat([value, follows.get(name, torch.zeros_like(answer_ids))], 1)
+            for name, value in prompts.items()
+        }
+        tokens["completion_mask"] = torch.cat([torch.zeros_like(prompts["input_ids"]), is_answer], 1)
+        mask = tokens.pop("attention_mask")
+        flushed = dict(zip(("attention_mask", *tokens), flush_left(mask, *tokens.values()), strict=True))
+        return {**inputs, **{name: value[:, : self.max_length] for name, value in flushed.items()}}

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from trl.models.utils import disable_gradient_checkpointing
 
-from ..tokens.collator import PER_TOKEN
+from ..tokens.collator import TOKEN_INPUTS
 
 
 TILE = 512  # tokens whose logits are in memory at a time
@@ -60,7 +60,7 @@ def distorted_batch(trainer, rows):
     inputs = replace(collator, two_rejected=False)(noisy)
     inputs.pop("completion_mask")
     if collator.images_per_prompt:
-        inputs = {name: value[: len(rows)] if name in PER_TOKEN else value for name, value in inputs.items()}
+        inputs = {name: value[: len(rows)] if name in TOKEN_INPUTS else value for name, value in inputs.items()}
     no, yes = torch.zeros(len(rows), dtype=torch.bool), torch.ones(len(rows), dtype=torch.bool)
     if not collator.two_rejected:
         batch = collator([{**row, "rejected": row["chosen"]} for row in rows])
