@@ -15,7 +15,8 @@ from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from trl_mm.data.images import resolve_image
 from trl_mm.tokens.chat import prompt_ids, render
-from trl_mm.tokens.collator import TOKEN_INPUTS, PreferenceCollator
+from trl_mm.tokens.collator import PreferenceCollator
+from trl_mm.tokens.processor import TOKEN_INPUTS
 
 
 PROCESSOR = tiny_processor()

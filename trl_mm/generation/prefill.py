@@ -16,10 +16,12 @@ from transformers import Cache, DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerateDecoderOnlyOutput
 
+from ..tokens.processor import TOKEN_INPUTS
 from .inputs import pad_left
 
 
-PER_TOKEN = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
+# What `generate` takes with a value for each token
+GENERATION_INPUTS = (*TOKEN_INPUTS, "inputs_embeds", "position_ids")
 # transformers 5.24 says `cache` for what was `past_key_values`, and warns of the old name at each call
 CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
 
@@ -58,7 +60,7 @@ def prefill(model, inputs, last_ids):
     Returns:
         [`Prefilled`]
     """
-    shortened = {name: value[:, :-1] if name in PER_TOKEN else value for name, value in inputs.items()}
+    shortened = {name: value[:, :-1] if name in GENERATION_INPUTS else value for name, value in inputs.items()}
     # `generate`, not a plain forward, since it knows the positions that each model wants under padding. The token that
     # it adds never enters the cache
     config = GenerationConfig(max_new_tokens=1, pad_token_id=0, use_cache=True, return_dict_in_generate=True)

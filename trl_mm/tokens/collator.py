@@ -10,13 +10,12 @@ from trl.trainer.utils import flush_left, pad
 
 from ..data.images import with_open_images
 from .chat_template import bos_ids, render_examples
+from .processor import TOKEN_INPUTS
 
 
 COLUMNS = ("images", "prompt", "chosen", "rejected")
 # Computed before training by `precompute_ref_log_probs`
 REF_LOG_PROBS = ("ref_chosen_logps", "ref_rejected_logps")
-# What a processor returns with a value for each token; all else is of images
-TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 @dataclass

@@ -1,7 +1,11 @@
-"""The processor of a model, by the model's name."""
+"""The processor of a model, by the model's name, and what it returns."""
 
 import torch
 from transformers import AutoProcessor
+
+
+# What it returns with a value for each token; all else is of images
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 def processor_of(model, **options):

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from trl.models.utils import disable_gradient_checkpointing
 
-from ..tokens.collator import TOKEN_INPUTS
+from ..tokens.processor import TOKEN_INPUTS
 
 
 TILE = 512  # tokens whose logits are in memory at a time

@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 import torch
 
 
-# What TRL's loss reads of a batch, beside what the model reads
-PER_TOKEN = ("input_ids", "attention_mask", "completion_mask")
+# What TRL's loss reads of a batch
+LOSS_INPUTS = ("input_ids", "attention_mask", "completion_mask")
 
 
 def select_pair(values, pair):
@@ -56,7 +56,7 @@ def averaged_loss(pair_loss, outputs, reference, inputs, rejected_weight):
         loss += weight * pair_loss(
             lambda seen=seen, **_: seen,
             {
-                **{name: select_pair(inputs[name], pair) for name in PER_TOKEN},
+                **{name: select_pair(inputs[name], pair) for name in LOSS_INPUTS},
                 "ref_chosen_logps": ref_chosen,
                 "ref_rejected_logps": ref_rejected,
             },
