@@ -7,10 +7,12 @@ import pytest
 import torch
 from support.families import FAMILIES, family
 from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from trl.trainer.utils import add_fused_lm_head
 
 from trl_mm.tokens.collator import PreferenceCollator
 from trl_mm.trainer.prefix_sharing.dummy_image import DummyImage
-from trl_mm.trainer.prefix_sharing.image_features import encode_once, vision_part
+from trl_mm.trainer.prefix_sharing.image_features import SharedFeatures, vision_part
+from trl_mm.trainer.prefix_sharing.shared_forward import share_prefixes
 
 
 def batch_of(processor, images):
@@ -63,33 +65,52 @@ def test_only_batches_that_need_it_get_one():
     assert "dummy_image" in sharded.added_to(text) and "dummy_image" not in whole.added_to(text)
 
 
+def sharing(*models):
+    """Models that share prefixes and image features, their dummy image, and a list of the models that encode it."""
+    features, encoded = SharedFeatures(models[0].base_model), []
+    for model in models:
+        add_fused_lm_head(model)
+        share_prefixes(model, features)
+        model.base_model.vision_tower.register_forward_hook(lambda *_, model=model: encoded.append(model))
+    return DummyImage(models, tiny_processor(), sharded=True), encoded
+
+
+def text_batch(dummy):
+    row = {**tiny_row(), "images": [], "rejected": [{"role": "assistant", "content": "A dog."}]}
+    batch = PreferenceCollator(tiny_processor(), images_per_prompt=True)([row])
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
+    return {**dummy.added_to(batch), "labels": labels, "fused_lm_head": True}
+
+
 def test_a_frozen_vision_part_encodes_it_once_for_policy_and_reference():
     policy, reference = tiny_model().requires_grad_(False), tiny_model()
-    encode_once(policy.base_model, reference.base_model)
-    dummy = DummyImage([policy, reference], tiny_processor(), sharded=True)
-    calls = []
-    for model in (policy, reference):
-        model.base_model.vision_tower.register_forward_hook(lambda *_, model=model: calls.append(model))
+    dummy, encoded = sharing(policy, reference)
     # As real images do, it comes to the policy first, in every batch
     for _ in range(2):
-        batch = dummy.added_to({"input_ids": torch.tensor([[5, 6]])})
-        policy(**batch)
-        reference(**batch)
-    assert calls == [policy, policy]
+        batch = text_batch(dummy)
+        assert torch.equal(policy(**batch).log_probs, reference(**batch).log_probs)
+    assert encoded == [policy, policy]
 
 
 def test_what_one_batch_leaves_over_does_not_serve_the_next():
     """PEFT's reference is the policy with adapters off, which look frozen then: nobody may use its features again."""
     model = tiny_model()
-    encode_once(model.base_model)
-    dummy = DummyImage([model], tiny_processor(), sharded=True)
-    calls = []
-    model.base_model.vision_tower.register_forward_hook(lambda *_: calls.append(1))
+    dummy, encoded = sharing(model)
     for _ in range(2):
-        batch = dummy.added_to({"input_ids": torch.tensor([[5, 6]])})
+        batch = text_batch(dummy)
         model.requires_grad_(True)(**batch)
         model.requires_grad_(False)(**batch)
-    assert len(calls) == 4
+    assert len(encoded) == 4
+
+
+def test_a_pass_without_it_encodes_nothing_after_one_with_it():
+    model = tiny_model()
+    dummy, encoded = sharing(model)
+    text = {"input_ids": torch.tensor([[5, 6]])}
+    model(**dummy.added_to(text))
+    model(**text)
+    model.base_model.language_model(**text)
+    assert len(encoded) == 1
 
 
 def test_a_model_that_it_does_not_know_is_left_alone_with_a_warning(caplog):

@@ -20,7 +20,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
 from trl_mm.tokens.collator import PreferenceCollator
-from trl_mm.trainer.prefix_sharing.image_features import encode_once, same_vision_part
+from trl_mm.trainer.prefix_sharing.image_features import SharedFeatures, same_vision_part
 from trl_mm.trainer.prefix_sharing.shared_forward import share_prefixes, unsupported_reason
 
 
@@ -301,20 +301,49 @@ def test_a_reference_that_sees_otherwise_encodes_its_own():
     assert not same_vision_part(policy, tiny_model(seed=1).model)
 
 
-def test_only_the_pixels_of_the_batch_before_are_taken_for_encoded():
-    policy, reference = tiny_model().requires_grad_(False).model, tiny_model().model
-    encode_once(policy, reference)
-    batches = [PROCESSOR(images=[tiny_row(n)["images"][0]], text="<image>", return_tensors="pt") for n in range(2)]
+def test_a_policy_under_adapters_sees_otherwise_than_without():
+    assert same_vision_part(tiny_model().model)
+    for settings_, alike in (
+        ({"target_modules": ["q_proj"]}, False),
+        ({"target_modules": r".*language_model.*q_proj"}, True),
+        ({"target_modules": r".*language_model.*q_proj", "modules_to_save": ["multi_modal_projector"]}, False),
+    ):
+        model = get_peft_model(tiny_model(), LoraConfig(**settings_))
+        model.requires_grad_(False)  # as it looks while adapters are off
+        assert same_vision_part(model.get_base_model().model) == alike
 
-    def features(model, batch):
-        return model.get_image_features(batch["pixel_values"], batch["image_sizes"]).pooler_output[0]
 
-    first = features(policy, batches[0])
-    assert features(reference, batches[0]) is first
-    assert features(reference, batches[0]) is not first
-    second = features(policy, batches[1])
-    assert not torch.equal(first, second)
-    assert features(policy, {**batches[1], "pixel_values": batches[1]["pixel_values"].clone()}) is not second
+def test_only_the_batch_that_was_read_before_is_taken_for_encoded():
+    policy, reference = model_with_head().requires_grad_(False), model_with_head()
+    with torch.no_grad():
+        reference.lm_head.weight += 0.1
+    features, encoded = SharedFeatures(policy.base_model), []
+    for model in (policy, reference):
+        share_prefixes(model, features)
+        model.base_model.vision_tower.register_forward_hook(lambda *_, model=model: encoded.append(model))
+    alone = model_with_head()
+    alone.load_state_dict(reference.state_dict())
+    share_prefixes(alone)
+    collator = PreferenceCollator(PROCESSOR, images_per_prompt=True)
+    batches = [collator([pair(seed, "There is", "a red dog"), pair(5, "blue!", "a", images=0)]) for seed in range(2)]
+
+    def read(model, batch):
+        """Log-probabilities, and which models have encoded images for them."""
+        encoded.clear()
+        return forward(model, batch).log_probs, list(encoded)
+
+    wanted = [forward(alone, batch).log_probs for batch in batches]
+    assert read(policy, batches[0])[1] == [policy]
+    got, by = read(reference, batches[0])
+    assert torch.equal(got, wanted[0]) and by == []
+    assert read(reference, batches[0])[1] == [reference]  # once only
+    assert read(policy, batches[1])[1] == [policy]
+    copied = {name: value.clone() for name, value in batches[1].items()}
+    assert read(reference, copied)[1] == [reference]
+    # Pixels that are cast on their way to a model are other tensors, token ids are not
+    assert read(policy, batches[1])[1] == [policy]
+    got, by = read(reference, {**batches[1], "pixel_values": batches[1]["pixel_values"].clone()})
+    assert torch.equal(got, wanted[1]) and by == []
 
 
 def test_a_reference_that_cannot_share_keeps_the_policy_from_it(checkpoint, tmp_path):

@@ -6,10 +6,9 @@ the gradients that each process happens to have, which must be of the same weigh
 TRL lets it look for weights without a gradient.
 """
 
-import functools
 import inspect
 import logging
-import types
+from functools import partial
 
 import torch
 from PIL import Image
@@ -35,6 +34,7 @@ class DummyImage:
 
     def __init__(self, models, processor, sharded):
         self.policy, self.sharded, self.image = models[0], sharded, None
+        self.waiting = None  # image of the forward pass in progress
         backbone = self.policy.base_model
         if _language_model(backbone) is None or not hasattr(backbone, "get_image_features"):
             logger.warning(
@@ -46,7 +46,12 @@ class DummyImage:
         known = inspect.signature(backbone.get_image_features).parameters
         self.image = {name: value for name, value in image.items() if name in known}
         for model in models:
-            take_dummy_image(model)
+            backbone = model.base_model
+            backbone.register_forward_pre_hook(self._take, with_kwargs=True)
+            # Before ZeRO-3's own hook, which expects every process to enter modules in the same order
+            _language_model(backbone).register_forward_pre_hook(
+                partial(self._encode_beside, backbone), prepend=True, with_kwargs=True
+            )
 
     def added_to(self, batch):
         """The batch, with `dummy_image` if it has to have one; so has each of `pairs`."""
@@ -54,8 +59,7 @@ class DummyImage:
             return {**batch, "pairs": [self.added_to(pair) for pair in batch["pairs"]]}
         if self.image is None or "pixel_values" in batch or not self._is_needed():
             return batch
-        # New tensors for each batch: by them `encode_once` knows it
-        return {**batch, "dummy_image": {name: value.detach() for name, value in self.image.items()}}
+        return {**batch, "dummy_image": self.image}
 
     @torch.no_grad()
     def encode(self, device):
@@ -70,40 +74,21 @@ class DummyImage:
         part = vision_part(self.policy.base_model).values()
         return self.policy.training and any(parameter.requires_grad for parameter in part)
 
+    def _take(self, backbone, args, kwargs):
+        self.waiting = kwargs.pop("dummy_image", None)
+        return args, kwargs
 
-def take_dummy_image(model):
-    """
-    Let the forward of a model take `dummy_image`, and encode it at the place where it encodes images.
-
-    Outputs stay as they are, and what encodes gets gradients of zero.
-
-    Args:
-        model ([`~transformers.PreTrainedModel`]): vision-language model.
-    """
-    inner_forward = model.forward
-
-    @functools.wraps(type(model).forward)
-    def forward(self, *args, dummy_image=None, **kwargs):
-        if dummy_image is None:
-            return inner_forward(*args, **kwargs)
-
-        def add_nothing(module, args, kwargs):
-            features = self.base_model.get_image_features(**dummy_image, return_dict=True)
-            # What the language model reads. Other outputs come from weights that no image gives a gradient
-            read = [features.pooler_output, getattr(features, "deepstack_features", None)]
-            nothing = sum((tensor * 0).sum() for tensor in _tensors(read))
-            embeds = kwargs["inputs_embeds"]
-            return args, {**kwargs, "inputs_embeds": embeds + nothing.to(embeds.device, embeds.dtype)}
-
-        # Before ZeRO-3's own hook, which expects every process to enter modules in the same order
-        language_model = _language_model(self.base_model)
-        hook = language_model.register_forward_pre_hook(add_nothing, prepend=True, with_kwargs=True)
-        try:
-            return inner_forward(*args, **kwargs)
-        finally:
-            hook.remove()
-
-    model.forward = types.MethodType(forward, model)
+    def _encode_beside(self, backbone, language_model, args, kwargs):
+        """Encode the image where images are encoded: outputs stay as they are, what encodes gets gradients of zero."""
+        image, self.waiting = self.waiting, None
+        if image is None:
+            return None
+        features = backbone.get_image_features(**image, return_dict=True)
+        # What the language model reads. Other outputs come from weights that no image gives a gradient
+        read = [features.pooler_output, getattr(features, "deepstack_features", None)]
+        nothing = sum((tensor * 0).sum() for tensor in _tensors(read))
+        embeds = kwargs["inputs_embeds"]
+        return args, {**kwargs, "inputs_embeds": embeds + nothing.to(embeds.device, embeds.dtype)}
 
 
 def _language_model(backbone):

@@ -5,7 +5,7 @@ import logging
 from accelerate.utils import is_peft_model
 
 from .dummy_image import DummyImage
-from .image_features import encode_once, same_vision_part
+from .image_features import SharedFeatures, same_vision_part
 from .shared_forward import share_prefixes, unsupported_reason
 
 
@@ -39,11 +39,11 @@ def enable_prefix_sharing(trainer, collator, reason=None, reference_reads_images
         logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
         return
     collator.images_per_prompt = True
-    for model in models:
-        share_prefixes(model)
     backbones = [model.base_model for model in models]
-    if reference_reads_images and (len(models) == 1 or same_vision_part(*backbones)):
-        encode_once(*backbones)
+    encode_once = reference_reads_images and same_vision_part(*backbones)
+    features = SharedFeatures(backbones[0]) if encode_once else None
+    for model in models:
+        share_prefixes(model, features)
 
 
 def dummy_image(trainer):

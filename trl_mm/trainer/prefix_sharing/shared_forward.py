@@ -9,13 +9,13 @@ import functools
 import types
 from dataclasses import replace
 
+from ...tokens.processor import TOKEN_INPUTS
 from .attention import MASKS, SHARED_SDPA, additive_mask, boolean_mask
 from .packing import pack_pairs, score_again
 
 
-# What has a value for each token of TRL's layout
-PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-PER_TOKEN_FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+# What TRL's `FusedCausalLMOutput` has for each token
+TOKEN_OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 def unsupported_reason(model):
@@ -36,7 +36,7 @@ def unsupported_reason(model):
     return None
 
 
-def share_prefixes(model):
+def share_prefixes(model, features=None):
     """
     Let a model with TRL's fused LM head compute each prompt once. Images are then expected once per prompt.
 
@@ -46,6 +46,8 @@ def share_prefixes(model):
 
     Args:
         model ([`~transformers.PreTrainedModel`]): model that `trl.trainer.utils.add_fused_lm_head` was applied to.
+        features ([`SharedFeatures`], *optional*): image features that it shares with the model that reads each batch
+            before or after it.
     """
     fused_forward = model.forward
     text_config = model.config.get_text_config()
@@ -59,7 +61,10 @@ def share_prefixes(model):
             if labels is not None:
                 kwargs["labels"] = labels
             return fused_forward(*args, **kwargs)
-        rows = {name: kwargs.pop(name) for name in PER_TOKEN if name in kwargs}
+        rows = {name: kwargs.pop(name) for name in TOKEN_INPUTS if name in kwargs}
+        batch = rows["input_ids"]
+        if features is not None:
+            kwargs = features.take(batch, kwargs)
         num_computed = num_branches - scored_again
         computed = num_computed * len(labels) // num_branches
         rows = {name: value[:computed] for name, value in rows.items()}
@@ -68,6 +73,8 @@ def share_prefixes(model):
             pairs = score_again(pairs, labels[computed:])
 
         def keep_predicting(backbone, args, outputs):
+            if features is not None and "mm_encoder_outputs" not in kwargs:
+                features.keep(batch, outputs.image_outputs)
             outputs.last_hidden_state = outputs.last_hidden_state[pairs.predicting][None]  # (1, num_predicted, H)
             return outputs
 
@@ -84,7 +91,7 @@ def share_prefixes(model):
             )
         finally:
             hook.remove()
-        fields = {name: getattr(outputs, name) for name in PER_TOKEN_FIELDS}
+        fields = {name: getattr(outputs, name) for name in TOKEN_OUTPUTS}
         unpacked = {name: None if value is None else pairs.unpack(value[0]) for name, value in fields.items()}
         return replace(outputs, **unpacked, label_mask=labels[:, 1:] != -100)
 
