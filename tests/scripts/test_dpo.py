@@ -9,6 +9,7 @@ from support.tiny import save_tiny, tiny_image, tiny_processor, tiny_row
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
 
 from trl_mm import BDHSConfig, MMDPOTrainer
+from trl_mm.data.images import open_image
 from trl_mm.data.loading import load_preferences
 from trl_mm.data.subset import subset_positions
 from trl_mm.scripts.bdhs import main as bdhs
@@ -156,6 +157,28 @@ def test_training_on_a_random_subset_evaluates_on_all(checkpoint, data, tmp_path
     assert "Tokens of the 2 rows of the train dataset" in capsys.readouterr().out
     card = (tmp_path / "aligned" / "README.md").read_text()
     assert "\nmax_rows: 2\nshuffle_seed: 5\n" in card
+
+
+def test_images_are_decoded_once_and_the_list_of_bad_ones_is_kept(checkpoint, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(MMDPOTrainer, "train", lambda self, **options: None)
+    rows = [json.loads(line) for line in (data / "pairs.jsonl").read_text().splitlines()]
+    for index, row in enumerate(rows):
+        content = (data / f"{index}.png").read_bytes()
+        (tmp_path / f"{index}.png").write_bytes(content[:50] if index == 1 else content)
+        row["id"] = index
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    opened = []
+
+    def count(image):
+        opened.append(image["path"])
+        return open_image(image)
+
+    monkeypatch.setattr("trl_mm.data.reader.open_image", count)
+    flags = ["--on_bad_image", "skip", "--bdhs", json.dumps(BDHS)]  # `rejected` of the rows is then left out
+    run(checkpoint, tmp_path / "pairs.jsonl", tmp_path / "out", *flags)
+    assert sorted(opened) == [str(tmp_path / f"{index}.png") for index in range(4)]
+    (bad,) = map(json.loads, (tmp_path / "out" / "bad_rows.jsonl").read_text().splitlines())
+    assert bad["row"] == 1 and bad["file"] == str(tmp_path / "pairs.jsonl")
 
 
 def test_a_missing_dataset_is_named(checkpoint, tmp_path):

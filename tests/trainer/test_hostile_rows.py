@@ -56,7 +56,6 @@ def hostile(dataset):
         "second_rejected": [[{"role": "assistant", "content": "Yes."}]],
         "ref_chosen_logps": [-1.0],
         "ref_rejected_logps": [-9.0],
-        "images of trl_mm": ["x"],
     }
     assert columns.keys() == set(INTERNAL_COLUMNS)
     for name, values in columns.items():

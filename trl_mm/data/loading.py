@@ -4,25 +4,24 @@ Rows from files, the Hub or memory, in one format, all of them checked before th
 A dataset holds the paths of its images or the bytes of their files. An image is decoded when its row is read.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset
 
+from .bad_rows import check_bad_rows_file, report_bad_rows
+from .checked import mark_checked
 from .images import ImageError, open_image
-from .manifest import replacing
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
-from .shown import shown, shown_names
+from .shown import shown_names
 from .sources import BAD_ROWS, open_source
 from .subset import check_subset, subset_positions
 from .tables import IMAGES, raw_rows, to_table, unified_features
@@ -163,60 +162,82 @@ def prepare_preferences(
     positions = subset_positions(len(rows), max_rows, shuffle_seed)
     if len(positions) < len(rows):
         rows = rows.select(positions) if isinstance(rows, Dataset) else [rows[position] for position in positions]
+    dataset = _checked(rows, reader, positions, check_images, bad_rows_file)
+    if on_bad_image != "keep":
+        mark_checked(dataset, needs, check_images)
+    return dataset
+
+
+def _checked(
+    rows: Dataset | Sequence[Row],
+    reader: RowReader,
+    positions: Sequence[int],
+    check_images: bool,
+    bad_rows_file: str | os.PathLike | None,
+) -> Dataset:
     # A function set by `set_transform` is part of the data, so such rows are taken one by one.
     stored = isinstance(rows, Dataset) and rows.format["type"] != "custom"
-    table, features = (rows.with_format("arrow"), rows.features) if stored else (None, {})
+    features = rows.features if stored else {}
     unchanged, parts = features.get("images") == IMAGES, False
-    cleaned, bad, decoded = [], {}, set() if check_images else None
-    progress = datasets.utils.tqdm(total=len(rows), desc="Checking rows", unit=" rows")
-    with progress, ThreadPoolExecutor() as pool:
-        for indices in _batches(len(rows)):
-            raw = raw_rows(table[indices.start : indices.stop], features) if stored else [rows[i] for i in indices]
-            tasks = [pool.submit(reader.read, row, positions[i], decoded) for row, i in zip(raw, indices, strict=True)]
-            for index, before, task in zip(indices, raw, tasks, strict=True):
-                try:
-                    row = task.result()
-                except ImageError as error:
-                    if on_bad_image == "error":
-                        raise
-                    file, position = reader.locate(positions[index])
-                    bad[index] = {"row": position, "file": file, "reason": str(error)}
-                    continue
-                parts = parts or has_parts(row)
-                unchanged = unchanged and without_none(row) == without_none(before)
-                if not stored:
-                    cleaned.append(row)
-            progress.update(len(indices))
-    if on_bad_image == "skip":
-        _report(list(bad.values()), len(rows), bad_rows_file)
+    cleaned, bad = [], {}
+    for index, before, row in _read_all(rows, reader, positions, stored, check_images):
+        if isinstance(row, ImageError):
+            file, position = reader.locate(positions[index])
+            bad[index] = {"row": position, "file": file, "reason": str(row)}
+            continue
+        parts = parts or has_parts(row)
+        unchanged = unchanged and without_none(row) == without_none(before)
+        if not stored:
+            cleaned.append(row)
+    if reader.on_bad_image == "skip":
+        report_bad_rows(list(bad.values()), len(rows), bad_rows_file)
     if len(bad) == len(rows):
         first = f" The first: {min(bad.items())[1]['reason']}" if bad else ""
         file, _ = reader.locate(next(iter(positions), 0))
         raise ValueError(f"{file or 'The dataset'} has no rows left of {len(rows)}. Check the data.{first}")
     if unchanged:
         return rows.select([index for index in range(len(rows)) if index not in bad]) if bad else rows
-    if stored:
-        # Into a file in the cache of `datasets`: the images of all rows may be more than the memory.
-        reader = replace(reader, locate=_in_memory)
-        convert = partial(
-            _converted, positions=positions, reader=reader, stored=features, bad=frozenset(bad), parts=parts
-        )
-        schemas = (convert(table[b.start : b.stop], b).schema for b in _batches(len(rows)))
-        target = unified_features(schemas)
-        return table.map(
-            partial(convert, target=target),
-            batched=True,
-            batch_size=_BATCH,
-            writer_batch_size=_BATCH,
-            with_indices=True,
-            remove_columns=rows.column_names,
-            features=target,
-            desc="Normalising rows",
-        ).with_format(None)
-    cleaned = [as_parts(row) for row in cleaned] if parts else cleaned
-    batches = [cleaned[b.start : b.stop] for b in _batches(len(cleaned))]
-    target = unified_features(to_table(batch).schema for batch in batches)
-    return Dataset(pa.concat_tables([to_table(batch, target) for batch in batches]))
+    if not stored:
+        cleaned = [as_parts(row) for row in cleaned] if parts else cleaned
+        batches = [cleaned[b.start : b.stop] for b in _batches(len(cleaned))]
+        target = unified_features(to_table(batch).schema for batch in batches)
+        return Dataset(pa.concat_tables([to_table(batch, target) for batch in batches]))
+    # Into a file in the cache of `datasets`: the images of all rows may be more than the memory.
+    table, reader = rows.with_format("arrow"), replace(reader, locate=_in_memory)
+    convert = partial(_converted, positions=positions, reader=reader, stored=features, bad=frozenset(bad), parts=parts)
+    target = unified_features(convert(table[b.start : b.stop], b).schema for b in _batches(len(rows)))
+    return table.map(
+        partial(convert, target=target),
+        batched=True,
+        batch_size=_BATCH,
+        writer_batch_size=_BATCH,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=target,
+        desc="Normalising rows",
+    ).with_format(None)
+
+
+def _read_all(
+    rows: Dataset | Sequence[Row], reader: RowReader, positions: Sequence[int], stored: bool, check_images: bool
+) -> Iterator[tuple[int, Row, Row | ImageError]]:
+    """Index of each row, the row as it is stored, and as it is read, or what is wrong with its image."""
+    table = rows.with_format("arrow") if stored else None
+    decoded = set() if check_images else None
+    progress = datasets.utils.tqdm(total=len(rows), desc="Checking rows", unit=" rows")
+    with progress, ThreadPoolExecutor() as pool:
+        for batch in _batches(len(rows)):
+            raw = raw_rows(table[batch.start : batch.stop], rows.features) if stored else [rows[i] for i in batch]
+            tasks = [pool.submit(reader.read, row, positions[i], decoded) for row, i in zip(raw, batch, strict=True)]
+            for index, before, task in zip(batch, raw, tasks, strict=True):
+                try:
+                    row = task.result()
+                except ImageError as error:
+                    if reader.on_bad_image == "error":
+                        raise
+                    row = error
+                yield index, before, row
+            progress.update(len(batch))
 
 
 def _in_memory(index: int) -> tuple[str, int]:
@@ -241,25 +262,6 @@ def _converted(
     pairs = zip(raw_rows(table, stored), indices, strict=True)
     rows = [reader.read(row, positions[index]) for row, index in pairs if index not in bad]
     return to_table([as_parts(row) for row in rows] if parts else rows, target)
-
-
-def check_bad_rows_file(file: str | os.PathLike | None) -> None:
-    """Refuse a name that stands for something else: a file somewhere else would be emptied in its place."""
-    if file is not None and os.path.lexists(file) and (os.path.islink(file) or not os.path.isfile(file)):
-        raise ValueError(f"`bad_rows_file` ({shown(str(file), 1000)}) is a link or no regular file. Remove it.")
-
-
-def _report(bad: list[Row], num_rows: int, file: str | os.PathLike | None) -> None:
-    if file is not None and (bad or os.path.exists(file)):  # an old list would name rows that are good now
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(Path(file), os.getpid()) as listed:  # a link that came meanwhile is replaced, not followed
-            listed.write("".join(json.dumps(row) + "\n" for row in bad).encode())
-    if bad:
-        listed = f"Listed in {file}." if file is not None else "Pass `bad_rows_file` to get a list."
-        logger.warning(
-            "%d of %d rows skipped: missing or undecodable images. The first: %s %s",
-            len(bad), num_rows, bad[0]["reason"], listed,
-        )  # fmt: skip
 
 
 def _stream(rows: IterableDataset, reader: RowReader) -> IterableDataset:

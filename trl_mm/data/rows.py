@@ -29,7 +29,6 @@ INTERNAL_COLUMNS = (
     "second_rejected",
     "ref_chosen_logps",
     "ref_rejected_logps",
-    "images of trl_mm",
 )
 IMAGE_MARKER = "<image>"
 _MESSAGE_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant", "second_rejected": "assistant"}

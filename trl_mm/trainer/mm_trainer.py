@@ -7,14 +7,13 @@ from functools import partial
 from transformers.trainer_utils import TrainOutput
 
 from ..generation.sight import check_sees_images
-from ..tokens.image_tokens import check_processor
 from .checkpoints import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 from .finite import check_gradients, check_loss, check_weights
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
-from .parts.data_types import in_saved_types, settle_data_types
-from .parts.parameter_groups import freeze_parts, split_projector, train_projector_in_float32, trained_parts_table
-from .parts.quantization import keep_gradients
+from .parts.data_types import in_saved_types
+from .parts.parameter_groups import split_projector, trained_parts_table
+from .parts.prepare import prepare_parts
 
 
 logger = logging.getLogger(__name__)
@@ -26,6 +25,7 @@ class MMTrainer:
     last_checkpoint = None  # folder of the last one that this run has saved or comes from
     recipe = None  # settings of a command besides `args`, for the card
     saved_types = {}  # of weights that are loaded and saved in half precision and trained in float32
+    precomputes_reference = False  # see reference/precompute.py
     _saves_checkpoint = False
 
     def create_accelerator_and_postprocess(self):
@@ -39,18 +39,18 @@ class MMTrainer:
 
     def prepare_parts(self):
         """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
-        check_processor(self.processing_class, self.model.config)
-        check_sees_images(self.model)
-        freeze_parts(self.model, self.args)
+        accelerator = self.accelerator
+        keeps_float32 = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        self.saved_types = prepare_parts(
+            self.model,
+            self.processing_class,
+            self.args,
+            None if keeps_float32 else accelerator.mixed_precision,
+            self.ref_model,
+            accelerator.is_main_process,
+        )
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
-        elif not self.is_deepspeed_enabled:  # both of them keep weights that train in float32 themselves
-            train_projector_in_float32(self.model)
-            accelerator = self.accelerator
-            self.saved_types = settle_data_types(
-                self.model, accelerator.mixed_precision, self.ref_model, accelerator.is_main_process
-            )
-        keep_gradients(self.model)
         logger.info(trained_parts_table(self.model, self.args))
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
@@ -100,9 +100,9 @@ class MMTrainer:
         return optimizer
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        # TRL prepares a new dataset by itself only where images are hidden from it; those of a `dict` come one by one
+        # With `precompute_ref_log_probs` TRL has a new dataset prepared; those of a `dict` come one by one
         given = eval_dataset is not None and not isinstance(eval_dataset, str | Mapping)
-        if given and not getattr(self, "precompute_ref_logps", False):
+        if given and not self.precomputes_reference:
             name = metric_key_prefix if metric_key_prefix.startswith("eval") else f"eval_{metric_key_prefix}"
             eval_dataset = self._checked(eval_dataset, self.processing_class, self.args, name)
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)

@@ -3,33 +3,51 @@
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 
 from ..data.loading import load_preferences
+from ..data.protocols import PairGenerator
 from ..data.tables import undecoded
-from .distorted_answer import distorts
+from .distorted_answer import check_distortion, distorts
 from .row_checks import fitting_rows
 from .unwrapped_policy import generation_model
 
 
-def drop_stored_rejected(dataset, generator, name):
+def pair_generator_of(callbacks):
+    """The callback that makes pairs ([`PairGenerator`] or `None`); two are a `ValueError`."""
+    generators = [callback for callback in callbacks or [] if isinstance(callback, PairGenerator)]
+    if len(generators) > 1:
+        raise ValueError(f"Only one callback can make pairs, got {[type(g).__name__ for g in generators]}.")
+    return generators[0] if generators else None
+
+
+def check_pair_generator(generator, args, data_collator=None):
     """
-    Rows without the `rejected` that is not looked at, so that all processes agree on which pairs are made.
+    Refuse settings that do not go with pairs made during training.
 
     Args:
-        dataset (`datasets.Dataset`, `dict` of them, or `None`): rows.
-        generator ([`PairGenerator`]): what makes the pairs.
-        name (`str`): `"train"`, or `"eval"`: evaluation takes the pairs that a dataset has, if all its rows are pairs.
+        generator ([`PairGenerator`], *optional*): what makes the pairs.
+        args ([`~trl.DPOConfig`]): arguments of the trainer.
+        data_collator (`Callable`, *optional*): a collator of the user's own.
+
+    Raises:
+        ValueError: reference log-probabilities, or the layout of a batch, would not fit the pairs.
     """
-    if isinstance(dataset, dict):
-        return {key: drop_stored_rejected(part, generator, name) for key, part in dataset.items()}
-    if not isinstance(dataset, Dataset) or "rejected" not in dataset.column_names:
-        return dataset
-    if generator.rejected_weight is not None:
-        return dataset
-    if name == "train" or dataset.data.column("rejected").null_count:
-        return dataset.remove_columns("rejected")
-    return dataset
+    if generator is None:
+        return
+    if args.precompute_ref_log_probs and generator.online:
+        raise ValueError(
+            "Pairs that change with the policy have no reference log-probabilities before training. Set "
+            "`precompute_ref_log_probs=False`, or `online=False` to make the pairs once."
+        )
+    if distorts(generator):
+        check_distortion(args, data_collator)
+    if generator.rejected_weight is not None and (
+        data_collator is not None or args.ld_alpha is not None or args.precompute_ref_log_probs
+    ):
+        raise ValueError(
+            "`rejected_weight` puts a third answer into each batch, which works without `data_collator`, `ld_alpha` "
+            "and `precompute_ref_log_probs` only. Leave them out, or `rejected_weight`."
+        )
 
 
 def check_backend(trainer):

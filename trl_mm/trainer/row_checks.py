@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 
+from ..data.checked import is_checked
 from ..data.loading import BAD_ROWS, prepare_preferences
 from ..data.rows import INTERNAL_COLUMNS
 from ..data.shown import shown_names
@@ -21,9 +22,10 @@ logger = logging.getLogger(__name__)
 MANY_ROWS = 10_000  # that are counted by several processes
 
 
-def checked_rows(dataset, processor, args, needs, reports, name, max_length):
+def checked_rows(dataset, processor, args, needs, reports, name, max_length, pair_generator=None):
     """
-    Rows in the row format that fit; those that cannot be trained on are refused, skipped or dropped.
+    Rows in the row format that fit; those that cannot be trained on are refused, skipped or dropped. A dataset that
+    [`load_preferences`] has checked, and nobody has changed since, only has its tokens counted.
 
     Args:
         dataset (`datasets.Dataset`, `dict` of them, or `None`): rows.
@@ -33,6 +35,7 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
         reports (`dict`): takes the [`FitReport`] of each dataset.
         name (`str`): name of the dataset, for messages.
         max_length (`int` or `None`): longest sequence in tokens.
+        pair_generator ([`PairGenerator`], *optional*): what makes the `rejected` of the rows.
 
     Raises:
         ValueError: a row is bad, the dataset is a stream, or the rows to train on have several splits.
@@ -44,7 +47,7 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
                 "`data['train']`."
             )
         return {
-            key: checked_rows(part, processor, args, needs, reports, f"{name}_{key}", max_length)
+            key: checked_rows(part, processor, args, needs, reports, f"{name}_{key}", max_length, pair_generator)
             for key, part in dataset.items()
         }
     if isinstance(dataset, IterableDataset):
@@ -55,15 +58,38 @@ def checked_rows(dataset, processor, args, needs, reports, name, max_length):
     if dataset is None:
         return None
     warn_of_rendered_prompts(dataset, processor, name)
-    dataset = prepare_preferences(
-        dataset,
-        needs=needs,
-        check_images=args.check_images,
-        on_bad_image=args.on_bad_image,
-        bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
-        locate=lambda index: (f"{name} dataset", index),
-    )
+    check_images = args.check_images
+    already_checked = is_checked(dataset, needs, check_images)
+    if pair_generator is not None:
+        dataset = drop_stored_rejected(dataset, pair_generator, name)
+    if not already_checked:
+        dataset = prepare_preferences(
+            dataset,
+            needs=needs,
+            check_images=check_images,
+            on_bad_image=args.on_bad_image,
+            bad_rows_file=Path(args.output_dir) / (BAD_ROWS if name == "train" else f"{name}_{BAD_ROWS}"),
+            locate=lambda index: (f"{name} dataset", index),
+        )
     return fitting_rows(undecoded(without_internal(dataset, name)), processor, args, reports, name, max_length)
+
+
+def drop_stored_rejected(dataset, generator, name):
+    """
+    Rows without the `rejected` that is not looked at, so that all processes agree on which pairs are made.
+
+    Args:
+        dataset (`datasets.Dataset`): rows.
+        generator ([`PairGenerator`]): what makes the pairs.
+        name (`str`): name of the dataset. All but `"train"` keep the pairs that they have, if all rows are pairs.
+    """
+    if not isinstance(dataset, Dataset) or "rejected" not in dataset.column_names:
+        return dataset
+    if generator.rejected_weight is not None:
+        return dataset
+    if name == "train" or dataset.data.column("rejected").null_count:
+        return dataset.remove_columns("rejected")
+    return dataset
 
 
 def without_internal(dataset, name):
