@@ -2,9 +2,10 @@ import json
 
 import pytest
 import torch
-from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import PreTrainedModel
 
+from trl_mm import MMDPOTrainer, MMOnlineDPOTrainer
 from trl_mm.cli.main import main
 
 
@@ -117,3 +118,45 @@ def test_a_missing_configuration_is_named_with_its_cure(dry_run, tmp_path):
     status, said = dry_run("dpo", model=tmp_path / "broken")
     assert status == 2 and "`--dry_run` needs config.json" in said and "Name a folder that holds it" in said
     assert torch.get_default_device().type == "cpu"
+
+
+def test_settings_that_training_refuses_are_refused(dry_run):
+    bdhs = ["--bdhs", '{"similarity": "lexical"}', "--precompute_ref_log_probs"]
+    status, said = dry_run("dpo", *bdhs)
+    assert status == 2 and "Pairs that change with the policy have no reference log-probabilities" in said
+
+
+SAME = {
+    "full": "dpo --freeze_vision_tower --projector_learning_rate 1e-3",
+    "adapters": "dpo --use_peft --lora_r 2 --projector_learning_rate 1e-3 --dtype bfloat16",
+    "cut": "dpo --max_length 60",
+    # `rejected` of the rows is not looked at
+    "pairs during training": 'dpo --max_length 60 --bdhs {"similarity":"lexical"}',
+    "online": "online-dpo --offline_probability 1 --use_peft --lora_r 2",
+}
+
+
+@pytest.mark.parametrize("words", SAME.values(), ids=SAME)
+def test_it_says_of_rows_and_parts_what_training_says(words, data, tmp_path, capsys, monkeypatch):
+    save_tiny(tmp_path / "model")
+    rows = [json.loads(line) for line in (data / "pairs.jsonl").read_text().splitlines()]
+    rows[1]["rejected"][0]["content"] *= 20
+    rows[2]["prompt"][0]["content"] *= 20
+    (data / "uneven.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    flags = (
+        f"{words} --model_name_or_path {tmp_path / 'model'} --dataset_name {data / 'uneven.jsonl'} --report_to none"
+    )
+    flags += f" --report_to none --bf16 false --use_cpu --output_dir {tmp_path / 'out'}"
+
+    def said(*more):
+        assert main([*flags.split(), *more]) == 0
+        printed = capsys.readouterr().out
+        report = printed[printed.index("Tokens of the ") :].partition("\n\n")[0].partition("\npart  ")[0].strip()
+        parts = [line for line in printed.splitlines() if line.startswith(("language model", "projector", "vision"))]
+        return report, parts
+
+    planned = said("--dry_run")
+    for trainer in (MMDPOTrainer, MMOnlineDPOTrainer):
+        monkeypatch.setattr(trainer, "train", lambda self, **options: None)
+    assert said() == planned
+    assert len(planned[1]) == 3

@@ -5,20 +5,14 @@ import sys
 from dataclasses import dataclass, field, fields
 
 from .dry_run import dry_run
-from .launch_checks import check_quantization, splits_weights
-from .models import check_model_path
-from .output_lock import alone_in
 from .preflight import check_training, check_writable
 from .training import (
     TrainingDataArguments,
     as_mapping,
-    check_evaluation,
     check_keys,
-    check_numbers,
-    check_output,
     load_splits,
     peft_config,
-    set_model_init_kwargs,
+    start,
     train_and_save,
 )
 
@@ -65,52 +59,29 @@ def make_parser():
 
 
 def main(argv=None, launch=None):
-    args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
-
-    check_model_path(model_args.model_name_or_path)
-    check_numbers(training_args)
-    check_evaluation(args, training_args)
-    check_output(training_args.output_dir, model_args.use_peft)
-    if args.dry_run:
-        run(args, training_args, model_args, argv, launch)
-        return
-    with alone_in(output_dir=training_args.output_dir, bdhs_save_to=args.bdhs_save_to):
-        run(args, training_args, model_args, argv)
+    start(make_parser(), run, argv, launch, folders=["bdhs_save_to"])
 
 
 def run(args, training_args, model_args, argv, launch=None):
     from trl import get_quantization_config
 
-    from ..bdhs.callback import BDHSDataGenerator
-    from ..data.rows import PREFERENCE_COLUMNS
-    from ..trainer.dpo_trainer import MMDPOTrainer
+    from ..trainer.dpo_trainer import MMDPOTrainer, check_settings, needed_columns
     from ..trainer.vision_processor import vision_processor
 
-    callbacks = []
-    if args.bdhs is not None:
-        callbacks.append(
-            BDHSDataGenerator(
-                bdhs_config(args.bdhs),
-                online=args.bdhs_online,
-                save_to=args.bdhs_save_to,
-                rejected_weight=args.bdhs_rejected_weight,
-                push_to_hub=push_arguments(args.bdhs_push_to_hub, argv),
-            )
-        )
-    check_quantization(model_args, splits_weights(training_args))
-    set_model_init_kwargs(training_args, model_args)
-    needs = callbacks[0].needs if callbacks else PREFERENCE_COLUMNS
+    generator = pair_generator(args, argv)
+    check_settings(training_args, generator)
+    needs = needed_columns(generator)
     if args.dry_run:
         # A distorted answer is scored where the chosen one is
-        branches = 2 if args.bdhs_rejected_weight is None or callbacks[0].distorts else 3
-        dry_run(args, training_args, model_args, needs, launch, num_answers=branches)
+        branches = 2 if args.bdhs_rejected_weight is None or generator.distorts else 3
+        dry_run(args, training_args, model_args, needs, launch, pair_generator=generator, num_answers=branches)
         return
     check_training(training_args, model_args)
     processor = vision_processor(model_args.model_name_or_path, training_args)
-    for callback in callbacks:
+    if generator is not None:
         check_writable("bdhs_save_to", args.bdhs_save_to)
-        if not callback.distorts:
-            callback.sampler(processor, str(training_args.device))  # packages and the embedding model show now
+        if not generator.distorts:
+            generator.sampler(processor, str(training_args.device))  # packages and the embedding model show now
     train_dataset, eval_dataset = load_splits(args, training_args, needs)
     trainer = MMDPOTrainer(
         model_args.model_name_or_path,
@@ -118,11 +89,26 @@ def run(args, training_args, model_args, argv, launch=None):
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         processing_class=processor,
-        callbacks=callbacks,
+        callbacks=[] if generator is None else [generator],
         quantization_config=get_quantization_config(model_args),
         peft_config=peft_config(model_args),
     )
     train_and_save(trainer, args, model_args)
+
+
+def pair_generator(args, argv):
+    """The [`BDHSDataGenerator`] that the arguments ask for, or `None`."""
+    from ..bdhs.callback import BDHSDataGenerator
+
+    if args.bdhs is None:
+        return None
+    return BDHSDataGenerator(
+        bdhs_config(args.bdhs),
+        online=args.bdhs_online,
+        save_to=args.bdhs_save_to,
+        rejected_weight=args.bdhs_rejected_weight,
+        push_to_hub=push_arguments(args.bdhs_push_to_hub, argv),
+    )
 
 
 def bdhs_config(settings):

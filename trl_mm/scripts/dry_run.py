@@ -5,13 +5,24 @@ import os
 import tempfile
 
 from .launch_checks import check_quantization
-from .training import load_splits
+from .training import load_splits, peft_config
 
 
-def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, num_answers=2, has_reference=None):
+def dry_run(
+    args,
+    training_args,
+    model_args,
+    needs,
+    launch,
+    *,
+    pair_generator=None,
+    answer_tokens=None,
+    num_answers=2,
+    has_reference=None,
+):
     """
     Print how the rows fit, what trains, the steps, and the memory that is expected on each GPU. No weight is loaded
-    and nothing is left in `output_dir`.
+    and nothing is left in `output_dir`. Rows and parts go through what the trainers have them go through.
 
     Args:
         args ([`TrainingDataArguments`]): the rows.
@@ -19,6 +30,7 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
         model_args ([`~trl.ModelConfig`]): the model.
         needs (`Sequence[str]`): columns that rows must have.
         launch (`dict`): accelerate's YAML; empty for one process.
+        pair_generator ([`PairGenerator`], *optional*): what makes the `rejected` of the rows.
         answer_tokens (`int`, *optional*): longest answer, if answers are sampled.
         num_answers (`int`, *optional*, defaults to `2`): answers to a prompt in the loss.
         has_reference (`bool`, *optional*): whether a reference model stands beside the policy; by default if neither
@@ -31,76 +43,85 @@ def dry_run(args, training_args, model_args, needs, launch, answer_tokens=None, 
     if launch is None:
         raise ValueError("`--dry_run` is for one process that `trl-mm` starts: `trl-mm COMMAND --config … --dry_run`.")
 
-    import torch
-    from peft import get_peft_model
-    from trl import get_peft_config
-
+    from ..data.images import with_open_images
     from ..trainer.estimate.memory import ASSUMPTIONS, expected_memory, image_patches, largest_batch
     from ..trainer.estimate.sharding import read_sharding
-    from ..trainer.parts.data_types import settle_data_types
-    from ..trainer.parts.lora_targets import with_targets
-    from ..trainer.parts.model_parts import meta_model
-    from ..trainer.parts.parameter_groups import (
-        check_optimizer,
-        freeze_parts,
-        train_projector_in_float32,
-        trained_parts_table,
-    )
+    from ..trainer.parts.parameter_groups import check_optimizer, trained_parts_table
     from ..trainer.prefix_sharing.shared_forward import unsupported_reason
-    from ..trainer.row_checks import fitting_rows
     from ..trainer.vision_processor import vision_processor
 
     sharding = read_sharding(launch, training_args)
-    check_quantization(model_args, sharding.zero_stage == 3)
-    model_id = model_args.model_name_or_path
-    check_config(model_id, training_args)
-    processor = vision_processor(model_id, training_args)
-    model = meta_model(model_id, training_args)
     check_optimizer(training_args)
-
-    training_args.output_dir = tempfile.mkdtemp(prefix="trl-mm-dry-run-")  # for a list of bad rows
-    reports, rows = {}, {}
-    for name, dataset in zip(("train", "eval"), load_splits(args, training_args, needs), strict=True):
-        if dataset is not None:
-            rows[name] = fitting_rows(dataset, processor, training_args, reports, name, training_args.max_length)
-            print(reports[name])
-    if not os.listdir(training_args.output_dir):
-        os.rmdir(training_args.output_dir)
-
-    dtype = training_args.model_init_kwargs["dtype"]
-    if dtype not in (None, "auto"):
-        model.to(getattr(torch, dtype))
-    peft_config = with_targets(get_peft_config(model_args), model, training_args)
-    if peft_config is not None:
-        with torch.device("meta"):
-            # As TRL does it: under ZeRO-3 all weights must have the same type
-            model = get_peft_model(model, peft_config, autocast_adapter_dtype=sharding.zero_stage != 3)
-    freeze_parts(model, training_args)
-    if not sharding.deepspeed and sharding.zero_stage == 0:
-        train_projector_in_float32(model)
-        settle_data_types(model, sharding.mixed_precision)
-    print(f"\n{trained_parts_table(model, training_args)}\n\n{steps(len(rows['train']), training_args, sharding)}")
+    check_quantization(model_args, sharding.zero_stage == 3)
+    check_config(model_args.model_name_or_path, training_args)
+    processor = vision_processor(model_args.model_name_or_path, training_args)
+    rows, reports = check_rows(args, training_args, needs, processor, pair_generator)
+    for report in reports.values():
+        print(report)
+    model = model_without_weights(training_args, model_args, processor, sharding)
+    print(f"\n{trained_parts_table(model, training_args)}\n\n{steps(len(rows), training_args, sharding)}")
 
     if model_args.load_in_4bit or model_args.load_in_8bit:
         print("The memory of quantized weights is not estimated.")
         return
     counts = reports["train"].kept
+    widest = with_open_images(rows[int(counts.image.argmax())])
     batch = largest_batch(
         counts,
         training_args.per_device_train_batch_size,
-        image_patches(rows["train"][int(counts.image.argmax())]["images"], processor, model.config.vision_config),
+        image_patches(widest["images"], processor, model.config.vision_config),
         getattr(training_args, "prefix_sharing", True) and unsupported_reason(model) is None,
         answer_tokens,
         num_answers,
     )
     if has_reference is None:
         cached = getattr(training_args, "precompute_ref_log_probs", False)
-        has_reference = peft_config is None and not cached
+        has_reference = not (model_args.use_peft or cached)
     memory = expected_memory(model, training_args, sharding, batch, has_reference)
     print(
         f"\nExpected memory of each GPU, {sharding}, for a batch of {batch.tokens:,} tokens, "
         f"{batch.predicted:,} of them of answers, and {batch.patches:,} image patches:\n{memory}\n{ASSUMPTIONS}"
     )
+
+
+def check_rows(args, training_args, needs, processor, pair_generator):
+    """The rows to train on (`datasets.Dataset`), as the trainer has them, and the [`FitReport`] of each dataset."""
+    from ..trainer.row_checks import checked_rows
+
+    training_args.output_dir = tempfile.mkdtemp(prefix="trl-mm-dry-run-")  # for a list of bad rows
+    reports, rows = {}, []
+    for name, dataset in zip(("train", "eval"), load_splits(args, training_args, needs), strict=True):
+        rows.append(
+            checked_rows(
+                dataset, processor, training_args, needs, reports, name, training_args.max_length, pair_generator
+            )
+        )
+    if not os.listdir(training_args.output_dir):
+        os.rmdir(training_args.output_dir)
+    return rows[0], reports
+
+
+def model_without_weights(training_args, model_args, processor, sharding):
+    """The policy on the meta device, with its adapters, and with its parts as they will train."""
+    import torch
+    from peft import get_peft_model
+
+    from ..trainer.parts.lora_targets import with_targets
+    from ..trainer.parts.model_parts import meta_model
+    from ..trainer.parts.prepare import prepare_parts
+
+    model = meta_model(model_args.model_name_or_path, training_args)
+    dtype = training_args.model_init_kwargs["dtype"]
+    if dtype not in (None, "auto"):
+        model.to(getattr(torch, dtype))
+    adapters = with_targets(peft_config(model_args), model, training_args)
+    if adapters is not None:
+        with torch.device("meta"):
+            # As TRL does it: under ZeRO-3 all weights must have the same type
+            model = get_peft_model(model, adapters, autocast_adapter_dtype=sharding.zero_stage != 3)
+    keeps_float32 = sharding.deepspeed or sharding.zero_stage > 0
+    prepare_parts(model, processor, training_args, None if keeps_float32 else sharding.mixed_precision)
+    return model
 
 
 def check_config(model_id, args):

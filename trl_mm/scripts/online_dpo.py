@@ -3,20 +3,14 @@
 from dataclasses import dataclass, field
 
 from .dry_run import dry_run
-from .launch_checks import check_quantization, splits_weights
-from .models import check_model_path
-from .output_lock import alone_in
 from .preflight import check_attention, check_training, need_package
 from .training import (
     TrainingDataArguments,
     as_mapping,
-    check_evaluation,
     check_keys,
-    check_numbers,
-    check_output,
     load_splits,
     peft_config,
-    set_model_init_kwargs,
+    start,
     train_and_save,
 )
 
@@ -55,28 +49,16 @@ def make_parser():
 
 
 def main(argv=None, launch=None):
-    args, training_args, model_args = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
-
-    check_model_path(model_args.model_name_or_path)
-    check_numbers(training_args)
-    check_evaluation(args, training_args)
-    check_output(training_args.output_dir, model_args.use_peft)
-    if args.dry_run:
-        run(args, training_args, model_args, launch)
-        return
-    with alone_in(output_dir=training_args.output_dir):
-        run(args, training_args, model_args)
+    start(make_parser(), run, argv, launch)
 
 
-def run(args, training_args, model_args, launch=None):
+def run(args, training_args, model_args, argv, launch=None):
     from trl import get_quantization_config
     from trl.trainer.utils import create_model_from_path
 
     from ..data.rows import PREFERENCE_COLUMNS
     from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer, check_ranking
 
-    check_quantization(model_args, splits_weights(training_args))
-    set_model_init_kwargs(training_args, model_args)
     needs = PREFERENCE_COLUMNS if training_args.offline_probability > 0 else ("images", "prompt")
     if args.dry_run:
         sampled = training_args.max_new_tokens if training_args.offline_probability < 1 else None

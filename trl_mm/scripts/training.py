@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.subset import check_subset
+from .launch_checks import check_quantization, check_saving, splits_weights
+from .models import check_model_path
+from .output_lock import alone_in
 from .ranges import check_at_least, check_positive
 
 
@@ -52,14 +55,39 @@ class TrainingDataArguments:
         check_subset(self.max_rows, self.shuffle_seed)
 
 
+def start(parser, run, argv=None, launch=None, folders=()):
+    """
+    Begin a command that trains: parse its arguments, check them, and run it, alone in its folders.
+
+    Args:
+        parser ([`~trl.TrlParser`]): of [`TrainingDataArguments`], training arguments and [`~trl.ModelConfig`].
+        run (`Callable`): the command, given what is parsed, `argv`, and for `--dry_run` also `launch`.
+        argv (`list[str]`, *optional*): the command line; defaults to that of the process.
+        launch (`dict`, *optional*): accelerate's YAML, from `trl-mm` for `--dry_run`.
+        folders (`Sequence[str]`, *optional*): settings that name folders which the run writes to.
+    """
+    args, training_args, model_args = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
+
+    check_model_path(model_args.model_name_or_path)
+    check_numbers(training_args)
+    check_evaluation(args, training_args)
+    check_output(training_args.output_dir, model_args.use_peft)
+    check_quantization(model_args, splits_weights(training_args))
+    set_model_init_kwargs(training_args, model_args)
+    if args.dry_run:
+        run(args, training_args, model_args, argv, launch)
+        return
+    with alone_in(output_dir=training_args.output_dir, **{name: getattr(args, name) for name in folders}):
+        run(args, training_args, model_args, argv)
+
+
 def load_splits(args, training_args, needs):
     """
     Load the rows to train on and those to evaluate on.
 
     Args:
         args ([`TrainingDataArguments`]): which.
-        training_args ([`~transformers.TrainingArguments`]): what becomes of bad images. Its `check_images` is taken
-            back, as every image is decoded here.
+        training_args ([`~transformers.TrainingArguments`]): what becomes of bad images.
         needs (`Sequence[str]`): columns that rows must have.
 
     Returns:
@@ -85,9 +113,7 @@ def load_splits(args, training_args, needs):
 
     train = load(args.dataset_train_split, max_rows=args.max_rows, shuffle_seed=args.shuffle_seed)
     check_some_images(train, args.dataset_name)
-    test = load(args.dataset_test_split) if args.dataset_test_split else None
-    training_args.check_images = False
-    return train, test
+    return train, load(args.dataset_test_split) if args.dataset_test_split else None
 
 
 def set_model_init_kwargs(training_args, model_args):
@@ -122,7 +148,6 @@ def train_and_save(trainer, args, model_args):
     from ..trainer.checkpoints import explained_if_full
     from ..trainer.model_card import changed_settings
     from ..trainer.parts.parameter_groups import trained_parts_table
-    from .launch_checks import check_saving
 
     training_args = trainer.args
     trainer.recipe = {**changed_settings(model_args), **changed_settings(args)}
