@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm.tokens import families
 from trl_mm.trainer.prefix_sharing.image_features import vision_part
-from trl_mm.trainer.prefix_sharing.shared_forward import MODELS
 
 
 SIZES = [(40, 30), (30, 60), (90, 30), (20, 20)]
@@ -119,7 +119,7 @@ def test_losses_and_gradients_are_those_of_trl(name, seed, counts, batch_size, t
 
 @pytest.mark.parametrize("name", ["gemma3", "idefics3", "qwen2_5_vl"])
 def test_families_that_are_not_supported_train_in_trls_layout(name, tmp_path, caplog, monkeypatch):
-    monkeypatch.delitem(MODELS, name)
+    monkeypatch.delitem(families.FAMILIES, name)
     rows = dataset(0, [1, 2, 0])
     with caplog.at_level(logging.INFO, logger="trl_mm"):
         ours = train(MMDPOTrainer, MMDPOConfig, tmp_path, name, rows, 3)

@@ -7,11 +7,7 @@ any output that is used, so the logits are the same and the prompt is up to a hu
 import torch
 
 from ..tokens.chat_template import bos_ids
-
-
-# Models whose image enters as a run of embeddings under plain causal attention and one-dimensional positions, so that
-# dropping some of them is the same as masking them
-MODELS_THAT_CAN_HIDE = ("llava", "llava_next", "vipllava")
+from ..tokens.families import FAMILIES, family_of
 
 
 def model_inputs(model, processor, requests, continued, positions="collapsed"):
@@ -35,14 +31,15 @@ def model_inputs(model, processor, requests, continued, positions="collapsed"):
     """
     hides = any(request.visible is not None for request in requests)
     keeps = any(request.prompt.kept is not None for request in requests)
-    if (hides or keeps) and model.config.model_type in MODELS_THAT_CAN_HIDE:
+    if (hides or keeps) and family_of(model.config).hides_image_tokens:
         inputs = as_embeddings(model, processor, requests, continued, positions)
     elif not hides:
         inputs = as_processed(processor, requests, continued)
     else:
+        known = [name for name, family in FAMILIES.items() if family.hides_image_tokens]
         raise ValueError(
             f"Image tokens of a `{model.config.model_type}` model cannot be hidden one by one; this works for "
-            f"{', '.join(MODELS_THAT_CAN_HIDE)}. For BDHS set `mode='noise'`, which works for any model."
+            f"{', '.join(known)}. For BDHS set `mode='noise'`, which works for any model."
         )
     return {name: value.to(model.device) for name, value in inputs.items()}
 

@@ -2,6 +2,8 @@
 
 import PIL.Image
 
+from .families import family_of
+
 
 # What processors raise for an image that they cannot cut into tiles or patches
 UNFIT = (ValueError, ArithmeticError, RuntimeError, IndexError)
@@ -22,8 +24,8 @@ def check_processor(processor, config=None):
 
     Args:
         processor ([`~transformers.ProcessorMixin`]): processor of the model.
-        config ([`~transformers.PreTrainedConfig`], *optional*): configuration of the model; only that of a LLaVA
-            model is compared.
+        config ([`~transformers.PreTrainedConfig`], *optional*): configuration of the model; compared if
+            the processor of its family repeats settings.
 
     Raises:
         ValueError: a setting of the processor is missing, or differs from the model's.
@@ -35,7 +37,7 @@ def check_processor(processor, config=None):
             "processor_config.json beside it, or set them on the processor."
         )
     vision = getattr(config, "vision_config", None)
-    if getattr(config, "model_type", None) not in ("llava", "llava_next", "vipllava") or vision is None:
+    if vision is None or not family_of(config).repeats_settings:
         return
     strategy = getattr(config, "vision_feature_select_strategy", None)  # VipLLaVA has none and drops the first feature
     others = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside those of patches

@@ -4,7 +4,6 @@ from support.tiny import tiny_model, tiny_processor
 
 from trl_mm import MMDPOConfig
 from trl_mm.trainer.parts.model_parts import (
-    PROJECTORS,
     check_parts_are_known,
     meta_model,
     part_of,
@@ -37,10 +36,6 @@ def test_the_projectors_modules_hold_its_weights(name):
         for weight, _ in model.base_model.get_submodule(module).named_parameters()
     ]
     assert len(held) == len(set(held)) and set(held) == weights(model, "projector") - {"model.image_newline"}
-
-
-def test_the_families_of_the_tests_are_the_known_ones():
-    assert PROJECTORS.keys() == FAMILIES.keys()
 
 
 def test_another_model_type_is_named_with_the_known_ones():

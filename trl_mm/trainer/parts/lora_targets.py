@@ -7,14 +7,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import check_target_module_exists
 
+from ...tokens.families import LANGUAGE_MODEL
 from .config import frozen_parts
-from .model_parts import (
-    LANGUAGE_MODEL,
-    check_parts_are_known,
-    meta_model,
-    part_of,
-    projector_modules,
-)
+from .model_parts import check_parts_are_known, meta_model, part_of, projector_modules
 from .quantization import check_whole_modules
 
 

@@ -4,8 +4,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.modeling_utils import set_zero3_state
 
-
-LANGUAGE_MODEL = ("language_model", "text_model")  # names that model types give it
+from ...tokens.families import FAMILIES, LANGUAGE_MODEL, UNKNOWN, family_of
 
 
 def part_of(name, model_type):
@@ -17,22 +16,24 @@ def part_of(name, model_type):
         model_type (`str`): type of the model, as its configuration says.
 
     Returns:
-        `str`: `"language model"`, `"projector"` or `"vision tower"`; `"vision part"` for both of the latter if the
-            model type is not in `PROJECTORS`.
+        `str`: `"language model"`, `"projector"` or `"vision tower"`; `"vision part"` for both of the latter if
+            they are not known of its family.
     """
     if _is_in(name, (*LANGUAGE_MODEL, "lm_head")):
         return "language model"
-    if model_type not in PROJECTORS:
+    projector = FAMILIES.get(model_type, UNKNOWN).projector
+    if not projector:
         return "vision part"
-    return "projector" if _is_in(name, PROJECTORS[model_type]) else "vision tower"
+    return "projector" if _is_in(name, projector) else "vision tower"
 
 
 def check_parts_are_known(model_type, setting):
     """Raise a `ValueError` if projector and vision tower of a model type are not known; `setting` asks for them."""
-    if model_type not in PROJECTORS:
+    if not FAMILIES.get(model_type, UNKNOWN).projector:
+        known = [name for name, family in FAMILIES.items() if family.projector]
         raise ValueError(
             f"`{setting}` needs to know projector and vision tower, and of `{model_type}` models they are not known "
-            f"(known: {', '.join(PROJECTORS)}). Leave it out."
+            f"(known: {', '.join(known)}). Leave it out."
         )
 
 
@@ -40,7 +41,7 @@ def projector_modules(model):
     """Names (`list[str]`) of the modules of a model's projector. A weight beside them, as for newlines, is none."""
     modules = dict(model.base_model.named_modules())
     found = []
-    for name in PROJECTORS[model.config.model_type]:
+    for name in family_of(model.config).projector:
         module = modules.get(name)
         if isinstance(module, torch.nn.ModuleList):
             found += [f"{name}.{index}" for index in range(len(module))]
@@ -68,19 +69,3 @@ def meta_model(model_id, args):
 
 def _is_in(name, parts):
     return any(f".{part}." in f".{name}." for part in parts)
-
-
-# Model type: names of all between vision tower and language model, within the model that has no LM head
-PROJECTORS = {
-    "llava": ("multi_modal_projector",),
-    "llava_next": ("multi_modal_projector", "image_newline"),
-    "vipllava": ("multi_modal_projector",),
-    "llava_onevision": ("multi_modal_projector", "image_newline"),
-    "internvl": ("multi_modal_projector",),
-    "idefics3": ("connector",),
-    "smolvlm": ("connector",),
-    "qwen2_vl": ("visual.merger",),
-    "qwen2_5_vl": ("visual.merger",),
-    "qwen3_vl": ("visual.merger", "visual.deepstack_merger_list"),
-    "gemma3": ("multi_modal_projector",),
-}

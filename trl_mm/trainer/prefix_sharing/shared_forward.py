@@ -9,6 +9,7 @@ import functools
 import types
 from dataclasses import replace
 
+from ...tokens.families import FAMILIES, family_of
 from ...tokens.processor import TOKEN_INPUTS
 from .attention import MASKS, SHARED_SDPA, additive_mask, boolean_mask
 from .packing import pack_pairs, score_again
@@ -20,14 +21,15 @@ TOKEN_OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_
 
 def unsupported_reason(model):
     """Reason (`str`) why prefixes cannot be shared for a model, or `None`."""
-    text_config = model.config.get_text_config()
+    text_config, inputs = model.config.get_text_config(), family_of(model.config).prefix_inputs
     attention = text_config._attn_implementation
-    if model.config.model_type not in MODELS:
-        return f"it is not supported for `{model.config.model_type}` models (supported: {', '.join(MODELS)})"
+    if inputs is None:
+        supported = [name for name, family in FAMILIES.items() if family.prefix_inputs]
+        return f"it is not supported for `{model.config.model_type}` models (supported: {', '.join(supported)})"
     if attention not in MASKS:
         return f"it needs an attention that takes a mask ({', '.join(MASKS)}), and this model uses {attention}"
     window = getattr(text_config, "sliding_window", None)
-    if window is not None and MODELS[model.config.model_type] is not image_blocks:
+    if window is not None and inputs != "image_blocks":
         return f"the model attends to a sliding window of {window} tokens"
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
         return "prompt-learning adapters put tokens of their own in front"
@@ -54,6 +56,7 @@ def share_prefixes(model, features=None):
     if text_config._attn_implementation == "sdpa":
         text_config._attn_implementation = SHARED_SDPA
     pad_token_id = text_config.pad_token_id or 0
+    build_inputs = INPUTS[family_of(model.config).prefix_inputs]
 
     @functools.wraps(type(model).forward)
     def forward(self, *args, fused_lm_head=False, labels=None, num_branches=2, scored_again=False, **kwargs):
@@ -84,7 +87,7 @@ def share_prefixes(model, features=None):
             outputs = fused_forward(
                 *args,
                 input_ids=pairs.input_ids,
-                **MODELS[self.config.model_type](self, pairs, {**rows, **kwargs}),
+                **build_inputs(self, pairs, {**rows, **kwargs}),
                 shift_labels=pairs.predicted[None],
                 fused_lm_head=True,
                 **kwargs,
@@ -132,17 +135,5 @@ def image_blocks(model, pairs, inputs):
     return {"attention_mask": masks, "position_ids": pairs.position_ids}
 
 
-# Model type: what its language model reads beside tokens, from packed pairs and inputs in TRL's layout
-MODELS = {
-    "llava": causal,
-    "llava_next": causal,
-    "vipllava": causal,
-    "llava_onevision": causal,
-    "internvl": causal,
-    "idefics3": causal,
-    "smolvlm": causal,
-    "qwen2_vl": grid_positions,
-    "qwen2_5_vl": grid_positions,
-    "qwen3_vl": grid_positions,
-    "gemma3": image_blocks,
-}
+# `prefix_inputs` of a family: what its language model reads beside tokens, from packed pairs and TRL's inputs
+INPUTS = {"causal": causal, "grid_positions": grid_positions, "image_blocks": image_blocks}
