@@ -60,7 +60,7 @@ def row(prompt=TURNS, **columns):
 
 
 def processor_of(name, **settings):
-    args = SimpleNamespace(system_prompt=SYSTEM.get(name), model_init_kwargs=None)
+    args = SimpleNamespace(system_prompt=SYSTEM.get(name), model_init_kwargs=None, trust_remote_code=False)
     return vision_processor(name, args, llama_like(name, **settings))
 
 

@@ -4,7 +4,6 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaNextConfig,
@@ -12,6 +11,8 @@ from transformers import (
     LlavaNextProcessor,
     PreTrainedTokenizerFast,
 )
+
+from ..tokens.processor import vision_processor_of
 
 
 # Every word of a benchmark's rows is one token
@@ -109,10 +110,10 @@ def load(model, arch, size, dtype, attn_implementation, device):
         `(PreTrainedModel, ProcessorMixin)`
 
     Raises:
-        ValueError: there is no such architecture or size.
+        ValueError: there is no such architecture or size, or `model` is no vision-language model.
     """
     if model is not None:
-        processor = AutoProcessor.from_pretrained(model)
+        processor = vision_processor_of(model, "`model`")
         return AutoModelForImageTextToText.from_pretrained(
             model, dtype=dtype, attn_implementation=attn_implementation
         ), processor

@@ -4,13 +4,13 @@ import contextlib
 import logging
 
 import torch
-from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, ProcessorMixin
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from transformers.integrations import deepspeed
 
 from ..generation import Completer, Request, SamplingSettings, check_sees_images
-from ..tokens.chat_template import check_chat_template, with_system_prompt
+from ..tokens.chat_template import with_system_prompt
 from ..tokens.control_tokens import as_text, image_placeholders
-from ..tokens.processor import processor_of
+from ..tokens.processor import vision_processor_of
 from .prompts import ask_in_style
 from .wording import check_style
 
@@ -88,8 +88,7 @@ class PairwiseVLMJudge:
         if isinstance(model, str):
             source = {"revision": revision, "trust_remote_code": trust_remote_code}
             # The processor first: what is no vision-language model is refused before its weights are read
-            processor = processor_of(model, **source) if processor is None else processor
-            _check_processor(processor, model)
+            processor = vision_processor_of(model, "The judge", processor, **source)
             processor = with_system_prompt(processor, system_prompt)
             system_prompt = None
             with _in_one_process():
@@ -154,15 +153,6 @@ class PairwiseVLMJudge:
         tokens = {token.content for token in added if token.special and not token.content.isspace()}
         text = as_text(text, tokens | image_placeholders(processor))
         return [{"role": "user", "content": text}]
-
-
-def _check_processor(processor, name):
-    if not isinstance(processor, ProcessorMixin):
-        raise ValueError(
-            f"The judge `{name}` has no image processor, so it is no vision-language model. Pass one such as "
-            "llava-hf/llava-v1.6-34b-hf."
-        )
-    check_chat_template(processor, name)
 
 
 def _current_device():

@@ -71,30 +71,20 @@ def load_processor(args):
         `ProcessorMixin`: the processor, with the system prompt.
 
     Raises:
-        ValueError: the model is no vision-language model, has no chat template, or takes no system message.
+        ValueError: the model is no vision-language model, has no chat template, cannot count image tokens, or takes no
+            system message.
     """
-    from transformers import AutoConfig, ProcessorMixin
+    from transformers import AutoConfig
 
-    from ..tokens.chat_template import check_chat_template, with_system_prompt
-    from ..tokens.image_tokens import check_processor
-    from ..tokens.processor import processor_of
+    from ..tokens.chat_template import with_system_prompt
+    from ..tokens.processor import vision_processor_of
 
-    processor = processor_of(
-        args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
-    )
-    if not isinstance(processor, ProcessorMixin):
-        raise ValueError(
-            f"`model_name_or_path` ({args.model_name_or_path}) has no image processor, so it is no vision-language "
-            "model. Pass one such as llava-hf/llava-v1.6-vicuna-7b-hf."
-        )
+    source = {"revision": args.model_revision, "trust_remote_code": args.trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(
-            args.model_name_or_path, revision=args.model_revision, trust_remote_code=args.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(args.model_name_or_path, **source)
     except (OSError, ValueError):  # adapters; loading the model says what is wrong, if anything is
         config = None
-    check_processor(processor, config)
-    check_chat_template(processor, args.model_name_or_path)
+    processor = vision_processor_of(args.model_name_or_path, "`model_name_or_path`", config=config, **source)
     return with_system_prompt(processor, args.system_prompt)
 
 

@@ -4,9 +4,8 @@ import logging
 
 from transformers import ProcessorMixin
 
-from ..tokens.chat_template import bos_ids, check_chat_template, missing_end, unknown_end, with_system_prompt
-from ..tokens.image_tokens import check_processor
-from ..tokens.processor import processor_of
+from ..tokens.chat_template import bos_ids, missing_end, unknown_end, with_system_prompt
+from ..tokens.processor import vision_processor_of
 
 
 logger = logging.getLogger(__name__)
@@ -26,21 +25,15 @@ def vision_processor(model_id, args, processor=None):
             chat template takes no system message.
         TypeError: `processor` is no processor of a vision-language model.
     """
-    if processor is None:
-        revision = (args.model_init_kwargs or {}).get("revision")
-        processor = processor_of(model_id, revision=revision, trust_remote_code=args.trust_remote_code)
-        if not isinstance(processor, ProcessorMixin):
-            raise ValueError(
-                f"`model` ({model_id}) has no image processor, so it is no vision-language model. Pass one such "
-                "as llava-hf/llava-v1.6-vicuna-7b-hf; text-only models train with TRL's own trainer."
-            )
-    if not isinstance(processor, ProcessorMixin):
+    if processor is not None and not isinstance(processor, ProcessorMixin):
         raise TypeError(
             f"`processing_class` must be the processor of a vision-language model, got "
             f"{type(processor).__name__}. Text-only models train with TRL's own trainer."
         )
-    check_chat_template(processor, model_id)
-    check_processor(processor)
+    revision = (args.model_init_kwargs or {}).get("revision")
+    processor = vision_processor_of(
+        model_id, "`model`", processor, revision=revision, trust_remote_code=args.trust_remote_code
+    )
     pad_token = getattr(args, "pad_token", None) or processor.tokenizer.pad_token or processor.tokenizer.eos_token
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
