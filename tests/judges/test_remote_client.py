@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import itertools
 import json
@@ -180,6 +181,13 @@ def test_at_most_so_many_requests_at_a_time(endpoint, make):
     endpoint.failures = [lambda: barrier.wait(30)] * 6
     make(max_concurrency=3).complete([(str(index), []) for index in range(6)])
     assert endpoint.most_in_flight == 3
+
+
+def test_questions_are_asked_where_an_event_loop_runs_already(endpoint, make):
+    async def notebook():
+        return make().complete([("a", [])])
+
+    assert asyncio.run(notebook()) == ["a and 0 images"]
 
 
 def test_a_wrong_key_is_not_tried_again(endpoint, make, monkeypatch):

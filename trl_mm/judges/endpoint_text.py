@@ -1,6 +1,8 @@
-"""What an endpoint writes, made fit for terminals, files and messages."""
+"""What an endpoint writes, read, and made fit for terminals, files and messages."""
 
 import base64
+import json
+from typing import Any
 from urllib.parse import quote
 
 
@@ -8,12 +10,12 @@ LONGEST = 300  # characters of a message that are shown
 _PIECE = 8  # characters of a key that give it away
 
 
-def whole_characters(text):
+def whole_characters(text: str) -> str:
     """Text without halves of characters, which no file takes: where a limit cuts an emoji, some servers send one."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def shown(text, key):
+def shown(text: str, key: str) -> str:
     """
     Beginning of a text on one line, with nothing in it that steers a terminal, and without the key.
 
@@ -26,7 +28,7 @@ def shown(text, key):
     return without_key(" ".join(text.split()), key)[:LONGEST]
 
 
-def without_key(text, key):
+def without_key(text: str, key: str) -> str:
     """Text with `***` in place of a key, its URL-encoded and base64-encoded forms, and their longer pieces."""
     if not key:
         return text
@@ -48,3 +50,28 @@ def without_key(text, key):
         character if place not in hidden else "" if place - 1 in hidden else "***"
         for place, character in enumerate(text)
     )
+
+
+def json_of(content: bytes) -> Any:
+    """What JSON (`bytes`) says, `None` if it is none or is nested too deeply to be read."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def reply_of(said: Any) -> str | None:
+    """What the model wrote (`str`), or `None` if this is no chat completion."""
+    try:
+        content = said["choices"][0]["message"]["content"]
+    except (TypeError, KeyError, IndexError):
+        return None
+    return "" if content is None else whole_characters(content) if isinstance(content, str) else None
+
+
+def message_of(said: Any, content: bytes, api_key: str) -> str:
+    """Beginning of the message in a reply, which ends with a full stop."""
+    error = said.get("error") if isinstance(said, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    text = message if isinstance(message, str) else content.decode(errors="replace")
+    return f"{shown(text, api_key) or 'nothing'}".rstrip(".") + "."

@@ -2,23 +2,25 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 
 import torch
-from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 from transformers.integrations import deepspeed
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..generation import Completer, Request, SamplingSettings, check_sees_images
 from ..tokens.chat_template import with_system_prompt
 from ..tokens.control_tokens import as_text, image_placeholders
 from ..tokens.processor import vision_processor_of
-from .prompts import ask_in_style
-from .wording import check_style
+from .annotator import Annotator
+from .prompts import Questions
 
 
 logger = logging.getLogger(__name__)
 
 
-class PairwiseVLMJudge:
+class PairwiseVLMJudge(Annotator):
     """
     Has a vision-language model compare two answers, greedily, in both orders or once.
 
@@ -56,27 +58,25 @@ class PairwiseVLMJudge:
 
     def __init__(
         self,
-        model,
-        processor=None,
+        model: str | PreTrainedModel,
+        processor: ProcessorMixin | None = None,
         *,
-        style="both_orders",
-        seed=0,
-        batch_size=8,
-        max_new_tokens=128,
-        dtype="auto",
-        device=None,
-        load_in_4bit=False,
-        quantization_config=None,
-        revision="main",
-        attn_implementation=None,
-        trust_remote_code=False,
-        system_prompt=None,
+        style: str = "both_orders",
+        seed: int = 0,
+        batch_size: int = 8,
+        max_new_tokens: int = 128,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device | None = None,
+        load_in_4bit: bool = False,
+        quantization_config: QuantizationConfigMixin | None = None,
+        revision: str = "main",
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        system_prompt: str | None = None,
     ):
-        check_style(style)
+        super().__init__(style, seed, max_new_tokens)
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        if max_new_tokens < 16:
-            raise ValueError(f"`max_new_tokens` must be at least 16, to hold a verdict, got {max_new_tokens}.")
         if load_in_4bit:
             if quantization_config is not None:
                 raise ValueError(
@@ -106,19 +106,11 @@ class PairwiseVLMJudge:
         elif quantization_config is not None:
             raise ValueError("A model object is used as it is: quantize it when it is loaded, or pass its name.")
         check_sees_images(model, "the judge")
-        self.model, self.style, self.seed = model, style, seed
+        self.model = model
         processor = with_system_prompt(processor, system_prompt)
         self.completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
 
-    def judge(self, prompts, images, answer_pairs):
-        """As in [`PairwiseJudge`]."""
-        return [verdict.choice for verdict in self.verdicts(prompts, images, answer_pairs)]
-
-    def verdicts(self, prompts, images, answer_pairs):
-        """Verdicts (`list[Verdict]`) with the replies as text; arguments as in [`PairwiseJudge`]."""
-        return ask_in_style(self.style, self.seed, self._ask, prompts, images, answer_pairs)
-
-    def _ask(self, questions):
+    def _ask(self, questions: Questions) -> list[str | None]:
         if any(hasattr(parameter, "ds_id") for parameter in self.model.parameters()):
             raise ValueError(
                 "The judge's weights are spread over the processes (ZeRO-3), which would have to generate in step. "
@@ -146,7 +138,7 @@ class PairwiseVLMJudge:
         answered = dict(zip(fitting, replies, strict=True))
         return [answered.get(index) for index in range(len(prompts))]
 
-    def _messages(self, text):
+    def _messages(self, text: str) -> list[dict[str, str]]:
         # An answer that spells an image or the end of a turn would be read as one
         processor = self.completer.processor
         added = self.completer.tokenizer.added_tokens_decoder.values()
@@ -155,13 +147,13 @@ class PairwiseVLMJudge:
         return [{"role": "user", "content": text}]
 
 
-def _current_device():
+def _current_device() -> str:
     accelerator = torch.accelerator.current_accelerator()
     return "cpu" if accelerator is None else f"{accelerator.type}:{torch.accelerator.current_device_index()}"
 
 
 @contextlib.contextmanager
-def _in_one_process():
+def _in_one_process() -> Iterator[None]:
     """Keeps ZeRO-3, if training has it, from splitting loaded weights and from having `generate` wait for others."""
     config = deepspeed._hf_deepspeed_config_weak_ref and deepspeed._hf_deepspeed_config_weak_ref()
     if config is None:

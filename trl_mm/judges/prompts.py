@@ -6,6 +6,11 @@ verdict in a fixed form. In the style `"paper"` it is asked once, in a random or
 answers freely: what the paper does.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
 from ..data.protocols import Verdict
 from ..data.seeds import derived_seed
 from .replies import TIE, read_reply
@@ -13,10 +18,16 @@ from .reply_cache import reply_key
 from .wording import QUESTION, WORDING
 
 
+Prompt = Sequence[Mapping[str, Any]]  # messages
+Images = Sequence[Image.Image]
+Pair = tuple[str, str]  # two answers
+Questions = Sequence[tuple[str, Images]]  # texts, and the images that are shown before them
+Ask = Callable[[Questions], Sequence[str | None]]
+
 SAME = Verdict(None, "tie", "The two answers are the same.")
 
 
-def question(prompt, num_images, first, second, style="both_orders"):
+def question(prompt: Prompt, num_images: int, first: str, second: str, style: str = "both_orders") -> str:
     """
     The text that asks which response is better.
 
@@ -40,7 +51,14 @@ def question(prompt, num_images, first, second, style="both_orders"):
     )
 
 
-def ask_in_style(style, seed, ask, prompts, images, answer_pairs):
+def ask_in_style(
+    style: str,
+    seed: int,
+    ask: Ask,
+    prompts: Sequence[Prompt],
+    images: Sequence[Images],
+    answer_pairs: Sequence[Pair],
+) -> list[Verdict]:
     """
     Have an annotator compare the answers of each pair.
 
@@ -57,7 +75,12 @@ def ask_in_style(style, seed, ask, prompts, images, answer_pairs):
     return ask_in_both_orders(ask, prompts, images, answer_pairs)
 
 
-def ask_in_both_orders(ask, prompts, images, answer_pairs):
+def ask_in_both_orders(
+    ask: Ask,
+    prompts: Sequence[Prompt],
+    images: Sequence[Images],
+    answer_pairs: Sequence[Pair],
+) -> list[Verdict]:
     """
     Have an annotator compare the answers of each pair twice, each answer once in front.
 
@@ -82,7 +105,13 @@ def ask_in_both_orders(ask, prompts, images, answer_pairs):
     return verdicts
 
 
-def ask_once(ask, prompts, images, answer_pairs, seed=0):
+def ask_once(
+    ask: Ask,
+    prompts: Sequence[Prompt],
+    images: Sequence[Images],
+    answer_pairs: Sequence[Pair],
+    seed: int = 0,
+) -> list[Verdict]:
     """
     Have an annotator choose the better answer of each pair, each pair shown once.
 
@@ -100,8 +129,8 @@ def ask_once(ask, prompts, images, answer_pairs, seed=0):
     turns = [_is_turned(seed, prompts[index], images[index], answer_pairs[index]) for index in asked]
     questions = []
     for index, turned in zip(asked, turns, strict=True):
-        shown = reversed(answer_pairs[index]) if turned else answer_pairs[index]
-        questions.append((question(prompts[index], len(images[index]), *shown, style="paper"), images[index]))
+        first, second = answer_pairs[index][::-1] if turned else answer_pairs[index]
+        questions.append((question(prompts[index], len(images[index]), first, second, "paper"), images[index]))
     replies = ask(questions) if questions else []
     verdicts = [SAME] * len(answer_pairs)
     for index, turned, reply in zip(asked, turns, replies, strict=True):
@@ -109,7 +138,7 @@ def ask_once(ask, prompts, images, answer_pairs, seed=0):
     return verdicts
 
 
-def combined(shown, turned):
+def combined(shown: str | None, turned: str | None) -> Verdict:
     """
     One verdict from what is said in both orders.
 
@@ -134,7 +163,7 @@ def combined(shown, turned):
     return Verdict(alone.choice, "clear", text, places, alone)
 
 
-def single(reply, turned):
+def single(reply: str | None, turned: bool) -> Verdict:
     """
     The verdict of a reply to one order, where a tie is no answer.
 
@@ -147,25 +176,26 @@ def single(reply, turned):
     """
     read = _reading(reply)
     text = f"In {'the other' if turned else 'this'} order: {(reply or '').strip()}"
-    if read.outcome != "clear":
+    if read.choice is None:
         return Verdict(None, "invalid", text, read.places)
     return Verdict(1 - read.choice if turned else read.choice, "clear", text, read.places)
 
 
-def _reading(reply):
+def _reading(reply: str | None) -> Verdict:
     """[`Verdict`] on the two responses as they were shown."""
-    place = read_reply(reply or "")
-    if place in (None, TIE):
-        return Verdict(None, "invalid" if place is None else "tie", (reply or "").strip(), (None,))
-    return Verdict(place, "clear", reply.strip(), (place,))
+    text = (reply or "").strip()
+    place = read_reply(text)
+    if isinstance(place, int):
+        return Verdict(place, "clear", text, (place,))
+    return Verdict(None, "tie" if place == TIE else "invalid", text, (None,))
 
 
-def _different(answer_pairs):
+def _different(answer_pairs: Sequence[Pair]) -> list[int]:
     """Indices of the pairs that need to be asked about."""
     return [index for index, (first, second) in enumerate(answer_pairs) if first.strip() != second.strip()]
 
 
-def _is_turned(seed, prompt, images, pair):
+def _is_turned(seed: int, prompt: Prompt, images: Images, pair: Pair) -> bool:
     """Whether the second answer is in front, by a coin that does not know which answer of the two comes first."""
     first, second = (answer.strip() for answer in pair)
     asked = {"request": _request(prompt, len(images)), "answers": sorted((first, second))}
@@ -173,7 +203,7 @@ def _is_turned(seed, prompt, images, pair):
     return (first > second) != bool(coin)
 
 
-def _request(prompt, num_images):
+def _request(prompt: Prompt, num_images: int) -> str:
     """Text of the messages, by role if there are several, with a note where each of several images stands."""
     numbers = iter(range(1, num_images + 1))
     texts = []

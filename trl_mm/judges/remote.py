@@ -1,11 +1,14 @@
 """A judge behind an OpenAI-compatible endpoint: a vLLM server, or a hosted model."""
 
-from .prompts import ask_in_style
+from collections.abc import Mapping
+from typing import Any
+
+from .annotator import Annotator
+from .prompts import Questions
 from .remote_client import OPENAI_URL, ChatClient
-from .wording import check_style
 
 
-class RemoteJudge:
+class RemoteJudge(Annotator):
     """
     Has a model behind an OpenAI-compatible endpoint compare two answers, in both orders or once.
 
@@ -26,31 +29,25 @@ class RemoteJudge:
 
     Raises:
         ValueError: an argument is out of range, or there is no key for OpenAI's own endpoint.
+
+    Its methods raise what [`ChatClient.complete`] raises.
     """
 
     def __init__(
         self,
-        model,
-        base_url=OPENAI_URL,
+        model: str,
+        base_url: str = OPENAI_URL,
         *,
-        style="both_orders",
-        seed=0,
-        max_new_tokens=128,
-        options=None,
-        **client_settings,
+        style: str = "both_orders",
+        seed: int = 0,
+        max_new_tokens: int = 128,
+        options: Mapping[str, Any] | None = None,
+        **client_settings: Any,
     ):
-        check_style(style)
-        if max_new_tokens < 16:
-            raise ValueError(f"`max_new_tokens` must be at least 16, to hold a verdict, got {max_new_tokens}.")
+        super().__init__(style, seed, max_new_tokens)
         options = {"temperature": 0, "max_tokens": max_new_tokens, **(options or {})}
         options = {name: value for name, value in options.items() if value is not None}
-        self.style, self.seed = style, seed
         self.client = ChatClient(model, base_url, options=options, **client_settings)
 
-    def judge(self, prompts, images, answer_pairs):
-        """As in [`PairwiseJudge`]; raises what [`ChatClient.complete`] raises."""
-        return [verdict.choice for verdict in self.verdicts(prompts, images, answer_pairs)]
-
-    def verdicts(self, prompts, images, answer_pairs):
-        """Verdicts (`list[Verdict]`) with the replies as text; arguments as in [`PairwiseJudge`]."""
-        return ask_in_style(self.style, self.seed, self.client.complete, prompts, images, answer_pairs)
+    def _ask(self, questions: Questions) -> list[str | None]:
+        return self.client.complete(questions)

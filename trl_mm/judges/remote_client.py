@@ -1,8 +1,13 @@
 """The one client of OpenAI-compatible endpoints with images: concurrency, retries, a cache of replies.
 
 The key is read from the environment when requests are made. It is kept nowhere and hidden in what an endpoint says.
+
+Not the client of the package `openai`: its pauses cannot be set, a reply that is no chat completion is not asked for
+again, its errors hold the key where an endpoint repeats it, and a limit on the whole time and size of a reply would
+have to be put beneath it all the same.
 """
 
+import asyncio
 import base64
 import io
 import json
@@ -10,17 +15,19 @@ import logging
 import os
 import random
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from huggingface_hub.constants import HF_HOME
+from PIL import Image
 
 from ..data.protocols import JudgeUnavailable
-from .bounded_http import BadReply, BoundedClient
-from .endpoint_text import shown, whole_characters
+from .bounded_http import BadReply, bounded_post, retry_after
+from .endpoint_text import json_of, message_of, reply_of, shown
+from .prompts import Images, Questions
 from .reply_cache import ReplyCache, reply_key
 
 
@@ -28,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 OPENAI_URL = "https://api.openai.com/v1"
 IMAGE_FORMATS = ("jpeg", "png")
+
+Question = tuple[str, Images]
+Answer = tuple[str | None, str | None]  # reply, or why the question was refused
 
 _LATER = (408, 409, 425, 429)  # and what is 500 or more: worth another attempt
 _THIS_QUESTION = (400, 413, 422)  # an image or a text that the model does not take
@@ -66,20 +76,20 @@ class ChatClient:
 
     def __init__(
         self,
-        model,
-        base_url=OPENAI_URL,
+        model: str,
+        base_url: str = OPENAI_URL,
         *,
-        api_key_variable="OPENAI_API_KEY",
-        options=None,
-        max_concurrency=8,
-        max_retries=6,
-        timeout=120.0,
-        max_delay=60.0,
-        image_format="jpeg",
-        max_image_size=2048,
-        cache_dir=None,
-        system_prompt=None,
-        sleep=None,
+        api_key_variable: str = "OPENAI_API_KEY",
+        options: Mapping[str, Any] | None = None,
+        max_concurrency: int = 8,
+        max_retries: int = 6,
+        timeout: float = 120.0,
+        max_delay: float = 60.0,
+        image_format: str = "jpeg",
+        max_image_size: int = 2048,
+        cache_dir: str | os.PathLike | None = None,
+        system_prompt: str | None = None,
+        sleep: Callable[[float], Any] | None = None,
     ):
         url = _endpoint(base_url, api_key_variable)
         if image_format not in IMAGE_FORMATS:
@@ -106,7 +116,7 @@ class ChatClient:
         if not self._key() and url.host == httpx2.URL(OPENAI_URL).host:
             raise ValueError(f"{base_url} needs a key. Set the environment variable `{api_key_variable}`.")
 
-    def complete(self, questions):
+    def complete(self, questions: Questions) -> list[str | None]:
         """
         Ask all questions.
 
@@ -126,73 +136,89 @@ class ChatClient:
         missing = {key: question for key, question in zip(keys, questions, strict=True) if replies[key] is None}
         self._has_answered |= len(missing) < len(replies)
         refusals = []
-        if missing:
-            for key, reply, refusal in self._ask_all(missing):
-                replies[key] = reply
-                if refusal is None:
-                    self._has_answered = True
-                else:
-                    refusals.append(refusal)
+        for key, (reply, refusal) in self._ask_all(missing).items():
+            replies[key] = reply
+            if refusal is not None:
+                refusals.append(refusal)
         if refusals and not self._has_answered:
             raise ValueError(f"{refusals[0]} Check that `{self.model}` takes images, and the request's options.")
         if refusals:
             logger.warning("%d of %d questions were refused. The first: %s", len(refusals), len(missing), refusals[0])
         return [replies[key] for key in keys]
 
-    def _ask_all(self, questions):
-        """Yields key, reply and reason of a refusal (one of which is `None`) as they come."""
-        stop, api_key = threading.Event(), self._key()
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        with (
-            BoundedClient(headers, self.timeout, self.max_concurrency) as client,
-            ThreadPoolExecutor(min(self.max_concurrency, len(questions))) as pool,
-        ):
-            tasks = [pool.submit(self._ask, client, stop, api_key, key, *questions[key]) for key in questions]
+    def _ask_all(self, questions: Mapping[str, Question]) -> dict[str, Answer]:
+        if not questions:
+            return {}
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as thread:  # in this one a loop may run already, as in notebooks
             try:
-                for task in as_completed(tasks):
-                    yield task.result()
-            except BaseException:
+                return thread.submit(asyncio.run, self._ask_together(questions, stop, self._key())).result()
+            finally:
                 stop.set()
-                for task in tasks:
-                    task.cancel()
-                raise
 
-    def _ask(self, client, stop, api_key, key, text, images):
-        messages = [*self.system, self._message(text, images)]
-        body = json.dumps({"model": self.model, "messages": messages, **self.options}).encode()
+    async def _ask_together(
+        self, questions: Mapping[str, Question], stop: threading.Event, api_key: str
+    ) -> dict[str, Answer]:
+        # For images that are encoded and for pauses, which may be as many as requests
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self.max_concurrency))
+        waiting, answers, errors = iter(questions.items()), {}, []
+
+        async def work(client: httpx2.AsyncClient) -> None:
+            for key, question in waiting:
+                if stop.is_set():
+                    return
+                try:
+                    answers[key] = await self._ask(client, stop, api_key, key, question)
+                except Exception as error:
+                    errors.append(error)
+                    stop.set()
+
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        limits = httpx2.Limits(max_connections=self.max_concurrency)
+        async with httpx2.AsyncClient(headers=headers, limits=limits) as client:
+            await asyncio.gather(*(work(client) for _ in range(min(self.max_concurrency, len(questions)))))
+        if errors:
+            raise errors[0]
+        return answers
+
+    async def _ask(
+        self, client: httpx2.AsyncClient, stop: threading.Event, api_key: str, key: str, question: Question
+    ) -> Answer:
+        body = await asyncio.to_thread(self._body, *question)
         for attempt in range(self.max_retries + 1):
             if stop.is_set():
-                return key, None, "stopped"
+                return None, "stopped"
             least_delay = 0.0
             try:
-                status, given, content = client.post(self.url, body)
+                status, given, content = await bounded_post(client, self.url, body, self.timeout)
             except (httpx2.RequestError, BadReply) as error:
                 name = "" if isinstance(error, BadReply) else f"{type(error).__name__}: "
                 reason = shown(f"{name}{error}", api_key)
             else:
-                said = _json(content)
-                message = _message_of(said, content, api_key)
+                said = json_of(content)
+                message = message_of(said, content, api_key)
                 reason = f"{status}: {message}"
-                least_delay = _retry_after(given)
+                least_delay = retry_after(given)
                 if status == 200:
-                    reply = _content(said)
+                    reply = reply_of(said)
                     if reply is not None:
                         self.cache.put(key, reply)
-                        return key, reply, None
+                        self._has_answered = True
+                        return reply, None
                     reason = f"no chat completion: {message}"
                 elif status not in _LATER and status < 500:
-                    return key, None, self._refusal(status, reason, api_key)
+                    return None, self._refusal(status, reason, api_key)
             delay = max(least_delay, min(self.max_delay, 2.0**attempt) * random.uniform(0.5, 1))
             if attempt == self.max_retries or delay > self.max_delay:
                 break
-            (self.sleep or stop.wait)(delay)
+            await asyncio.to_thread(self.sleep or stop.wait, delay)
         asks = f", and it asks to wait {least_delay:.0f} seconds" if least_delay > self.max_delay else ""
         raise JudgeUnavailable(
             f"{self.url} did not answer in {attempt + 1} attempts{asks}. The last: {reason} "
             f"Replies so far are kept in {self.cache.folder}: run again once it answers."
         )
 
-    def _refusal(self, status, reason, api_key):
+    def _refusal(self, status: int, reason: str, api_key: str) -> str:
         """Reason why this question alone was refused; raises if no question would be answered."""
         said = f"{self.url} answered {reason}"
         if status in _THIS_QUESTION:
@@ -203,24 +229,24 @@ class ChatClient:
             cures[status] = f"The key in the environment variable `{self.api_key_variable}` {there}: set a valid one."
         raise ValueError(f"{said} {cures.get(status, 'Check `base_url` and the account behind it.')}")
 
-    def _key(self):
+    def _key(self) -> str:
         key = os.environ.get(self.api_key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):  # the error of the HTTP library would show it
             raise ValueError(f"The environment variable `{self.api_key_variable}` holds something that is no key.")
         return key
 
-    def _cache_key(self, text, images):
+    def _cache_key(self, text: str, images: Images) -> str:
         pictures = {"image_format": self.image_format, "max_image_size": self.max_image_size} if images else {}
         system = {"system_prompt": self.system[0]["content"]} if self.system else {}
         return reply_key({"model": self.model, "text": text, "options": self.options, **system, **pictures}, images)
 
-    def _message(self, text, images):
-        if not images:
-            return {"role": "user", "content": text}
+    def _body(self, text: str, images: Images) -> bytes:
         shown = [{"type": "image_url", "image_url": {"url": self._data_url(image)}} for image in images]
-        return {"role": "user", "content": [*shown, {"type": "text", "text": text}]}
+        content = [*shown, {"type": "text", "text": text}] if shown else text
+        messages = [*self.system, {"role": "user", "content": content}]
+        return json.dumps({"model": self.model, "messages": messages, **self.options}).encode()
 
-    def _data_url(self, image):
+    def _data_url(self, image: Image.Image) -> str:
         image = image.convert("RGB")
         image.thumbnail((self.max_image_size, self.max_image_size))
         buffer = io.BytesIO()
@@ -228,7 +254,7 @@ class ChatClient:
         return f"data:image/{self.image_format};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _endpoint(base_url, api_key_variable):
+def _endpoint(base_url: str, api_key_variable: str) -> httpx2.URL:
     try:
         url = httpx2.URL(base_url)
     except httpx2.InvalidURL:
@@ -240,41 +266,3 @@ def _endpoint(base_url, api_key_variable):
             f"environment variable `{api_key_variable}`."
         )
     return url
-
-
-def _json(content):
-    """What JSON (`bytes`) says, `None` if it is none or is nested too deeply to be read."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _content(said):
-    """What the model wrote (`str`), or `None` if this is no chat completion."""
-    try:
-        content = said["choices"][0]["message"]["content"]
-    except (TypeError, KeyError, IndexError):
-        return None
-    return "" if content is None else whole_characters(content) if isinstance(content, str) else None
-
-
-def _message_of(said, content, api_key):
-    """Beginning of the message in a reply, which ends with a full stop."""
-    error = said.get("error") if isinstance(said, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
-    text = message if isinstance(message, str) else content.decode(errors="replace")
-    return f"{shown(text, api_key) or 'nothing'}".rstrip(".") + "."
-
-
-def _retry_after(headers):
-    """Seconds that the endpoint asks to wait, 0.0 if it does not."""
-    value = headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):  # no date, or one that no clock shows
-        return 0.0

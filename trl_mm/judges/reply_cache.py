@@ -4,7 +4,11 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from .endpoint_text import whole_characters
 
@@ -17,10 +21,10 @@ class ReplyCache:
         folder (`str` or `Path`): the folder; it is made with the first reply.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
 
-    def get(self, key):
+    def get(self, key: str) -> str | None:
         """Reply (`str`) to what has this key, or `None`; a damaged file counts for none."""
         try:
             reply = json.loads(self._path(key).read_text(encoding="utf-8"))["reply"]
@@ -28,7 +32,7 @@ class ReplyCache:
             return None
         return whole_characters(reply) if isinstance(reply, str) else None
 
-    def put(self, key, reply):
+    def put(self, key: str, reply: str) -> None:
         """Keep a reply (`str`). It appears under its name when it is complete."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,11 +43,11 @@ class ReplyCache:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _path(self, key):
+    def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
 
 
-def reply_key(request, images):
+def reply_key(request: Mapping[str, Any], images: Sequence[Image.Image]) -> str:
     """
     Digest of a question.
 

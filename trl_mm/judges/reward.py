@@ -1,8 +1,11 @@
 """Verdicts from reward functions: the answer with the higher reward is better."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..data.protocols import Verdict
+from .prompts import Images, Pair, Prompt
 
 
 class RewardJudge:
@@ -21,7 +24,11 @@ class RewardJudge:
         ValueError: a reward function cannot be called, or there are not as many weights as functions.
     """
 
-    def __init__(self, reward_funcs, weights=None):
+    def __init__(
+        self,
+        reward_funcs: Callable[..., Any] | list[Callable[..., Any]] | tuple[Callable[..., Any], ...],
+        weights: Sequence[float] | None = None,
+    ):
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
         self.weights = [1.0] * len(self.reward_funcs) if weights is None else list(weights)
         for function in self.reward_funcs:
@@ -36,11 +43,15 @@ class RewardJudge:
                 f"{len(self.reward_funcs)}."
             )
 
-    def judge(self, prompts, images, answer_pairs):
+    def judge(
+        self, prompts: Sequence[Prompt], images: Sequence[Images], answer_pairs: Sequence[Pair]
+    ) -> list[int | None]:
         """As in [`PairwiseJudge`]."""
         return [verdict.choice for verdict in self.verdicts(prompts, images, answer_pairs)]
 
-    def verdicts(self, prompts, images, answer_pairs):
+    def verdicts(
+        self, prompts: Sequence[Prompt], images: Sequence[Images], answer_pairs: Sequence[Pair]
+    ) -> list[Verdict]:
         """Verdicts (`list[Verdict]`) whose text says the rewards; arguments as in [`PairwiseJudge`]."""
         answers = [pair[place] for place in (0, 1) for pair in answer_pairs]
         given = {
@@ -52,7 +63,7 @@ class RewardJudge:
         count = len(answer_pairs)
         return [self._verdict([(row[i], row[count + i]) for row in rewards]) for i in range(count)]
 
-    def _rewards(self, function, given):
+    def _rewards(self, function: Callable[..., Any], given: Mapping[str, Any]) -> list[float]:
         rewards = [math.nan if reward is None else float(reward) for reward in function(**given)]
         if len(rewards) != len(given["completions"]):
             name = getattr(function, "__name__", type(function).__name__)
@@ -62,7 +73,7 @@ class RewardJudge:
             )
         return rewards
 
-    def _verdict(self, pairs):
+    def _verdict(self, pairs: Sequence[tuple[float, float]]) -> Verdict:
         """Verdict from the rewards of both answers, one pair for each function."""
         weighted = [
             (weight * first, weight * second)

@@ -57,7 +57,7 @@ WORDING = {
 STYLES = tuple(WORDING)
 
 
-def check_style(style):
+def check_style(style: str) -> None:
     """Refuse a `style` that is none of `STYLES`, as a ValueError."""
     if style not in STYLES:
         raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
