@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import pytest
 from hypothesis import settings
 
 
@@ -18,6 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are so small that a 
 
 settings.register_profile("trl_mm", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("trl_mm")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Folder of a tiny LLaVA-NeXT with its processor, for tests that do not write into it."""
+    from support.tiny import save_tiny  # which imports torch
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_tiny(folder, scale=4)
+    return str(folder)
 
 
 def pytest_unconfigure():

@@ -18,7 +18,7 @@ def config_classes() -> list[type]:
     found = []
     for path in sorted((ROOT / "trl_mm").rglob("*.py")):
         names = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
-        names = [name for name in names if name.endswith(("Config", "Arguments", "Benchmark"))]
+        names = [name for name in names if name.endswith(("Config", "Arguments", "Settings", "Benchmark"))]
         if names:
             module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
             found += [getattr(module, name) for name in names]
@@ -50,7 +50,9 @@ def problems(cls: type) -> list[str]:
 
 
 def test_the_configs_are_found():
-    assert {"BDHSConfig", "MMDPOConfig", "PopeBenchmark"} <= {cls.__name__ for cls in config_classes()}
+    assert {"BDHSConfig", "DPOBenchmark", "EvalArguments", "PopeBenchmark", "SamplingSettings"} <= {
+        cls.__name__ for cls in config_classes()
+    }
 
 
 # One test for all: the list comes from the tree, and an import that fails should fail here rather than at collection.

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Dataset, Image, List
+from support.rows import image_dataset
 from support.tiny import tiny_model, tiny_processor, tiny_row
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -38,7 +38,7 @@ def hand_made(outcomes, **settings):
 
 
 def dataset(count=5):
-    return Dataset.from_list([tiny_row(seed) for seed in range(count)]).cast_column("images", List(Image()))
+    return image_dataset([tiny_row(seed) for seed in range(count)])
 
 
 def test_it_is_a_callback_and_a_pair_generator():

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from datasets import Image, IterableDataset, List
+from support.files import contents
 from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
@@ -45,10 +46,6 @@ def rows(folder):
 
 def made(rows, folder, using=None, **options):
     return make_pairs(MODEL, using or sampler(), rows, folder, SOURCE, shard_size=2, **options)
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import yaml
-from datasets import Dataset, Image, List
+from datasets import Dataset
+from support.rows import image_dataset
 
 from trl_mm.data.dataset_card import escape_markdown, make_card
 
@@ -27,7 +28,7 @@ def rows(attempts):
         | {"bdhs_attempts": attempt, "bdhs_guided": attempt < 3, "bdhs_similarity": attempt / 4}
         for index, attempt in enumerate(attempts)
     ]
-    return Dataset.from_list(pairs).cast_column("images", List(Image()))
+    return image_dataset(pairs)
 
 
 def manifest(**settings):

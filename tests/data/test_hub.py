@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from datasets import load_from_disk
+from support.files import contents
 from support.hub_server import READ_TOKEN, TOKEN, running_hub
 from support.tiny import save_tiny, tiny_image, tiny_row
 
@@ -58,10 +59,6 @@ def folder(tmp_path_factory):
 def hub():
     with running_hub() as hub:
         yield hub
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def start(code, *arguments, environment):

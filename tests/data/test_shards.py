@@ -17,6 +17,7 @@ import pytest
 from datasets import Image, List
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.files import contents
 
 from trl_mm.data import manifest as manifest_module
 from trl_mm.data.images import open_image
@@ -60,10 +61,6 @@ def finish(processes):
     finally:
         for process in processes:
             process.kill()
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.files import save_rows
 from support.launching import accelerate, run_together
-from support.tiny import save_tiny, tiny_image, tiny_row
+from support.tiny import save_tiny, tiny_row
 
 from trl_mm.scripts.bdhs import main
 
@@ -25,11 +26,7 @@ def flags(tmp_path_factory):
     """All flags but `--output_dir`: seven rows in shards of two."""
     folder = tmp_path_factory.mktemp("world")
     save_tiny(folder / "model", scale=4)
-    lines = []
-    for index in range(7):
-        tiny_image(index).save(folder / f"{index}.png")
-        lines.append(json.dumps({**tiny_row(index), "images": [f"{index}.png"]}))
-    (folder / "rows.jsonl").write_text("\n".join(lines))
+    save_rows(folder / "rows.jsonl", [tiny_row(seed) for seed in range(7)])
     settings = "--similarity lexical --max_sentence_tokens 4 --max_answer_tokens 6 --dtype float32 --shard_size 2"
     return [
         *["--model_name_or_path", str(folder / "model"), "--dataset_name", str(folder / "rows.jsonl")],

@@ -16,7 +16,6 @@ from distributed.train import train
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from support.launching import accelerate, free_port, run_together
-from support.tiny import save_tiny
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 
 
@@ -102,13 +101,6 @@ FEW = (
     "online lora",
 )
 MORE = tuple(name for name in CASES if name not in FEW)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
 
 
 def in_folder(cases, checkpoint, folder):

@@ -5,8 +5,10 @@ import sys
 
 import pytest
 import torch
+from support.files import save_rows
 from support.launching import accelerate, run_together
-from support.tiny import save_tiny, tiny_image, tiny_row
+from support.rows import said
+from support.tiny import save_tiny, tiny_row
 from transformers import LlavaNextForConditionalGeneration
 
 from trl_mm.trainer.checkpoints import complete_checkpoints
@@ -38,12 +40,8 @@ def launch(strategy, kill, arguments):
 )
 def test_two_killed_processes_end_as_undisturbed_ones(strategy, tmp_path):
     save_tiny(tmp_path / "model", scale=4)
-    rows = []
-    for index in range(6):
-        tiny_image(index).save(tmp_path / f"{index}.png")
-        rejected = [{"role": "assistant", "content": "There is a dog." * (1 + index % 3)}]
-        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows = [tiny_row(seed, rejected=said("There is a dog." * (1 + seed % 3))) for seed in range(6)]
+    save_rows(tmp_path / "pairs.jsonl", rows)
     source = ["--model_name_or_path", str(tmp_path / "model"), "--dataset_name", str(tmp_path / "pairs.jsonl")]
 
     def run(name, kill=""):

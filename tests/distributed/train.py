@@ -12,9 +12,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from datasets import Dataset, Image, List
 from peft import LoraConfig
 from support.fsdp_on_cpus import allow_fsdp_on_cpus
+from support.rows import image_dataset, said
 from support.tiny import tiny_row
 from transformers import AutoModelForImageTextToText
 
@@ -42,9 +42,9 @@ def dataset(num_images):
     rows = []
     for number, count in enumerate(num_images):
         row = tiny_row(number, "There is a red circle. " * (1 + number % 3), size=(30 + 10 * number, 40))
-        rejected = [{"role": "assistant", "content": "There is a dog." * (1 + (number + 1) % 3)}]
+        rejected = said("There is a dog." * (1 + (number + 1) % 3))
         rows.append({**row, "images": row["images"] * count, "rejected": rejected})
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
+    return image_dataset(rows)
 
 
 def made_pairs(folder, logged):

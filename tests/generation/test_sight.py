@@ -1,18 +1,12 @@
 import pytest
 from peft import LoraConfig, get_peft_model
-from support.families import FAMILIES, family
+from support.families import FAMILIES, family, text_only_model
 from support.tiny import tiny_image, tiny_processor, tiny_row
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.bdhs.config import BDHSConfig
 from trl_mm.bdhs.sampler import BDHSSampler
 from trl_mm.generation.sight import check_sees_images
 from trl_mm.judges.pairwise import PairwiseVLMJudge
-
-
-def text_only():
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=400, **size))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -23,7 +17,7 @@ def test_vision_language_models_see(name):
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("mode", ["attention", "noise", "povid"])
 def test_the_sampler_and_the_judge_refuse_a_model_that_does_not(lora, mode):
-    model = text_only()
+    model = text_only_model()
     if lora:
         model = get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
     message = r"\(LlamaForCausalLM\) takes no images"

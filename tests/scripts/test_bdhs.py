@@ -5,7 +5,8 @@ import types
 from dataclasses import fields
 
 import pytest
-from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.files import save_rows
+from support.tiny import tiny_model, tiny_processor, tiny_row
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
@@ -19,21 +20,9 @@ FAST = ["--similarity", "lexical", "--max_sentence_tokens", "4", "--max_answer_t
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rows")
-    lines = []
-    for index in range(4):
-        tiny_image(index).save(folder / f"{index}.png")
-        lines.append(json.dumps({**tiny_row(index), "images": [f"{index}.png"]}))
-    (folder / "rows.jsonl").write_text("\n".join(lines))
-    return folder / "rows.jsonl"
+    return save_rows(folder / "rows.jsonl", [tiny_row(seed) for seed in range(4)])
 
 
 def run(checkpoint, rows, output, *flags):

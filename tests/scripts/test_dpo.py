@@ -4,8 +4,10 @@ import sys
 
 import pytest
 from peft import PeftModel
+from support.files import save_rows
 from support.hub_server import running_hub
-from support.tiny import save_tiny, tiny_image, tiny_processor, tiny_row
+from support.rows import tiny_pairs
+from support.tiny import tiny_processor, tiny_row
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM, LlavaNextForConditionalGeneration
 
 from trl_mm import BDHSConfig, MMDPOTrainer
@@ -25,23 +27,11 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """`sft.jsonl` and, with `rejected`, `pairs.jsonl`, beside the PNG files that they name."""
     folder = tmp_path_factory.mktemp("data")
-    rows = []
-    for index in range(4):
-        tiny_image(index).save(folder / f"{index}.png")
-        rows.append({**tiny_row(index), "images": [f"{index}.png"]})
-    pairs = [{**row, "rejected": [{"role": "assistant", "content": "There is a dog."}]} for row in rows]
-    for name, content in (("sft", rows), ("pairs", pairs)):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, content)))
+    save_rows(folder / "sft.jsonl", [tiny_row(seed) for seed in range(4)])
+    save_rows(folder / "pairs.jsonl", tiny_pairs(4))
     return folder
 
 

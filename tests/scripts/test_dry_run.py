@@ -1,8 +1,8 @@
-import json
-
 import pytest
 import torch
-from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.files import save_rows
+from support.rows import tiny_pairs
+from support.tiny import save_tiny, tiny_model, tiny_processor
 from transformers import PreTrainedModel
 
 from trl_mm import MMDPOTrainer, MMOnlineDPOTrainer
@@ -21,12 +21,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    rows = []
-    for index in range(5):
-        tiny_image(index).save(folder / f"{index}.png")
-        rejected = [{"role": "assistant", "content": "There is a dog."}]
-        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
-    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    save_rows(folder / "pairs.jsonl", tiny_pairs(5))
     return folder
 
 

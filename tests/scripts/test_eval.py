@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from datasets import Dataset
-from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor
+from support.tiny import tiny_image, tiny_model, tiny_processor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.data.images import open_image
@@ -24,13 +24,6 @@ from trl_mm.scripts.eval import main
 OBJECTS = ("red circle", "green square", "dog", "cat")
 TRUTHS = {"a.png": {"red circle", "dog"}, "b.png": {"green square"}, "c.png": {"dog", "cat"}}
 CAPTIONS = ["There is a red circle. There is a cat.", "There is a green square.", "A dog and a dog."]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=8)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +63,7 @@ def test_answers_are_greedy_ones_to_the_images(checkpoint, world, tmp_path, caps
         {"images": [open_image(world / "images" / name)], "prompt": [{"role": "user", "content": "What is in it?"}]}
         for name in TRUTHS
     ]
-    expected = completer.complete(tiny_model(scale=8), [Request(prompt) for prompt in completer.prompts(rows)])
+    expected = completer.complete(tiny_model(scale=4), [Request(prompt) for prompt in completer.prompts(rows)])
     assert read_answers(tmp_path / "chair") == [text.strip() for text in expected]
     assert len(read_answers(tmp_path / "pope")) == 3 * 3 * 2
     assert list(scores) == ["pope_f1", "pope_accuracy", "pope_yes_share", "pope_intervals", "chair", "pope"]

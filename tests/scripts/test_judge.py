@@ -3,20 +3,13 @@ import json
 import pytest
 from support.launching import accelerate, run_together
 from support.openai_server import KEY, running_endpoint
-from support.tiny import save_tiny, tiny_image
+from support.tiny import tiny_image
 
 from trl_mm.cli.main import main as cli
 from trl_mm.data.subset import subset_positions
 from trl_mm.eval.judge_accuracy import read_verdicts
 from trl_mm.generation import Completer
 from trl_mm.scripts.judge import main
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=8)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

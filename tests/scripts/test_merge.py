@@ -2,10 +2,10 @@ import json
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
+from support.rows import image_dataset, tiny_pairs
+from support.tiny import tiny_image, tiny_model, tiny_processor
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaNextForConditionalGeneration
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     model.generation_config.update(do_sample=True, temperature=0.3)
     model.save_pretrained(folder / "base")
     tiny_processor().save_pretrained(folder / "base")
-    rows = [{**tiny_row(seed), "rejected": [{"role": "assistant", "content": "A dog."}]} for seed in range(2)]
+    rows = tiny_pairs(2, "A dog.")
     trainer = MMDPOTrainer(
         str(folder / "base"),
         args=MMDPOConfig(
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
             bf16=False,
             use_cpu=True,
         ),
-        train_dataset=Dataset.from_list(rows).cast_column("images", List(Image())),
+        train_dataset=image_dataset(rows),
         peft_config=LoraConfig(r=2, lora_alpha=8),
     )
     trainer.train()

@@ -1,7 +1,8 @@
 import json
 
 import pytest
-from support.tiny import save_tiny, tiny_image, tiny_row
+from support.files import save_rows
+from support.rows import tiny_pairs
 
 from trl_mm import MMOnlineDPOTrainer
 from trl_mm.data.subset import subset_positions
@@ -17,23 +18,10 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """`pairs.jsonl` beside the PNG files that it names."""
     folder = tmp_path_factory.mktemp("data")
-    rows = []
-    for index in range(4):
-        tiny_image(index).save(folder / f"{index}.png")
-        rejected = [{"role": "assistant", "content": "There is a dog."}]
-        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
-    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return folder / "pairs.jsonl"
+    return save_rows(folder / "pairs.jsonl", tiny_pairs(4))
 
 
 def run(model, rows, output, *flags):

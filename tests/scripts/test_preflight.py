@@ -3,7 +3,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from support.tiny import save_tiny, tiny_image, tiny_row
+from support.tiny import tiny_image, tiny_row
 from trl import ModelConfig
 
 from trl_mm import MMDPOConfig
@@ -94,13 +94,6 @@ def test_a_token_that_may_only_read_is_refused(role, monkeypatch):
     else:
         with pytest.raises(PermissionError, match="may only read. Run `hf auth login`"):
             preflight.check_login(None)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder)
-    return str(folder)
 
 
 @pytest.fixture

@@ -273,3 +273,9 @@ FAMILIES = {
     "qwen3_vl": lambda: qwen("Qwen3VL"),
     "gemma3": gemma3,
 }
+
+
+def text_only_model():
+    """A language model, which takes no images."""
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=400, **size))

@@ -3,10 +3,10 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
-from datasets import Dataset, Image, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.families import FAMILIES, family
+from support.rows import image_dataset as dataset
 from support.tiny import BARE_TEMPLATE, bare_processor, tiny_image, tiny_processor, tiny_row
 
 from trl_mm.tokens import lengths
@@ -17,10 +17,6 @@ from trl_mm.tokens.lengths import TokenCounts, count_tokens
 PROCESSOR = tiny_processor()
 SIZES = st.tuples(st.integers(5, 130), st.integers(5, 130))
 WORDS = st.integers(1, 12)
-
-
-def dataset(rows):
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
 def row(seed=0, images=(), prompt=1, turns=0, **answers):

@@ -9,8 +9,10 @@ import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from support.files import save_rows
 from support.killed_training import start
-from support.tiny import save_tiny, tiny_image, tiny_row
+from support.rows import said
+from support.tiny import save_tiny, tiny_row
 
 from trl_mm.trainer.checkpoints import (
     MARKER,
@@ -35,12 +37,8 @@ def folder(tmp_path_factory):
     """Model, rows and a reward function."""
     folder = tmp_path_factory.mktemp("resuming")
     save_tiny(folder / "model", scale=4)
-    rows = []
-    for index in range(5):
-        tiny_image(index).save(folder / f"{index}.png")
-        rejected = [{"role": "assistant", "content": "There is a dog." * (1 + index % 3)}]
-        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
-    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows = [tiny_row(seed, rejected=said("There is a dog." * (1 + seed % 3))) for seed in range(5)]
+    save_rows(folder / "pairs.jsonl", rows)
     (folder / "my_rewards.py").write_text(REWARDS)
     return folder
 

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig
 from support.families import family
+from support.rows import image_dataset
 from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 from torch.nn.functional import logsigmoid
 
@@ -37,7 +37,7 @@ def trainer(folder, dataset, weight=None, models=None, processor=None, lora=Fals
         model,
         ref_model=None if lora else reference,
         args=MMDPOConfig(str(folder), **{**TRAINING, **args, **settings}),
-        train_dataset=Dataset.from_list(dataset).cast_column("images", List(Image())),
+        train_dataset=image_dataset(dataset),
         processing_class=processor or tiny_processor(),
         callbacks=[BDHSDataGenerator(BDHSConfig(mode="povid", seed=5), rejected_weight=weight)],
         peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"]) if lora else None,

@@ -7,7 +7,10 @@ import pytest
 import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
-from support.tiny import TRAINING, WHOLE_TEMPLATE, bare_processor, save_tiny, tiny_processor, tiny_row
+from support.rows import image_dataset as dataset
+from support.rows import said
+from support.tiny import TRAINING, WHOLE_TEMPLATE, bare_processor, tiny_processor, tiny_row
+from support.training import losses
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -18,25 +21,13 @@ from trl_mm.data.loading import load_preferences
 FAST = {"similarity": "lexical", "max_sentence_tokens": 5, "max_answer_tokens": 5}
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
-def dataset(rows):
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
-
-
 def sft_rows(count=6):
     return [tiny_row(seed, size=(30 + 10 * seed, 40)) for seed in range(count)]
 
 
 def pairs(count=6):
     return [
-        {**row, "rejected": [{"role": "assistant", "content": "There is a dog." * (1 + index % 3)}]}
-        for index, row in enumerate(sft_rows(count))
+        {**row, "rejected": said("There is a dog." * (1 + index % 3))} for index, row in enumerate(sft_rows(count))
     ]
 
 
@@ -52,11 +43,6 @@ def arguments(folder, cls=MMDPOConfig, **settings):
             **settings,
         }
     )
-
-
-def losses(trainer):
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def test_begin_and_end_tokens_are_added_where_the_chat_template_leaves_them_out(checkpoint, tmp_path, caplog):

@@ -7,8 +7,8 @@ import random
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from support.families import FAMILIES, family
+from support.rows import image_dataset
 from support.tiny import TEXTS, tiny_image
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -36,7 +36,7 @@ def row(draw, num_images):
 def dataset(seed, counts):
     """Rows with as many images each as `counts` says."""
     draw = random.Random(seed)
-    return Dataset.from_list([row(draw, count) for count in counts]).cast_column("images", List(Image()))
+    return image_dataset([row(draw, count) for count in counts])
 
 
 class Gradients(TrainerCallback):

@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, Image, List
+from support.rows import image_dataset, said
 from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
@@ -14,12 +15,12 @@ from trl_mm.data.images import ImageError
 from trl_mm.data.rows import INTERNAL_COLUMNS
 
 
-SAID = [{"role": "assistant", "content": "There is a dog."}]
+SAID = said("There is a dog.")
 
 
 def rows(count=4, **columns):
     made = [tiny_row(seed, rejected=SAID, **columns) for seed in range(count)]
-    return Dataset.from_list(made).cast_column("images", List(Image()))
+    return image_dataset(made)
 
 
 def trained(folder, dataset, callbacks=(), **settings):

@@ -2,10 +2,10 @@
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
-from datasets import Dataset, Image, List
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tiny import save_tiny, tiny_image, tiny_processor, tiny_row
+from support.rows import image_dataset, said
+from support.tiny import tiny_image, tiny_processor, tiny_row
 from torch.utils.data import BatchSampler
 from trl import DPOConfig
 
@@ -48,21 +48,14 @@ def test_processes_share_an_epoch_also_when_it_is_gone_on_with(skipped):
     assert [batch for pair in zip(*batches, strict=True) for batch in pair] == undisturbed[2 * skipped :]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
 def mixed(count=16, rejected=True):
     """Rows without images beside rows with two."""
     rows = []
     for index in range(count):
         row = tiny_row(index)
         row["images"] = [tiny_image(seed, (90, 70)) for seed in range(2 * (index % 2))]
-        rows.append({**row, "rejected": [{"role": "assistant", "content": "There is a dog."}]} if rejected else row)
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
+        rows.append({**row, "rejected": said("There is a dog.")} if rejected else row)
+    return image_dataset(rows)
 
 
 class Recorder(PreferenceCollator):

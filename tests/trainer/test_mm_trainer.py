@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig
-from support.tiny import TRAINING, save_tiny, tiny_model, tiny_processor, tiny_row
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+from support.families import text_only_model
+from support.rows import image_dataset, tiny_pairs
+from support.tiny import TRAINING, tiny_model, tiny_processor
+from transformers import TrainerCallback
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 
@@ -16,17 +17,8 @@ ONLINE = (MMOnlineDPOTrainer, MMOnlineDPOConfig, {"offline_probability": 1.0})
 BOTH = pytest.mark.parametrize("kind", [DPO, ONLINE], ids=["dpo", "online-dpo"])
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
 def pairs(count=4):
-    rejected = [{"role": "assistant", "content": "There is a dog."}]
-    rows = [{**tiny_row(seed), "rejected": rejected} for seed in range(count)]
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
+    return image_dataset(tiny_pairs(count))
 
 
 def make(kind, model, folder, given=None, **settings):
@@ -43,11 +35,6 @@ def make(kind, model, folder, given=None, **settings):
     }
     given = {"train_dataset": pairs(), "processing_class": tiny_processor(), **(given or {})}
     return trainer(model, args=cls(**arguments), **given)
-
-
-def text_only_model():
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=400, **size))
 
 
 @BOTH

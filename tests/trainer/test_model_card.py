@@ -9,7 +9,9 @@ import torch
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard
-from support.tiny import save_tiny, tiny_image, tiny_row
+from support.files import save_rows
+from support.rows import tiny_pairs
+from support.tiny import save_tiny, tiny_image
 from transformers import TrainerState
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig
@@ -31,12 +33,7 @@ def folder(tmp_path_factory):
     """`base`, `pairs.jsonl` with its images, and a picture."""
     folder = tmp_path_factory.mktemp("card")
     save_tiny(folder / "base", scale=4)
-    rows = []
-    for index in range(3):
-        tiny_image(index).save(folder / f"{index}.png")
-        rejected = [{"role": "assistant", "content": "There is a dog."}]
-        rows.append({**tiny_row(index), "images": [f"{index}.png"], "rejected": rejected})
-    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    save_rows(folder / "pairs.jsonl", tiny_pairs(3))
     tiny_image(9).save(folder / "image.jpg")
     return folder
 

@@ -10,7 +10,8 @@ import torch
 from datasets import Dataset, Image, List
 from peft import LoraConfig
 from support.rounding import rounding
-from support.tiny import TRAINING, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.rows import said
+from support.tiny import TRAINING, tiny_image, tiny_model, tiny_processor, tiny_row
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
@@ -53,13 +54,6 @@ class Broken:
         return [0] * len(answer_pairs)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
 def dataset(rows):
     rows = Dataset.from_list(rows)
     return (
@@ -73,7 +67,7 @@ def pairs(count=4):
     return [
         {
             **tiny_row(seed, size=(30 + 10 * seed, 40)),
-            "rejected": [{"role": "assistant", "content": "There is a dog." * (1 + seed % 3)}],
+            "rejected": said("There is a dog." * (1 + seed % 3)),
         }
         for seed in range(count)
     ]

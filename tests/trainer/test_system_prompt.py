@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from datasets import Dataset, Image, List
-from support.tiny import TRAINING, save_tiny, tiny_image, tiny_processor, tiny_row
+from support.rows import image_dataset
+from support.tiny import TRAINING, tiny_image, tiny_processor, tiny_row
+from support.training import FirstIsBetter, losses
 from transformers import AutoProcessor
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
@@ -16,32 +17,15 @@ from trl_mm.tokens.chat_template import system_prompt_of
 TEXT = "Be short."
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
 def rows(system=None, **columns):
     made = [{**tiny_row(seed), **columns} for seed in range(2)]
     if system:
         made = [{**row, "prompt": [{"role": "system", "content": system}, *row["prompt"]]} for row in made]
-    return Dataset.from_list(made).cast_column("images", List(Image()))
+    return image_dataset(made)
 
 
 def arguments(folder, cls=MMDPOConfig, **settings):
     return cls(str(folder), per_device_train_batch_size=2, max_steps=1, logging_steps=1, **TRAINING, **settings)
-
-
-def losses(trainer):
-    trainer.train()
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-
-
-class FirstIsBetter:
-    def judge(self, prompts, images, answer_pairs):
-        return [0] * len(answer_pairs)
 
 
 def test_dpo_trains_as_on_rows_that_say_it(checkpoint, tmp_path):

@@ -4,19 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
+from support.rows import image_dataset
 from support.tiny import bare_processor, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.training import FirstIsBetter
 
 from trl_mm import MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.trainer.on_policy.vllm import check_prompts
 
 
 END = 1
-
-
-class FirstIsBetter:
-    def judge(self, prompts, images, answer_pairs):
-        return [0] * len(answer_pairs)
 
 
 class FakeEngine:
@@ -110,7 +106,7 @@ def trainer(tmp_path, engine, mode, **settings):
         tiny_model(scale=4),
         judge=FirstIsBetter(),
         args=args,
-        train_dataset=Dataset.from_list(rows()).cast_column("images", List(Image())),
+        train_dataset=image_dataset(rows()),
         processing_class=engine.processor,
     )
     # What TRL sets up with `use_vllm=True`, for which it wants vLLM

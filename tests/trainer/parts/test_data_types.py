@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from support.families import family
-from support.tiny import TRAINING, save_tiny, tiny_model, tiny_processor, tiny_row
+from support.rows import image_dataset, tiny_pairs
+from support.tiny import TRAINING, save_tiny, tiny_model, tiny_processor
 from transformers import AutoModelForImageTextToText
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
@@ -38,8 +38,6 @@ def checkpoints(tmp_path_factory):
 
 def make(model, folder, kind="dpo", lora=False, processor=None, callbacks=(), **settings):
     trainer, config, own = TRAINERS[kind]
-    rejected = [{"role": "assistant", "content": "There is a dog."}]
-    rows = Dataset.from_list([{**tiny_row(seed), "rejected": rejected} for seed in range(4)])
     loads_reference = lora or model.name_or_path or "precompute_ref_log_probs" in settings
     return trainer(
         model,
@@ -58,7 +56,7 @@ def make(model, folder, kind="dpo", lora=False, processor=None, callbacks=(), **
                 **settings,
             }
         ),
-        train_dataset=rows.cast_column("images", List(Image())),
+        train_dataset=image_dataset(tiny_pairs(4)),
         processing_class=processor or tiny_processor(),
         peft_config=LoraConfig(**LORA) if lora else None,
         ref_model=None if loads_reference else copy.deepcopy(model),

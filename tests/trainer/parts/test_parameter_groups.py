@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig, PeftModel, get_peft_model
 from support.families import FAMILIES, family
+from support.rows import image_dataset, tiny_pairs
 from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 from transformers import AutoModelForImageTextToText
 from trl import DPOConfig
@@ -15,12 +15,6 @@ from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrai
 from trl_mm.trainer.parts.model_parts import part_of
 from trl_mm.trainer.parts.parameter_groups import check_optimizer, trained_parts_table
 from trl_mm.trainer.prefix_sharing.enable import bare_models
-
-
-def dataset(count=4):
-    rejected = [{"role": "assistant", "content": "There is a dog."}]
-    rows = [{**tiny_row(seed), "rejected": rejected} for seed in range(count)]
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
 
 
 def make(
@@ -51,7 +45,7 @@ def make(
                 **settings,
             }
         ),
-        train_dataset=dataset(),
+        train_dataset=image_dataset(tiny_pairs()),
         processing_class=processor or tiny_processor(),
         peft_config=peft_config,
         optimizers=optimizers,
@@ -148,7 +142,7 @@ def test_families_save_the_projector_with_their_adapters(name, tmp_path):
     )
     assert moved(trainer) == {"language model", "projector"}
     trainer.model.save_pretrained(tmp_path / "adapter")
-    batch = trainer._prepare_batch(next(iter(trainer.get_eval_dataloader(dataset()))))
+    batch = trainer._prepare_batch(next(iter(trainer.get_eval_dataloader(image_dataset(tiny_pairs())))))
     names = ("pixel_values", "image_sizes", "image_grid_thw", "pixel_attention_mask", "mm_token_type_ids")
     inputs = {key: value for key, value in batch.items() if key in (*names, "token_type_ids")}
     half = len(batch["input_ids"]) // 2  # images come once for both answers

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig
 from safetensors.torch import load_file
-from support.tiny import TRAINING, save_tiny, tiny_processor, tiny_row
+from support.rows import image_dataset, tiny_pairs
+from support.tiny import TRAINING, tiny_processor
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from trl import DPOConfig, DPOTrainer
 
@@ -17,18 +17,9 @@ FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 LANGUAGE_MODEL = r".*language_model.*\.(q_proj|v_proj|down_proj)"
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
-
-
 def make(
     model, folder, trainer=MMDPOTrainer, cls=MMDPOConfig, quantization=FOUR_BIT, lora=None, callbacks=(), **settings
 ):
-    rejected = [{"role": "assistant", "content": "There is a dog."}]
-    rows = Dataset.from_list([{**tiny_row(seed), "rejected": rejected} for seed in range(8)])
     quantization = None if quantization is None else BitsAndBytesConfig(**quantization)
     options = {}
     if trainer is MMOnlineDPOTrainer:
@@ -48,7 +39,7 @@ def make(
     return trainer(
         model,
         args=cls(**arguments),
-        train_dataset=rows.cast_column("images", List(Image())),
+        train_dataset=image_dataset(tiny_pairs(8)),
         processing_class=tiny_processor(),
         peft_config=LoraConfig(r=2, **(lora or {})),
         callbacks=list(callbacks),

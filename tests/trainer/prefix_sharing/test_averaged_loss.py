@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from datasets import Dataset, Image, List
 from peft import LoraConfig
+from support.rows import image_dataset, said
 from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
@@ -15,14 +15,10 @@ STORED = ["There is a dog.", "A blue sky. Yes.", "No.", "It is late, and there i
 SAMPLED = ["There is a red cat and a blue sofa.", "No.", "There is a green circle.", "Yes."]
 
 
-def said(text):
-    return [{"role": "assistant", "content": text}]
-
-
 def rows(rejected=STORED):
     made = [tiny_row(n, size=(30 + 20 * n, 40), rejected=said(text)) for n, text in enumerate(rejected)]
     made[2]["images"] = []
-    return Dataset.from_list(made).cast_column("images", List(Image()))
+    return image_dataset(made)
 
 
 class Fixed(BDHSDataGenerator):

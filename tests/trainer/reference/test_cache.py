@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Dataset, Image, List
+from datasets import Dataset
 from filelock import FileLock, Timeout
 from peft import LoraConfig, get_peft_model
-from support.tiny import TRAINING, bare_processor, save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.rows import image_dataset as dataset
+from support.tiny import TRAINING, bare_processor, tiny_image, tiny_model, tiny_processor, tiny_row
+from support.training import losses
 from transformers import AutoProcessor
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
@@ -29,13 +31,6 @@ from trl_mm.trainer.reference.cache_key import reference_digest
 
 LORA = {"target_modules": ["q_proj", "v_proj"], "r": 2}
 ANSWERS = ["There is a dog.", "No.", "A dog and a cat sit on a sofa. The sky is blue!"]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_tiny(folder, scale=4)
-    return str(folder)
 
 
 @pytest.fixture
@@ -62,10 +57,6 @@ def pairs(count=6, text_only=(1, 4)):
     ]
 
 
-def dataset(rows):
-    return Dataset.from_list(rows).cast_column("images", List(Image()))
-
-
 def trainer(checkpoint, folder, rows=None, *, lora=False, extra=None, **settings):
     arguments = {
         "output_dir": str(folder / "out"),
@@ -89,11 +80,6 @@ def trainer(checkpoint, folder, rows=None, *, lora=False, extra=None, **settings
 def values(trained):
     rows = trained.train_dataset
     return np.array([rows["ref_chosen_logps"][:], rows["ref_rejected_logps"][:]])
-
-
-def losses(trained):
-    trained.train()
-    return [entry["loss"] for entry in trained.state.log_history if "loss" in entry]
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
