@@ -4,7 +4,7 @@ import sys
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from trl.data_utils import prepare_multimodal_messages
+from trl import prepare_multimodal_messages
 
 from trl_mm.data.rows import as_parts, check_row, has_parts, message_text, normalize_row
 

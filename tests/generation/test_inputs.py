@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny import bare_processor, tiny_model, tiny_processor, tiny_row
-from trl.data_utils import prepare_multimodal_messages
+from trl import prepare_multimodal_messages
 
 from trl_mm.generation import Completer, Request, generating
 from trl_mm.generation.inputs import model_inputs

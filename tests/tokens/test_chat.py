@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.families import family
 from support.tiny import TEMPLATE, TEXTS, tiny_image, tiny_processor, tiny_row
-from trl.data_utils import apply_chat_template, prepare_multimodal_messages
+from trl import apply_chat_template, prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from trl_mm.tokens.chat import RenderedRow, prompt_ids, render, text_ids

@@ -16,7 +16,7 @@ from support.tiny import (
     tiny_row,
 )
 from tokenizers import AddedToken
-from trl.data_utils import prepare_multimodal_messages
+from trl import prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from trl_mm.tokens.chat import prompt_ids, render

@@ -7,7 +7,7 @@ tokens for many tokenizers, and a model that is trained on one and asked the oth
 
 from dataclasses import dataclass
 
-from trl.data_utils import prepare_multimodal_messages
+from trl import prepare_multimodal_messages
 
 from ..data.rows import message_text
 from .chat_template import MARK, answer_tail, bos_ids, render_examples

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
-from trl.data_utils import apply_chat_template
+from trl import apply_chat_template
 
 from .control_tokens import as_text, end_tokens, image_placeholders, structure_tokens, without_ends
 

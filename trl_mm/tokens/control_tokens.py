@@ -8,7 +8,7 @@ refused.
 import logging
 import re
 
-from trl.data_utils import apply_chat_template
+from trl import apply_chat_template
 
 from ..data.rows import IMAGE_MARKER, message_text
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from trl.data_utils import prepare_multimodal_messages
+from trl import prepare_multimodal_messages
 
 from ..data.images import ImageError, image_size
 from ..data.rows import PREFERENCE_COLUMNS

@@ -7,7 +7,7 @@ one that waited for the others in each forward pass, as ZeRO-3 would have it, wo
 from contextlib import contextmanager
 
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl.models.utils import unwrap_model_for_generation
+from trl.models import unwrap_model_for_generation
 
 
 @contextmanager

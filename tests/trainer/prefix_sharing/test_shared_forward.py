@@ -15,8 +15,8 @@ from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import CLIPVisionModel
 from trl import DPOTrainer
+from trl.trainer import add_fused_lm_head
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
-from trl.trainer.utils import add_fused_lm_head
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
 from trl_mm.tokens.collator import PreferenceCollator

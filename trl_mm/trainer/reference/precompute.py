@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub.constants import HF_HOME
 from torch.utils.data import DataLoader
-from trl.models.utils import prepare_deepspeed
+from trl.models import prepare_deepspeed
 
 from .cache import cached_log_probs, with_log_probs
 from .cache_key import reference_digest, reference_key
