@@ -141,11 +141,13 @@ def test_it_is_the_same_for_other_families(tmp_path, name):
     assert_loss_and_gradient_are_published(made, dataset, processor, reference, GAMMA)
 
 
-def test_the_reference_of_an_adapter_is_the_base_and_finds_its_own_tokens(tmp_path):
+@pytest.mark.parametrize("weight", [None, GAMMA], ids=["alone", "eq5"])
+def test_the_reference_of_an_adapter_is_the_base_and_finds_its_own_tokens(tmp_path, weight):
+    """It reads a batch first if there is no stored answer, and must not leave the policy its image features."""
     dataset, processor = rows(), tiny_processor()
-    made = trainer(tmp_path, dataset, GAMMA, lora=True)
+    made = trainer(tmp_path, dataset, weight, lora=True)
     assert made.ref_model is None
-    assert_loss_and_gradient_are_published(made, dataset, processor, tiny_model(scale=4), GAMMA)
+    assert_loss_and_gradient_are_published(made, dataset, processor, tiny_model(scale=4), weight)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "trl-layout"])
