@@ -133,8 +133,8 @@ def test_a_colour_that_stands_for_transparent_is_white(mode, transparent):
     assert not opened.has_transparency_data
 
 
-def test_transparency_is_said_once(caplog, monkeypatch):
-    monkeypatch.setattr("trl_mm.data.pixels._said", set())
+def test_transparency_is_said_once(caplog):
+    pixels._warn_of_transparency.cache_clear()
     open_image(PIL.Image.new("RGBA", (2, 2), (1, 2, 3, 255)))
     assert not caplog.text, "an alpha channel that hides nothing"
     for _ in range(2):

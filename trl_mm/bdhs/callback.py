@@ -18,7 +18,7 @@ from .dataset import make_pairs
 from .metrics import COLUMNS, sampling_metrics
 from .modes import MODES
 from .sampler import NEEDS, BDHSSampler, draw_seed
-from .timed import Timed
+from .timed_sampler import TimedSampler
 
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class BDHSDataGenerator(TrainerCallback):
         config ([`BDHSConfig`], *optional*):
             Settings of the sampler.
         online (`bool`, *optional*, defaults to `True`):
-            Whether pairs are made from the current policy at each step (Online-BDHS), or once before training from the
-            initial policy.
+            Whether pairs are made from the current policy at each step (Online-BDHS), or offline, before training,
+            from the initial policy.
         save_to (`str`, *optional*):
             Folder of the pairs, as shards with a manifest. With `online=True` they are only written if this or
             `push_to_hub` is given, each with its `step`; training that is resumed continues at its checkpoint's step.
@@ -55,7 +55,7 @@ class BDHSDataGenerator(TrainerCallback):
             pairs are pushed after the last step; if that fails, a warning says so and they stay in their folder. With
             `online=False` they are pushed before the first step, and training that is resumed does not push again.
 
-    Metrics of each step, next to TRL's; with `online=False` of all pairs, once, with the first step:
+    Metrics of each step, next to TRL's; with `online=False` of all pairs, with the first step:
     `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows accepted by the similarity gate; not
     with `mode="povid"`, which has none), `bdhs/similarity` (mean similarity of rejected to chosen),
     `bdhs/unguided_rate` (share of rows that fell back to the unguided last attempt; 1 with `guided=False`) and
@@ -126,7 +126,7 @@ class BDHSDataGenerator(TrainerCallback):
         Returns:
             `(list[dict], dict[str, float])`: preference rows in the order of the rows, and metrics.
         """
-        make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
+        make = TimedSampler(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
         pairs = make(model, [with_open_images(row) for row in rows], step)
         metrics = sampling_metrics(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
         if step is not None and self._shards is not None:
@@ -139,7 +139,7 @@ class BDHSDataGenerator(TrainerCallback):
         source = {"model": model.config.name_or_path, "weights": weights_digest(model), **prompt_settings(processor)}
         if self.rejected_weight is not None and "rejected" in dataset.column_names:
             source["rejected"] = Hasher.hash(dataset["rejected"][:])
-        make = Timed(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
+        make = TimedSampler(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
         make_pairs(model, make, dataset, folder, source, rank=rank, world_size=world_size)
         self._folder, self._answers_per_second = folder, make.answers_per_second
         return folder

@@ -58,7 +58,7 @@ def make_pairs(
         command (`str`, *optional*): command that makes the pairs, for the manifest.
 
     Returns:
-        `dict` or `None`: the manifest once all shards of all processes are there.
+        `dict` or `None`: the manifest when all shards of all processes are there.
 
     Raises:
         ValueError: the folder was made with other settings or from other rows, a row of a stream is bad, or an image

@@ -38,7 +38,7 @@ def find_sentence_end(text, language="en"):
     """
     Position right behind the first sentence of a text that is still being written, or `None`.
 
-    A full stop ends a sentence only once something follows it: "3." may become "3.5", "Dr." may become "Dr. Smith".
+    A full stop ends a sentence only when something follows it: "3." may become "3.5", "Dr." may become "Dr. Smith".
     """
     if UNENDED.fullmatch(text):
         return None

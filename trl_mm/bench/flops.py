@@ -6,7 +6,7 @@ def dpo_step_flops(model, prompts, answers, patches, trains_all, checkpointing, 
     Operations of one step in which every prompt and every image is computed once per model.
 
     A forward pass takes two operations per weight and token, and four per head dimension for each token attended to; a
-    backward pass twice that, or once where weights are frozen and only activations need gradients.
+    backward pass twice that, or the same where weights are frozen and only activations need gradients.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): model of the LLaVA family.

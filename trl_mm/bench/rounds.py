@@ -51,7 +51,7 @@ def alternate(contenders, rounds, warmup=1):
 
 
 def now():
-    """Seconds (`float`), once all work is done."""
+    """Seconds (`float`), after all work on the device is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -26,7 +26,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     Returns:
         `dict[str, Any]`:
             `settings`, `num_source_rows` (`None` for a stream that was not read to its end), `shard_size`, `versions`
-            of the packages, `command` if known, `complete`, and once complete `num_rows` and `shards` (file name to
+            of the packages, `command` if known, `complete`, and when complete `num_rows` and `shards` (file name to
             number of rows).
 
     Raises:

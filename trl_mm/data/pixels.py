@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import PIL.ExifTags
@@ -27,7 +28,6 @@ _TURNS = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of a TIFF
-_said = set()
 
 
 class PixelBudget:
@@ -68,7 +68,7 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     - It is turned the way its EXIF orientation says, as `transformers` and `datasets` do it; LLaVA's code does not.
       EXIF data that cannot be read says nothing.
     - Greyscale of 16 bits is scaled to 8, where PIL cuts off at 255.
-    - What is transparent is white, which is said once.
+    - What is transparent is white, of which the first such image warns.
 
     Args:
         image (`PIL.Image.Image`):
@@ -132,7 +132,7 @@ def _in_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     image = image.convert("RGBA")
     if image.getchannel("A").getextrema()[0] == 255:
         return image.convert("RGB")
-    _say_once("Images with transparent parts are shown on white. Store them without transparency for another ground.")
+    _warn_of_transparency()
     white = PIL.Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
@@ -150,7 +150,8 @@ def _from_16_bits(image: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.fromarray(levels[np.asarray(image)]).convert("RGB")
 
 
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        logger.warning(message)
+@cache  # one warning for all images
+def _warn_of_transparency() -> None:
+    logger.warning(
+        "Images with transparent parts are shown on white. Store them without transparency for another ground."
+    )

@@ -15,7 +15,7 @@ class PairGenerator(Protocol):
     A callback that makes preference rows for the trainer it is given to.
 
     Attributes:
-        online (`bool`): whether pairs are made from the current policy at each step, or once before training.
+        online (`bool`): whether pairs are made from the current policy at each step, or offline, before training.
         needs (`tuple[str]`): columns that the rows must have.
         rejected_weight (`float` or `None`): weight of the `rejected` that a row has beside the one that is made, which
             is then `second_rejected`; `None` if pairs have one rejected answer.

@@ -83,7 +83,7 @@ def write_shards(
 
     Returns:
         `dict[str, Any]` or `None`:
-            The manifest once all shards of all processes are there, `None` before.
+            The manifest when all shards of all processes are there, `None` before.
 
     Raises:
         `ValueError`:

@@ -145,7 +145,7 @@ def stream_preferences(
             If there is no such file, folder or dataset.
     """
     if on_bad_image == "keep":
-        raise ValueError("`on_bad_image='keep'` needs all rows at once. Use `load_preferences`.")
+        raise ValueError("`on_bad_image='keep'` needs all rows in memory. Use `load_preferences`.")
     source = open_stream(name_or_path, split, load_dataset_kwargs)
     image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
     return RowStream(source.rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate), max_rows)

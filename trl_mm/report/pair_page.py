@@ -24,7 +24,7 @@ from .page import GalleryItem, Page
 MAX_CHARACTERS = 5000  # of a text in the gallery; the rest is counted
 MAX_IMAGES = 4  # of a row in the gallery; the rest is counted
 BYTES_PER_PIXEL = 0.2  # of a square thumbnail, at most: few photographs need more as JPEG of quality 75
-_BATCH = 32  # rows in memory at once, images as they are stored
+_BATCH = 32  # rows in memory at a time, images as they are stored
 _TEXTS = ("prompt", "chosen", "rejected")
 
 

@@ -5,7 +5,7 @@ import time
 from ..data.rows import as_parts, has_parts
 
 
-class Timed:
+class TimedSampler:
     """
     A sampler that counts and can leave what a row has already.
 
