@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -254,3 +255,10 @@ def test_the_commit_is_that_of_the_working_directory(tmp_path, monkeypatch):
     )
     assert model_card.commit() == "abc with changes"
     model_card.commit.cache_clear()
+
+
+def test_the_page_of_a_tracker_is_linked(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=SimpleNamespace(url="https://wandb.ai/me/7")))
+    assert "| wandb | https&#58;//wandb.ai/me/7 |" in Trainer(tmp_path / "out").card().text
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=None))
+    assert "wandb" not in Trainer(tmp_path / "out").card().text

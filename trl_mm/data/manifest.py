@@ -89,7 +89,7 @@ def open_manifest(
         "settings": settings,
         "num_source_rows": num_rows,
         "shard_size": shard_size,
-        "versions": {name: _version(name) for name in ("trl-mm", "trl", "transformers", "datasets", "torch")},
+        "versions": {name: installed_version(name) for name in ("trl-mm", "trl", "transformers", "datasets", "torch")},
         **({} if num_rows is not None else {"streamed": True}),
         **({} if command is None else {"command": command}),
         "complete": False,
@@ -156,7 +156,8 @@ def replacing(path: Path, rank: int) -> Iterator[BinaryIO]:
         raise
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Version of a package, `None` if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:  # a checkout on `sys.path` that is not installed

@@ -11,21 +11,23 @@ import math
 import os
 import re
 import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from accelerate.utils import is_peft_model
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import is_wandb_available
 from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
 
 from ..data.dataset_card import code_block, is_hub_id, render_markdown
+from ..data.manifest import installed_version
 from ..data.protocols import judge_name
 from ..report.plots import write_line_plot
 
@@ -55,7 +57,12 @@ output = model.generate(**inputs, max_new_tokens=128)
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 
 
-def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
+def write_model_card(
+    trainer: Any,
+    model_name: str | None = None,
+    dataset_name: str | None = None,
+    tags: str | Sequence[str] | None = None,
+) -> None:
     """
     Write `README.md` into the output directory, with plots beside it. Only the main process writes.
 
@@ -73,22 +80,18 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
     recipe = trainer.recipe or {}
     base, dataset = get_config_model_id(trainer.model.config), dataset_name or recipe.get("dataset_name")
     adapter = trainer.model.active_peft_config if is_peft_model(trainer.model) else None
-    runs = {"wandb": wandb_url(), "trackio": get_trackio_space_url(), "comet": get_comet_experiment_url()}
+    runs, more_tags = tracker_urls(), [tags] if isinstance(tags, str) else tags or []
+    if adapter:
+        more_tags = [*more_tags, "lora"]
+    if "trackio" in runs:
+        more_tags = [*more_tags, f"trackio:{runs['trackio']}"]
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         base_model_relation="adapter" if adapter else "finetune",
         datasets=dataset if is_hub_id(dataset) else None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag="image-text-to-text",
-        tags=sorted(
-            {
-                "generated_from_trainer",
-                *trainer._tag_names,
-                *([tags] if isinstance(tags, str) else tags or []),
-                *(["lora"] if adapter else []),
-                *([f"trackio:{runs['trackio']}"] if runs["trackio"] else []),
-            }
-        ),
+        tags=sorted({"generated_from_trainer", *trainer._tag_names, *more_tags}),
     )
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id  # the first has its owner, if it is made
     generator, judge = getattr(trainer, "pair_generator", None), getattr(trainer, "judge", None)
@@ -116,8 +119,8 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
         device=args.device.type,
         recipe=code_block(yaml.safe_dump({**recipe, **changed_settings(args)}, sort_keys=False).strip(), "yaml"),
         commit=commit(),
-        versions={name: found for name in _PACKAGES if (found := installed(name))},
-        runs={name: url for name, url in runs.items() if url},
+        versions={name: found for name in _PACKAGES if (found := installed_version(name))},
+        runs=runs,
         plots=write_plots(trainer.state.log_history, folder),
         metrics=metrics_table(trainer.state.log_history),
         is_best=args.load_best_model_at_end and trainer.state.best_global_step,
@@ -127,7 +130,7 @@ def write_model_card(trainer, model_name=None, dataset_name=None, tags=None):
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
 
 
-def changed_settings(group):
+def changed_settings(group: Any) -> dict[str, Any]:
     """
     Settings that are not the defaults, as a card shows them.
 
@@ -146,7 +149,7 @@ def changed_settings(group):
     return changed
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """A setting as text, number, list or mapping; `None` for anything else, and for what is left out of cards."""
     if isinstance(value, Enum):
         return value.value
@@ -165,13 +168,13 @@ def plain(value):
     return value if isinstance(value, (bool, int, float)) else None
 
 
-def shown(name):
+def shown(name: str) -> str:
     """Of a path the last part; ids of the Hub and other texts, patterns of module names among them, as they are."""
     is_path = re.match(r"(\.{0,2}|~\w*|[A-Za-z]:)[\\/]|~", name) or os.path.exists(name)
     return Path(name.replace("\\", "/")).name if is_path else name
 
 
-def metrics_table(log_history):
+def metrics_table(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Last and best value of the metrics that have one (`list[dict]`): `name`, `last`, `best` and its `step`."""
     table = []
     for name in [prefix + name for prefix in ("", "eval_") for name in _BEST]:
@@ -184,16 +187,16 @@ def metrics_table(log_history):
     return table
 
 
-def logged(log_history, name):
+def logged(log_history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
     """Points `(step, value)` of a metric; what callbacks log as another thing than a number is left out."""
     return [(entry["step"], entry[name]) for entry in log_history if isinstance(entry.get(name), Real)]
 
 
-def write_plots(log_history, folder):
+def write_plots(log_history: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]:
     """Draw loss and reward margin into SVG files; their names by label (`dict[str, str]`), none without matplotlib."""
     written = {}
     for metric, label in _PLOTS.items():
-        lines = {}
+        lines: dict[str, Sequence[tuple[float, float]]] = {}
         for part, name in (("training", metric), ("evaluation", f"eval_{metric}")):
             if points := logged(log_history, name):
                 lines[part] = points
@@ -208,7 +211,7 @@ def write_plots(log_history, folder):
 
 
 @cache
-def commit():
+def commit() -> str | None:
     """Commit of the working tree that training was started in (`str`), `None` if it is none. Asked for once."""
     try:
         answers = [
@@ -220,22 +223,18 @@ def commit():
     return answers[0] + (" with changes" if answers[1] else "")
 
 
-def installed(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def tracker_urls() -> dict[str, str]:
+    """Addresses of the run by tracker."""
+    run = getattr(sys.modules.get("wandb"), "run", None)  # no run where nothing has imported it
+    urls = {
+        "wandb": run and run.url,
+        "trackio": get_trackio_space_url(),
+        "comet": get_comet_experiment_url(),
+    }
+    return {name: url for name, url in urls.items() if url}
 
 
-def wandb_url():
-    if not is_wandb_available():
-        return None
-    import wandb
-
-    return wandb.run.url if wandb.run is not None else None
-
-
-def num_rows(dataset):
+def num_rows(dataset: Any) -> str | None:
     """Rows of a dataset, or of each of a mapping of them, as text; `None` without."""
     if dataset is None:
         return None
