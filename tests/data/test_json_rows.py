@@ -43,6 +43,23 @@ def test_files_follow_one_another_and_can_be_read_again(tmp_path):
     assert list(rows) == list(rows) == [{"x": 1}, {"x": 2}, {"x": "\u2028"}]
 
 
+@pytest.mark.parametrize("separator", ["\n", ","])
+def test_values_are_those_of_pythons_json(tmp_path, separator):
+    """Larger than 64 bits, not in the standard but written by Python, half an emoji, the last of equal keys."""
+    values = [
+        "123456789012345678901234567890",
+        "-0.0",
+        "1e400",
+        "[NaN]",
+        '"\\ud83d"',
+        '"\\udc00b"',
+        '{"a": 1, "a": 2}',
+    ]
+    text = separator.join(values)
+    found = read(tmp_path / "a.json", f"[{text}]" if separator == "," else text)
+    assert repr(found) == repr([json.loads(value) for value in values])
+
+
 def test_rows_before_an_error_are_there(tmp_path):
     (tmp_path / "a").write_text('{"x": 1}\n{"x": 2}\n{"x"')
     rows = iter(JSONRows([tmp_path / "a"]))

@@ -30,7 +30,9 @@ class CSVRows:
                 try:
                     for row in reader:
                         if None in row or None in row.values():
-                            raise ValueError(f"there are {len(reader.fieldnames)} columns, but not as many values")
+                            raise ValueError(
+                                f"there are {len(reader.fieldnames or ())} columns, but not as many values"
+                            )
                         yield row
                 except UnicodeDecodeError as error:
                     raise ValueError(f"{name} is not text in UTF-8: {error}. Convert it.") from error
