@@ -108,21 +108,20 @@ def make_judge(settings):
 
     from ..judges.pairwise import PairwiseVLMJudge
     from ..judges.remote import RemoteJudge
+    from ..judges.remote_client import ChatClient
 
-    kinds = {"vlm": PairwiseVLMJudge, "remote": RemoteJudge}
+    kinds = {"vlm": [PairwiseVLMJudge], "remote": [RemoteJudge, ChatClient]}  # the judge, and who takes its settings
     example = '{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}'
     settings = dict(as_mapping("judge", settings, example))
     kind = settings.pop("kind", None)
     if kind not in kinds or "model" not in settings:
         raise ValueError(f"`judge` needs a `kind` ({' or '.join(kinds)}) and a `model`. Write {example}.")
-    known = {}
-    for method in (kinds[kind].__init__, *CLIENT_SETTINGS.get(kind, lambda: ())()):
-        known.update(inspect.signature(method).parameters)
-    check_keys("judge", settings, [name for name in known if name not in ("self", "client_settings")])
+    known = dict.fromkeys(name for taker in kinds[kind] for name in inspect.signature(taker).parameters)
+    check_keys("judge", settings, [name for name in known if name != "client_settings"])
     if settings.get("load_in_4bit"):
         need_package("bitsandbytes", "`load_in_4bit` of `judge`")
     check_attention(settings.get("attn_implementation"))
-    return kinds[kind](**settings)
+    return kinds[kind][0](**settings)
 
 
 def find_reward(name):
@@ -144,15 +143,6 @@ def find_reward(name):
         ) from error
     finally:
         sys.path.remove(os.getcwd())
-
-
-def _remote_client():
-    from ..judges.remote_client import ChatClient
-
-    return (ChatClient.__init__,)
-
-
-CLIENT_SETTINGS = {"remote": _remote_client}
 
 
 if __name__ == "__main__":
