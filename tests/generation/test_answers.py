@@ -5,7 +5,7 @@ import torch
 from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
-from trl_mm.generation.answers import sample_answers, up_to_end
+from trl_mm.generation.answers import sample_answers, up_to_eos
 
 
 TEXT = {"type": "text", "text": "Describe the image."}
@@ -44,7 +44,7 @@ def test_greedy_answers_are_those_of_generate(settings):
             **inputs, max_new_tokens=6, do_sample=False, suppress_tokens=[processor.image_token_id], eos_token_id=1,
             pad_token_id=0, **settings,
         )  # fmt: skip
-        assert first == second == up_to_end(ids[0, inputs["input_ids"].shape[1] :].tolist(), [1])
+        assert first == second == up_to_eos(ids[0, inputs["input_ids"].shape[1] :].tolist(), [1])
 
 
 def test_samples_differ_and_derive_from_their_seeds_alone():
@@ -84,5 +84,5 @@ def test_beams_are_refused():
 
 
 @pytest.mark.parametrize(("ids", "cut"), [([5, 6, 1, 0, 0], [5, 6, 1]), ([5, 6], [5, 6]), ([1, 0], [1]), ([], [])])
-def test_answers_end_with_their_end_token(ids, cut):
-    assert up_to_end(ids, [1]) == cut
+def test_answers_end_with_their_eos_token(ids, cut):
+    assert up_to_eos(ids, [1]) == cut

@@ -1,4 +1,4 @@
-"""Begin and EOS tokens that a chat template leaves out, beside plain transformers and a template that writes them."""
+"""BOS and EOS tokens that a chat template leaves out, beside plain transformers and a template that writes them."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_a_third_answer_ends_as_the_others():
 
 @given(WORDS.map(lambda text: text + "  "))
 @settings(max_examples=10)
-def test_what_follows_an_answer_is_the_end_token_alone(answer):
+def test_what_follows_an_answer_is_the_eos_token_alone(answer):
     row = render(tiny_row(answer=answer), BARE)
     assert (row.lead, row.answer, row.tail) == (" ", answer.rstrip(), "</s>")
 
@@ -100,7 +100,7 @@ def test_tokenizers_that_begin_with_nothing_get_no_bos_token(name):
     assert bos_ids(tiny_processor()) == []
 
 
-def test_a_tokenizer_without_end_token_writes_none():
+def test_a_tokenizer_without_eos_token_writes_none():
     processor = bare_processor()
     processor.tokenizer.eos_token = None
     assert render(tiny_row(answer="Yes."), processor).tail.strip() == ""

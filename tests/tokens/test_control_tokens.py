@@ -12,7 +12,7 @@ from support.tiny import bare_processor, tiny_processor, tiny_row
 
 from trl_mm.tokens.chat import prompt_ids, render, text_ids
 from trl_mm.tokens.collator import PreferenceCollator
-from trl_mm.tokens.control_tokens import check_texts, image_placeholders, without_ends
+from trl_mm.tokens.control_tokens import check_texts, image_placeholders, strip_eos
 
 
 PROCESSORS = {"own": tiny_processor(), "bare": bare_processor(), **{n: llama_like(n) for n in ("vicuna", "34b")}}
@@ -99,4 +99,4 @@ def test_rows_with_control_tokens_are_counted_once(caplog):
     [("A.</s>", "A."), ("A. </s></s> \n", "A."), ("A. ", "A. "), ("A </s> b", "A </s> b"), ("</s>", "")],
 )
 def test_ends_by_hand(text, expected):
-    assert without_ends(text, {"</s>"}) == expected
+    assert strip_eos(text, {"</s>"}) == expected

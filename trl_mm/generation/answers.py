@@ -1,8 +1,13 @@
 """Several answers to one prompt, as token ids: what was sampled is what is scored later."""
 
 import copy
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+import torch
 from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
     TemperatureLogitsWarper,
@@ -26,8 +31,17 @@ NEEDS_WHOLE_PROMPTS = {
     "prompt_lookup_num_tokens": (None,),
 }
 
+NO_TOKENS = torch.empty(0, dtype=torch.long)  # of prompts that hide nothing: text and images are enough
 
-def sample_answers(model, processor, rows, config, seeds, num_samples=2):
+
+def sample_answers(
+    model: Any,
+    processor: Any,
+    rows: Sequence[Mapping[str, Any]],
+    config: GenerationConfig,
+    seeds: Sequence[tuple],
+    num_samples: int = 2,
+) -> list[list[list[int]]]:
     """
     Sample answers to each prompt, which goes through the model once with its images.
 
@@ -50,7 +64,7 @@ def sample_answers(model, processor, rows, config, seeds, num_samples=2):
     requests = []
     for row in rows:
         text = render({"images": row["images"], "prompt": row["prompt"]}, processor).prompt
-        requests.append(Request(Prompt(row, text, "", "", None, None)))
+        requests.append(Request(Prompt(row, text, "", "", NO_TOKENS, NO_TOKENS)))
     order = [index for index in range(len(rows)) for _ in range(num_samples)]
     own = copy.deepcopy(config)
     own.update(do_sample=False, temperature=None, top_k=None, top_p=None, min_p=None, use_cache=True)
@@ -74,16 +88,16 @@ def sample_answers(model, processor, rows, config, seeds, num_samples=2):
             logits_processor=chosen,
             synced_gpus=False,  # as in `prefill`
         )
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    answers = [up_to_end(ids, ends) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+    eos = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    answers = [up_to_eos(ids, eos) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
     return [answers[start : start + num_samples] for start in range(0, len(answers), num_samples)]
 
 
-def warpers(config):
+def warpers(config: GenerationConfig) -> list[LogitsProcessor]:
     """What shapes the distribution before a token is drawn (`list[LogitsProcessor]`), in the order of `generate`."""
     if not config.do_sample:
         return []
-    made = []
+    made: list[LogitsProcessor] = []
     if config.temperature not in (None, 1.0):
         made.append(TemperatureLogitsWarper(config.temperature))
     if config.top_k:
@@ -95,7 +109,7 @@ def warpers(config):
     return made
 
 
-def up_to_end(ids, ends):
+def up_to_eos(ids: list[int], eos: Collection[int | None]) -> list[int]:
     """Token ids up to and with the first EOS token; all of them if there is none."""
-    place = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
+    place = next((place for place, token in enumerate(ids) if token in eos), len(ids) - 1)
     return ids[: place + 1]

@@ -1,7 +1,14 @@
 """Which requests go through the model together: those of similar length, as many as fit."""
 
+from collections.abc import Iterable, Sequence
 
-def batches(groups, lengths, settings):
+from .decoding import SamplingSettings
+from .prompts import Request
+
+
+def batches(
+    groups: Iterable[list[int]], lengths: Sequence[tuple[int, int]], settings: SamplingSettings
+) -> list[list[list[int]]]:
     """
     Split groups of requests, which are not torn apart, into batches that `settings` allow.
 
@@ -15,7 +22,9 @@ def batches(groups, lengths, settings):
     Returns:
         `list[list[list[int]]]`: groups of each batch, short ones first, so that padding stays small.
     """
-    found, batch, rows, widest = [], [], 0, (0, 0)
+    found: list[list[list[int]]] = []
+    batch: list[list[int]] = []
+    rows, widest = 0, (0, 0)
     for group in sorted(groups, key=lambda group: max(sum(lengths[index]) for index in group)):
         together = rows + len(group)
         wider = tuple(map(max, zip(widest, *(lengths[index] for index in group), strict=True)))
@@ -28,9 +37,9 @@ def batches(groups, lengths, settings):
     return [*found, batch] if batch else found
 
 
-def same_prompts(requests):
+def same_prompts(requests: Sequence[Request]) -> list[list[int]]:
     """Numbers (`list[list[int]]`) of requests that show the same of the same prompt, if it ends in text."""
-    groups = {}
+    groups: dict[int | tuple[int, int], list[int]] = {}
     for index, request in enumerate(requests):
         key = index if request.prompt.is_image[-1] else (id(request.prompt), id(request.visible))
         groups.setdefault(key, []).append(index)

@@ -1,9 +1,11 @@
 """Answers, continuations and predictions of a vision-language model."""
 
+from collections.abc import Callable, Mapping, Sequence
 from os.path import commonprefix
+from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedConfig, StoppingCriteriaList
 
 from ..data.shown import shown
 from ..tokens.chat import prompt_ids, render, text_ids
@@ -12,7 +14,7 @@ from .batches import batches, same_prompts
 from .decoding import SamplingSettings, StopWhere, generating
 from .inputs import model_inputs
 from .prefill import continue_from, prefill, supports_continuation
-from .prompts import Prompt
+from .prompts import Prompt, Request
 from .sight import check_sees_images
 
 
@@ -30,7 +32,7 @@ class Completer:
         settings ([`SamplingSettings`], *optional*): how completions are sampled.
     """
 
-    def __init__(self, processor, settings=None):
+    def __init__(self, processor: Any, settings: SamplingSettings | None = None):
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.settings = settings or SamplingSettings()
@@ -44,7 +46,7 @@ class Completer:
             )
         check_chat_template(processor, self.tokenizer.name_or_path or type(processor).__name__)
 
-    def prompts(self, rows):
+    def prompts(self, rows: Sequence[Mapping[str, Any]]) -> list[Prompt]:
         """Render and tokenize rows (`list[dict]` with PIL `images`); returns `list[Prompt]`. No pixel is touched."""
         prompts = []
         for row in rows:
@@ -59,7 +61,13 @@ class Completer:
             prompts.append(Prompt(row, rendered.prompt, rendered.lead, rendered.answer, ids, is_image))
         return prompts
 
-    def complete(self, model, requests, find_end=None, positions="collapsed"):
+    def complete(
+        self,
+        model: Any,
+        requests: Sequence[Request],
+        find_end: Callable[[str], int | None] | None = None,
+        positions: str = "collapsed",
+    ) -> list[str]:
         """
         Complete all requests, sorted by length so that padding stays small. A prompt that several of them show alike
         goes through the model once, its images included.
@@ -96,7 +104,7 @@ class Completer:
                         texts[index] = answer
         return texts
 
-    def predict(self, model, requests):
+    def predict(self, model: Any, requests: Sequence[Request]) -> list[str]:
         """
         Predict each token of the rows' own answers from the answer's tokens before it (teacher forcing, argmax).
 
@@ -213,7 +221,7 @@ class Completer:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def image_token_ids(config, processor):
+def image_token_ids(config: PreTrainedConfig, processor: Any) -> list[int]:
     """Ids of the tokens that stand for images or videos and must not be sampled (`list[int]`, sorted)."""
     names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
     found = {getattr(config, name, None) for name in names} | {processor.image_token_id}

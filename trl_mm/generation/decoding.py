@@ -5,7 +5,9 @@ row is answered does not depend on the other rows of its batch, but for rounding
 """
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,11 +43,11 @@ class SamplingSettings:
     batch_size: int = 32
     max_batch_tokens: int = 16384
 
-    def processors(self, seeds):
+    def processors(self, seeds: Sequence[tuple]) -> list[LogitsProcessor]:
         """What chooses the tokens of a batch (`list[LogitsProcessor]`); `seeds` are what its rows derive from."""
         if self.temperature == 0:
             return []
-        warpers = [] if self.temperature == 1 else [TemperatureLogitsWarper(self.temperature)]
+        warpers: list[LogitsProcessor] = [] if self.temperature == 1 else [TemperatureLogitsWarper(self.temperature)]
         if self.top_p < 1:
             warpers.append(TopPLogitsWarper(self.top_p))
         return [*warpers, SeededSampling(seeds, self.max_new_tokens)]
@@ -54,7 +56,7 @@ class SamplingSettings:
 class SeededSampling(LogitsProcessor):
     """Leaves one token per row, drawn with that row's own random numbers: argmax of the result is a sample."""
 
-    def __init__(self, seeds, max_new_tokens):
+    def __init__(self, seeds: Sequence[tuple], max_new_tokens: int):
         draws = [np.random.Generator(np.random.Philox(derived_seed(*seed))).random(max_new_tokens) for seed in seeds]
         self.uniform = torch.tensor(np.array(draws))  # (B, max_new_tokens)
         self.step = 0
@@ -70,7 +72,7 @@ class SeededSampling(LogitsProcessor):
 class StopWhere(StoppingCriteria):
     """Ends each row on its own, as soon as `find_end` finds an end in the row's new text."""
 
-    def __init__(self, find_end, decode):
+    def __init__(self, find_end: Callable[[str], int | None], decode: Callable[[torch.LongTensor], Sequence[str]]):
         self.find_end, self.decode = find_end, decode
 
     def __call__(self, input_ids, scores, **kwargs):
@@ -79,7 +81,7 @@ class StopWhere(StoppingCriteria):
 
 
 @contextlib.contextmanager
-def generating(model):
+def generating(model: Any) -> Iterator[None]:
     """No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -4,13 +4,23 @@ Image tokens that are hidden from the model are dropped, not masked. A key that 
 any output that is used, so the logits are the same and the prompt is up to a hundred times shorter.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from ..tokens.chat_template import bos_ids
 from ..tokens.families import FAMILIES, family_of
+from .prompts import Prompt, Request
 
 
-def model_inputs(model, processor, requests, continued, positions="collapsed"):
+def model_inputs(
+    model: Any,
+    processor: Any,
+    requests: Sequence[Request],
+    continued: Sequence[list[int]],
+    positions: str = "collapsed",
+) -> dict[str, torch.Tensor]:
     """
     Inputs of a batch, padded on the left.
 
@@ -44,7 +54,9 @@ def model_inputs(model, processor, requests, continued, positions="collapsed"):
     return {name: value.to(model.device) for name, value in inputs.items()}
 
 
-def as_processed(processor, requests, continued):
+def as_processed(
+    processor: Any, requests: Sequence[Request], continued: Sequence[list[int]]
+) -> dict[str, torch.Tensor]:
     """Inputs as the processor makes them, each row followed by its tokens."""
     images = [request.prompt.row["images"] for request in requests]
     inputs = processor(
@@ -70,7 +82,9 @@ def as_processed(processor, requests, continued):
     return {**inputs, **padded}
 
 
-def as_embeddings(model, processor, requests, continued, positions):
+def as_embeddings(
+    model: Any, processor: Any, requests: Sequence[Request], continued: Sequence[list[int]], positions: str
+) -> dict[str, torch.Tensor]:
     """Inputs as embeddings, hidden image tokens dropped."""
     embed = model.get_input_embeddings()
     embeds, position_ids = [], []
@@ -94,7 +108,7 @@ def as_embeddings(model, processor, requests, continued, positions):
     }
 
 
-def shown_features(model, processor, request):
+def shown_features(model: Any, processor: Any, request: Request) -> torch.Tensor:
     """Image features that a request shows, of shape `(visible.sum(), H)`; computed if its prompt keeps none yet."""
     prompt, visible = request.prompt, request.visible
     if prompt.kept is None:
@@ -105,7 +119,7 @@ def shown_features(model, processor, request):
     return prompt.features if visible is None else prompt.features[visible[prompt.kept].to(prompt.features.device)]
 
 
-def encoded_images(model, processor, prompt):
+def encoded_images(model: Any, processor: Any, prompt: Prompt) -> torch.Tensor:
     """Features of a prompt's images, of shape `(num_image_tokens, H)`."""
     inputs = processor.image_processor(prompt.row["images"], return_tensors="pt").to(model.device)
     inputs = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
@@ -119,6 +133,6 @@ def encoded_images(model, processor, prompt):
     return features
 
 
-def pad_left(rows, value=0):
+def pad_left(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
     """Stack tensors of shapes `(T_i, ...)` to `(B, max T_i, ...)`, `value` in front of the shorter ones."""
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side="left")

@@ -9,7 +9,9 @@ The keys and values of a prompt are repeated for its completions: this saves the
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache, GenerationConfig
@@ -47,7 +49,7 @@ class Prefilled:
     rope_deltas: torch.Tensor | None
 
 
-def prefill(model, inputs, last_ids):
+def prefill(model: Any, inputs: dict[str, torch.Tensor], last_ids: Sequence[int]) -> Prefilled:
     """
     Compute the keys and values of prompts, for completions that [`continue_from`] from them.
 
@@ -76,7 +78,9 @@ def prefill(model, inputs, last_ids):
     )
 
 
-def continue_from(model, prefilled, rows, continued=None):
+def continue_from(
+    model: Any, prefilled: Prefilled, rows: Sequence[int], continued: Sequence[list[int]] | None = None
+) -> dict[str, Any]:
     """
     What `generate` needs to complete prefilled prompts.
 
@@ -101,22 +105,22 @@ def continue_from(model, prefilled, rows, continued=None):
             f"A `{model.config.model_type}` model has sliding windows, so completions of shared prompts must have "
             "`continued` of one length. Call `continue_from` once for each length."
         )
-    rows = torch.tensor(rows, device=prefilled.last_ids.device)
-    ids = [[last, *more] for last, more in zip(prefilled.last_ids[rows].tolist(), continued, strict=True)]
-    new = pad_left([torch.ones(len(row), dtype=torch.long) for row in ids]).to(rows.device)  # (len(rows), C)
+    index = torch.tensor(rows, device=prefilled.last_ids.device)
+    ids = [[last, *more] for last, more in zip(prefilled.last_ids[index].tolist(), continued, strict=True)]
+    new = pad_left([torch.ones(len(row), dtype=torch.long) for row in ids]).to(index.device)  # (len(rows), C)
     inputs = {
-        "input_ids": pad_left([torch.tensor(row) for row in ids]).to(rows.device),
-        "attention_mask": torch.cat([prefilled.attention_mask[rows], new], 1),  # (len(rows), T - 1 + C)
-        CACHE: _selected(prefilled.cache, rows),
+        "input_ids": pad_left([torch.tensor(row) for row in ids]).to(index.device),
+        "attention_mask": torch.cat([prefilled.attention_mask[index], new], 1),  # (len(rows), T - 1 + C)
+        CACHE: _selected(prefilled.cache, index),
     }
     if prefilled.last_positions is not None:
-        inputs["position_ids"] = (prefilled.last_positions[rows, None] + new.cumsum(1) - 1) * new
+        inputs["position_ids"] = (prefilled.last_positions[index, None] + new.cumsum(1) - 1) * new
     if prefilled.rope_deltas is not None:
-        _holder_of_rope_deltas(model).rope_deltas = prefilled.rope_deltas[rows]
+        _holder_of_rope_deltas(model).rope_deltas = prefilled.rope_deltas[index]
     return inputs
 
 
-def supports_continuation(model):
+def supports_continuation(model: Any) -> bool:
     """Whether prompts of a model can be continued at different lengths: not if it sees a window of tokens."""
     layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
     return all(type(layer) is DynamicLayer for layer in layers)

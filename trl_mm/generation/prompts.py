@@ -1,6 +1,8 @@
 """What a model is asked: a row as it reads it, and a completion to be written."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -22,7 +24,7 @@ class Prompt:
         features (`torch.Tensor` of shape `(kept.sum(), hidden_size)`, *optional*): features that are kept.
     """
 
-    row: dict
+    row: Mapping[str, Any]
     text: str
     lead: str
     answer: str
@@ -32,10 +34,10 @@ class Prompt:
     features: torch.Tensor | None = field(default=None, repr=False)
 
     @property
-    def num_image_tokens(self):
+    def num_image_tokens(self) -> int:
         return int(self.is_image.sum())
 
-    def showing(self, images):
+    def showing(self, images: Sequence[Any]) -> "Prompt":
         """This prompt with other images of the same sizes, which take the same tokens."""
         return replace(self, row={**self.row, "images": images}, kept=None, features=None)
 
@@ -59,7 +61,7 @@ class Request:
     visible: torch.Tensor | None = field(default=None, repr=False)
 
     @property
-    def prompt_length(self):
+    def prompt_length(self) -> int:
         """Tokens of the prompt that the model sees."""
         hidden = 0 if self.visible is None else int((~self.visible).sum())
         return len(self.prompt.ids) - hidden

@@ -1,9 +1,10 @@
 """Whether a model looks at images: one that does not takes the image tokens for words, without a word."""
 
 import inspect
+from typing import Any
 
 
-def check_sees_images(model, name="model"):
+def check_sees_images(model: Any, name: str = "model") -> None:
     """
     Refuse a model whose forward has no place for pixels.
 

@@ -5,20 +5,16 @@ training. Generation uses the same functions: "ASSISTANT: " + "There" and "ASSIS
 tokens for many tokenizers, and a model that is trained on one and asked the other writes nonsense.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from PIL import Image
 from trl import prepare_multimodal_messages
 
 from ..data.rows import message_text
-from .chat_template import MARK, answer_tail, bos_ids, render_examples
-from .control_tokens import (
-    as_text,
-    check_text,
-    end_tokens,
-    image_placeholders,
-    structure_tokens,
-    without_ends,
-)
+from .chat_template import MARK, bos_ids, end_of_turn, render_examples
+from .control_tokens import as_text, check_text, eos_tokens, image_placeholders, strip_eos, structure_tokens
 from .image_tokens import UNFIT, unfit_sizes
 
 
@@ -40,7 +36,7 @@ class RenderedRow:
     tail: str = ""
 
 
-def render(row, processor):
+def render(row: Mapping[str, Any], processor: Any) -> RenderedRow:
     """
     Render the prompt of a row and, if it has one, its chosen answer.
 
@@ -67,8 +63,8 @@ def render(row, processor):
         [{"prompt": prompt, "completion": prepare_multimodal_messages(chosen)} for chosen in conversations], processor
     )
     lead, _, tail = marked["completion"].partition(MARK)
-    ends = end_tokens(processor, answer_tail(processor))
-    text = as_text(without_ends(message_text(last), ends), structure_tokens(processor))
+    eos = eos_tokens(processor, end_of_turn(processor))
+    text = as_text(strip_eos(message_text(last), eos), structure_tokens(processor))
     for answer in (text, text.rstrip(), text.strip()):  # some templates trim the content
         if example["completion"] == lead + answer + tail:
             return RenderedRow(example["prompt"], lead, answer, tail)
@@ -78,18 +74,18 @@ def render(row, processor):
     )
 
 
-def generation_prompt(processor):
+def generation_prompt(processor: Any) -> str:
     """What the chat template writes between a user's message and the answer, such as "ASSISTANT:" (`str`)."""
     message = {"role": "user", "content": MARK}
     return render({"images": [], "prompt": [message]}, processor).prompt.rpartition(MARK)[2]
 
 
-def text_ids(processor, text):
+def text_ids(processor: Any, text: str) -> list[int]:
     """Token ids (`list[int]`) of a part of a conversation, without any that the text does not spell."""
     return processor.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
 
-def prompt_ids(processor, text, images):
+def prompt_ids(processor: Any, text: str, images: Sequence[Image.Image]) -> list[int]:
     """
     Token ids of a rendered prompt, counted from the sizes of its images alone: no pixel is processed.
 

@@ -8,22 +8,23 @@ none does afterwards, and on answers that never end.
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
 from trl import apply_chat_template
 
-from .control_tokens import as_text, end_tokens, image_placeholders, structure_tokens, without_ends
+from .control_tokens import as_text, eos_tokens, image_placeholders, strip_eos, structure_tokens
 
 
 RENDERING = 2  # version of what `render_examples` makes of messages; kept values of another one do not fit
 MARK = "\ue000"  # a private character: no template writes or changes it
-_ENDED = "\U0010fffd"  # another one, behind an answer that is to end there
-_MISSPELT = "<\\s>"  # what the template of LLaVA-1.6 on Mistral writes in place of its EOS token
-_QUESTION = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
-_ANSWER = [{"role": "assistant", "content": [{"type": "text", "text": MARK}]}]
+_EOS_MARK = "\U0010fffd"  # another one, behind an answer that is to end there
+_MISSPELT_EOS = "<\\s>"  # what the template of LLaVA-1.6 on Mistral writes in place of its EOS token
+_QUESTION: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+_ANSWER: list[dict[str, Any]] = [{"role": "assistant", "content": [{"type": "text", "text": MARK}]}]
 # A system prompt as the beginning of a template. A line break behind a block is not rendered
 _SYSTEM = (
     "{% if not messages | selectattr('role', 'equalto', 'system') | list %}"
@@ -32,7 +33,7 @@ _SYSTEM = (
 )
 
 
-def render_examples(examples, processor):
+def render_examples(examples: Iterable[Mapping[str, Any]], processor: Any) -> list[dict[str, str]]:
     """
     Text of prompts and answers as TRL renders it, with the EOS token after every answer that the template lets end
     without, and nothing but it at the end. Control tokens in the texts of messages are text.
@@ -46,7 +47,7 @@ def render_examples(examples, processor):
     """
     tail, end, tokens, ends = _written(processor)
     # Without the space that the template puts after an answer: it separates the answer from a next turn
-    ended = re.compile(rf"\s*{_ENDED}\s*(?:{re.escape(tail.strip())})?\s*")
+    ended = re.compile(rf"\s*{_EOS_MARK}\s*(?:{re.escape(tail.strip())})?\s*")
     space = tail[len(tail.rstrip(" ")) :] if not end and tail.strip() else ""
     texts = []
     for example in examples:
@@ -70,7 +71,9 @@ def render_examples(examples, processor):
     return texts
 
 
-def messages_as_read(messages, processor, system_prompt=None):
+def messages_as_read(
+    messages: Sequence[Mapping[str, Any]], processor: Any, system_prompt: str | None = None
+) -> list[Mapping[str, Any]]:
     """Messages for somebody who renders them elsewhere: with the system prompt, and control tokens as text."""
     _, _, tokens, ends = _written(processor)
     system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}]
@@ -78,37 +81,37 @@ def messages_as_read(messages, processor, system_prompt=None):
     return [*([] if has_own else system), *(_as_read(message, tokens, ends) for message in messages)]
 
 
-def answer_tail(processor):
-    """What the template writes after an answer (`str`)."""
+def end_of_turn(processor: Any) -> str:
+    """What the template writes after an answer (`str`): an EOS token, or whatever else ends a turn."""
     example = apply_chat_template({"prompt": _QUESTION, "completion": _ANSWER}, processor)
     return example["completion"].partition(MARK)[2]
 
 
-def missing_end(processor):
+def missing_eos(processor: Any) -> str:
     """The EOS token (`str`) if the template writes nothing but white space after an answer, else an empty text."""
-    return processor.tokenizer.eos_token or "" if answer_tail(processor).strip() in ("", _MISSPELT) else ""
+    return processor.tokenizer.eos_token or "" if end_of_turn(processor).strip() in ("", _MISSPELT_EOS) else ""
 
 
-def unknown_end(processor):
+def unknown_eos(processor: Any) -> str:
     """What the template writes after an answer (`str`) if it ends with no EOS token; else an empty text."""
-    tail = answer_tail(processor)
-    is_known = missing_end(processor) or tail.strip() in end_tokens(processor, tail)
+    tail = end_of_turn(processor)
+    is_known = missing_eos(processor) or tail.strip() in eos_tokens(processor, tail)
     return "" if is_known or not tail.strip() else tail
 
 
-def bos_ids(processor):
+def bos_ids(processor: Any) -> list[int]:
     """
     Token ids that stand in front of what the template renders: `[bos_token_id]` if the tokenizer begins texts with it
     and the template does not write it, else `[]`. Prompts then have the ids of `processor.apply_chat_template`.
     """
-    begin = [processor.tokenizer.bos_token_id]
-    if processor.tokenizer("")["input_ids"] != begin:
+    bos = [processor.tokenizer.bos_token_id]
+    if processor.tokenizer("")["input_ids"] != bos:
         return []
     written = apply_chat_template({"prompt": _QUESTION}, processor)["prompt"].startswith(processor.tokenizer.bos_token)
-    return [] if written else begin
+    return [] if written else bos
 
 
-def check_chat_template(processor, name):
+def check_chat_template(processor: Any, name: str) -> None:
     """
     Refuse a processor that cannot render messages.
 
@@ -128,7 +131,7 @@ def check_chat_template(processor, name):
         )
 
 
-def with_system_prompt(processor, system_prompt):
+def with_system_prompt(processor: Any, system_prompt: str | None) -> Any:
     """
     A processor for which conversations that have no system message begin with one.
 
@@ -168,7 +171,7 @@ def with_system_prompt(processor, system_prompt):
     return made
 
 
-def system_prompt_of(processor):
+def system_prompt_of(processor: Any) -> str | None:
     """The text (`str`) that [`with_system_prompt`] gave a processor, whether it was saved since or not, or `None`."""
     template = processor.chat_template
     template = template.get("default") if isinstance(template, dict) else template
@@ -178,7 +181,7 @@ def system_prompt_of(processor):
     return json.loads(found[1]) if found else None
 
 
-def prompt_settings(processor):
+def prompt_settings(processor: Any) -> dict[str, str]:
     """What stands in a manifest of what was sampled: the system prompt, if there is one (`dict[str, str]`)."""
     text = system_prompt_of(processor)
     return {} if text is None else {"system_prompt": text}
@@ -187,10 +190,10 @@ def prompt_settings(processor):
 class _Written(NamedTuple):
     """What stands around the texts of messages, whatever they are: see the functions of these names."""
 
-    answer_tail: str
-    missing_end: str
+    end_of_turn: str
+    missing_eos: str
     structure_tokens: set[str]
-    end_tokens: set[str]
+    eos_tokens: set[str]
 
 
 _KEPT = WeakKeyDictionary()  # processor to what it looked like, and its `_Written`
@@ -203,8 +206,8 @@ def _written(processor):
     added = [(token.content, token.special) for token in tokenizer.added_tokens_decoder.values()]
     state = named, tokenizer, dict(tokenizer.special_tokens_map), added
     if processor not in _KEPT or _KEPT[processor][0] != state:
-        tail = answer_tail(processor)
-        made = _Written(tail, missing_end(processor), structure_tokens(processor), end_tokens(processor, tail))
+        tail = end_of_turn(processor)
+        made = _Written(tail, missing_eos(processor), structure_tokens(processor), eos_tokens(processor, tail))
         _KEPT[processor] = state, made
     return _KEPT[processor][1]
 
@@ -219,7 +222,7 @@ def _as_read(message, tokens, ends):
     parts = []
     for number, part in enumerate(content):
         if part["type"] == "text" and part.get("text"):
-            text = without_ends(part["text"], ends) if number == last else part["text"]
+            text = strip_eos(part["text"], ends) if number == last else part["text"]
             part = {**part, "text": as_text(text, tokens)}
         parts.append(part)
     return {**message, "content": parts}
@@ -231,8 +234,8 @@ def _with_mark(message):
     content = list(message.get("content") or [])
     last = _last_text(content)
     if last is None:  # tool calls
-        return {**message, "content": [*content, {"type": "text", "text": _ENDED}]}
-    content[last] = {**content[last], "text": (content[last].get("text") or "") + _ENDED}
+        return {**message, "content": [*content, {"type": "text", "text": _EOS_MARK}]}
+    content[last] = {**content[last], "text": (content[last].get("text") or "") + _EOS_MARK}
     return {**message, "content": content}
 
 

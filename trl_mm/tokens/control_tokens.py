@@ -7,7 +7,10 @@ refused.
 
 import logging
 import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from datasets import Dataset
 from trl import apply_chat_template
 
 from ..data.rows import IMAGE_MARKER, message_text
@@ -19,7 +22,7 @@ _PICTURE = re.compile(r"(.*_)?(image|img|video|vision|boi|eoi)(_.*)?_(token|tag)
 _COLUMNS = ("prompt", "chosen", "rejected", "second_rejected")
 
 
-def image_placeholders(processor):
+def image_placeholders(processor: Any) -> set[str]:
     """Texts (`set[str]`) that the model reads as an image or a video, or as what frames one."""
     named = [*processor.tokenizer.special_tokens_map.items(), *vars(processor).items()]
     found = {token for name, token in named if _PICTURE.fullmatch(name) and isinstance(token, str)}
@@ -27,8 +30,8 @@ def image_placeholders(processor):
     return {*found, processor.image_token, *(_special(processor, shown) - _special(processor, bare))}
 
 
-def structure_tokens(processor):
-    """Special tokens (`set[str]`) that begin, end or pad texts, or that the chat template writes around messages."""
+def structure_tokens(processor: Any) -> set[str]:
+    """BOS, EOS, padding and other special tokens, and those that the template writes around messages (`set[str]`)."""
     source = processor.chat_template
     source = "".join(source.values()) if isinstance(source, dict) else source
     named = {token for token in processor.tokenizer.special_tokens_map.values() if isinstance(token, str)}
@@ -36,14 +39,14 @@ def structure_tokens(processor):
     return found - image_placeholders(processor)
 
 
-def end_tokens(processor, tail=""):
+def eos_tokens(processor: Any, tail: str = "") -> set[str]:
     """Tokens (`set[str]`) that an answer may end with: the EOS token, and what the template writes, if it is one."""
     return {
         token for token in (processor.tokenizer.eos_token, tail.strip()) if token and _is_special(processor, token)
     }
 
 
-def as_text(text, tokens):
+def as_text(text: str, tokens: Collection[str]) -> str:
     """The text with a space behind the first character of every one of the `tokens`, which it then spells no more."""
     if not any(token in text for token in tokens):
         return text
@@ -51,17 +54,17 @@ def as_text(text, tokens):
     return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
 
-def without_ends(text, ends):
+def strip_eos(text: str, eos: Collection[str]) -> str:
     """An answer without EOS tokens that somebody put at its end by hand: they are added where they belong."""
     stripped = text.rstrip()
-    if not stripped.endswith(tuple(ends)):
+    if not stripped.endswith(tuple(eos)):
         return text
-    while end := next((end for end in ends if stripped.endswith(end)), None):
+    while end := next((end for end in eos if stripped.endswith(end)), None):
         stripped = stripped.removesuffix(end).rstrip()
     return stripped
 
 
-def check_text(row, placeholders, where=""):
+def check_text(row: Mapping[str, Any], placeholders: Collection[str], where: str = "") -> None:
     """
     Refuse a row whose texts spell an image: the model would look for one that is not there.
 
@@ -86,7 +89,7 @@ def check_text(row, placeholders, where=""):
             )
 
 
-def check_texts(rows, processor, name="The dataset"):
+def check_texts(rows: Dataset | Iterable[Mapping[str, Any]], processor: Any, name: str = "The dataset") -> None:
     """
     Refuse rows whose texts spell an image, and warn once of those with other control tokens, which are read as text.
 
@@ -99,15 +102,16 @@ def check_texts(rows, processor, name="The dataset"):
         ValueError: a text spells an image.
     """
     placeholders, structure = image_placeholders(processor), structure_tokens(processor)
-    ends = end_tokens(processor)
-    found, count = set(), 0
-    if hasattr(rows, "select_columns"):
+    eos = eos_tokens(processor)
+    found: set[str] = set()
+    count = 0
+    if isinstance(rows, Dataset):
         rows = rows.select_columns([name for name in (*_COLUMNS, "row_id") if name in rows.column_names])
         rows = rows.with_format(None)
     for number, row in enumerate(rows):
         check_text(row, placeholders, f"row {row.get('row_id', number)}")
         texts = [
-            without_ends(message_text(message), ends) if message["role"] == "assistant" else message_text(message)
+            strip_eos(message_text(message), eos) if message["role"] == "assistant" else message_text(message)
             for column in _COLUMNS
             for message in row.get(column) or []
         ]

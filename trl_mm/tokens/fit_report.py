@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from .lengths import TokenCounts
@@ -35,22 +36,22 @@ class FitReport:
     gradient_accumulation_steps: int = 1
 
     @property
-    def kept(self):
+    def kept(self) -> TokenCounts:
         """[`TokenCounts`] of the rows that are trained on, answers cut."""
         return self.counts.cut(self.max_length)
 
     @property
-    def num_dropped(self):
+    def num_dropped(self) -> int:
         """Rows whose prompt alone fills `max_length`: both answers would be empty."""
         return len(self.counts) - len(self.kept)
 
     @property
-    def num_too_long(self):
+    def num_too_long(self) -> int:
         """Rows whose prompt and longer answer exceed `max_length`; the dropped ones are among them."""
         return 0 if self.max_length is None else int((self.counts.longest > self.max_length).sum())
 
     @property
-    def cuts(self):
+    def cuts(self) -> np.ndarray:
         """Pairs of tokens left and tokens lost, of shape `(num_cut, 2)`: one for each answer that is cut."""
         if self.max_length is None:
             return np.empty((0, 2), dtype=np.int64)
@@ -60,29 +61,31 @@ class FitReport:
         return np.stack([left, whole - left], axis=1)[left < whole]
 
     @property
-    def num_short(self):
+    def num_short(self) -> int:
         """Answers that are cut to fewer than `SHORT` tokens."""
         return int((self.cuts[:, 0] < SHORT).sum())
 
     @property
-    def fitting_max_length(self):
+    def fitting_max_length(self) -> int:
         """The smallest `max_length` that keeps every row whole."""
         return int(self.counts.longest.max())
 
     @property
-    def padding(self):
+    def padding(self) -> tuple[float, float]:
         """
         Share of padding to expect in batches, the mean over an epoch: `(float, float)`, in random order and with
         `train_sampling_strategy="group_by_length"`.
         """
+        if self.batch_size is None:
+            raise ValueError("`padding` is that of batches: give `batch_size`.")
         kept, generator = self.kept, torch.Generator().manual_seed(0)
-        order = torch.randperm(len(kept), generator=generator)
+        order = torch.randperm(len(kept), generator=generator).tolist()
         grouped = get_length_grouped_indices(
             kept.total.tolist(), self.batch_size * self.gradient_accumulation_steps, generator=generator
         )
         return kept.padding(order, self.batch_size), kept.padding(grouped, self.batch_size)
 
-    def __str__(self):
+    def __str__(self) -> str:
         counts, limit = self.counts, self.max_length
         columns = {"prompt": counts.prompt, "  images": counts.image, "chosen": counts.chosen}
         if counts.rejected.any():
@@ -118,7 +121,7 @@ class FitReport:
         return "\n".join(lines)
 
 
-def keep_fitting(dataset, report, overlong="drop"):
+def keep_fitting(dataset: Dataset, report: FitReport, overlong: str = "drop") -> Dataset:
     """
     Drop or refuse rows whose prompt leaves no room for an answer. Image tokens are never cut.
 

@@ -1,6 +1,10 @@
 """How many tokens images take, from their sizes alone."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import PIL.Image
+from transformers import PreTrainedConfig
 
 from .families import family_of
 
@@ -9,7 +13,7 @@ from .families import family_of
 UNFIT = (ValueError, ArithmeticError, RuntimeError, IndexError)
 
 
-def unfit_sizes(sizes, error):
+def unfit_sizes(sizes: Sequence[tuple[int, int]], error: Exception) -> str:
     """Message about images of these sizes, `(height, width)` each, that a processor does not take (`str`)."""
     said = ", ".join(f"{width} x {height}" for height, width in sizes[:4])
     return (
@@ -18,7 +22,7 @@ def unfit_sizes(sizes, error):
     )
 
 
-def check_processor(processor, config=None):
+def check_processor(processor: Any, config: PreTrainedConfig | None = None) -> None:
     """
     Refuse a processor that cannot count image tokens, or counts them otherwise than the model makes them.
 
@@ -37,7 +41,7 @@ def check_processor(processor, config=None):
             "processor_config.json beside it, or set them on the processor."
         )
     vision = getattr(config, "vision_config", None)
-    if vision is None or not family_of(config).repeats_settings:
+    if config is None or vision is None or not family_of(config).repeats_settings:
         return
     strategy = getattr(config, "vision_feature_select_strategy", None)  # VipLLaVA has none and drops the first feature
     others = {"clip_vision_model": 1, "siglip_vision_model": 0}  # beside those of patches
@@ -75,12 +79,12 @@ class ImageTokenCounter:
     Returns, when called with the sizes of a row's images (`tuple` of `(height, width)`, in pixels), a number (`int`).
     """
 
-    def __init__(self, processor):
+    def __init__(self, processor: Any):
         self.processor = processor
-        self.believed = {}
-        self.counts = {}
+        self.believed: dict[int, bool] = {}
+        self.counts: dict[tuple[tuple[int, int], ...], int] = {}
 
-    def __call__(self, sizes):
+    def __call__(self, sizes: tuple[tuple[int, int], ...]) -> int:
         if sizes and sizes not in self.counts:
             if len(sizes) not in self.believed:
                 example = ((480, 640),) * len(sizes)

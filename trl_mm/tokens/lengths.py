@@ -3,11 +3,14 @@
 Texts are rendered and tokenized as TRL's collator does it in training, so the counts are those of its batches.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 from trl import prepare_multimodal_messages
 
 from ..data.images import ImageError, image_size
@@ -39,15 +42,15 @@ class TokenCounts:
     rejected: np.ndarray
     image: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.prompt)
 
     @property
-    def longest(self):
+    def longest(self) -> np.ndarray:
         """Tokens of the prompt and the longer answer, of shape `(num_rows,)`."""
         return self.prompt + np.maximum(self.chosen, self.rejected)
 
-    def cut(self, max_length):
+    def cut(self, max_length: int | None) -> "TokenCounts":
         """Counts of the rows whose prompt leaves room for an answer, answers cut to `max_length` (`int` or `None`)."""
         if max_length is None:
             return self
@@ -57,11 +60,11 @@ class TokenCounts:
         return TokenCounts(self.prompt[fits], chosen, rejected, self.image[fits])
 
     @property
-    def total(self):
+    def total(self) -> np.ndarray:
         """Tokens of the prompt and both answers, of shape `(num_rows,)`."""
         return self.prompt + self.chosen + self.rejected
 
-    def padding(self, order, batch_size):
+    def padding(self, order: Sequence[int], batch_size: int) -> float:
         """
         Share of padding in the batches that TRL's collator makes, the mean over the batches of an epoch.
 
@@ -77,7 +80,9 @@ class TokenCounts:
         return float(np.mean([1 - batch.sum() / (batch.size * batch.max()) for batch in batches]))
 
 
-def count_tokens(dataset, processor, num_proc=None, name="The dataset"):
+def count_tokens(
+    dataset: Dataset, processor: Any, num_proc: int | None = None, name: str = "The dataset"
+) -> TokenCounts:
     """
     Count the tokens of prompts, answers and images. Texts are checked before. Nothing is kept on disk, where counts
     would outlive the image files that they are of.

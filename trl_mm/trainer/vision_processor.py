@@ -4,7 +4,7 @@ import logging
 
 from transformers import ProcessorMixin
 
-from ..tokens.chat_template import bos_ids, missing_end, unknown_end, with_system_prompt
+from ..tokens.chat_template import bos_ids, missing_eos, unknown_eos, with_system_prompt
 from ..tokens.processor import vision_processor_of
 
 
@@ -38,12 +38,12 @@ def vision_processor(model_id, args, processor=None):
     if pad_token not in processor.tokenizer.get_vocab():
         raise ValueError(f"`pad_token` ({pad_token!r}) is not in the vocabulary of the tokenizer. Use one that is.")
     processor.tokenizer.pad_token = pad_token
-    for name, missing in (("BOS", bos_ids(processor)), ("EOS", missing_end(processor))):
+    for name, missing in (("BOS", bos_ids(processor)), ("EOS", missing_eos(processor))):
         if missing:
             logger.info(
                 "The chat template of `%s` writes no %s token, so it is added. TRL trains without.", model_id, name
             )
-    if tail := unknown_end(processor):
+    if tail := unknown_eos(processor):
         logger.warning(
             "The chat template of `%s` writes %r after an answer, which is no EOS token, so the model is trained to "
             "go on with that and not to end. Have the template write %s there (`processor.chat_template`, or "

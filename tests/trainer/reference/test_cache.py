@@ -148,7 +148,7 @@ def test_values_from_before_tokens_were_added_do_not_fit(
     """Those of other chat templates, which write their tokens, still do."""
     with monkeypatch.context() as patch:  # the keys of then
         patch.setattr(reference_key, "bos_ids", lambda _: [])
-        patch.setattr(reference_key, "missing_end", lambda _: "")
+        patch.setattr(reference_key, "missing_eos", lambda _: "")
         trainer(checkpoint, tmp_path, extra={"processing_class": processor()})
     trainer(checkpoint, tmp_path, extra={"processing_class": processor()})
     assert sum(computed) == (6 if serves else 12)

@@ -11,7 +11,7 @@ from datasets import Image, List
 from datasets.fingerprint import Hasher
 
 from ...data.fingerprints import processor_digests, rows_digest
-from ...tokens.chat_template import RENDERING, bos_ids, missing_end
+from ...tokens.chat_template import RENDERING, bos_ids, missing_eos
 from ...tokens.collator import COLUMNS, PreferenceCollator
 
 
@@ -34,7 +34,7 @@ def reference_key(dataset, reference, processor, collator, **settings):
         `dict`: part to digest or value.
     """
     own = type(collator) is not PreferenceCollator
-    added = {"begin": bos_ids(processor), "end": missing_end(processor)}
+    added = {"begin": bos_ids(processor), "end": missing_eos(processor)}
     return {
         "reference": reference,
         "rows": rows_digest(dataset.cast_column("images", List(Image(decode=False))), COLUMNS, dated=True),
