@@ -12,6 +12,9 @@ from trl_mm.tokens.image_tokens import check_processor
 from trl_mm.trainer.prefix_sharing.shared_forward import INPUTS
 
 
+HIDING = ["llava", "vipllava", "llava_next"]  # as in `tests/generation/test_prefill.py`, which compares with masking
+
+
 def test_every_family_has_a_tiny_model_and_the_reverse():
     assert FAMILIES.keys() == families.FAMILIES.keys()
 
@@ -35,6 +38,10 @@ def test_settings_that_a_processor_repeats_are_those_of_the_model(name):
     refused = pytest.raises(ValueError, match="`patch_size` of the processor is 7, but the model makes .* for 14")
     with refused if FAMILIES[name].repeats_settings else nullcontext():
         check_processor(other, model.config)
+
+
+def test_the_families_that_hide_image_tokens_are_those_that_are_tested():
+    assert {name for name, family in FAMILIES.items() if family.hides_image_tokens} == {*HIDING}
 
 
 def test_what_a_family_names_is_known():
