@@ -144,7 +144,8 @@ def run(args, state):
         max_rows=args.max_rows,
         shuffle_seed=args.shuffle_seed,
     )
-    judge, settings = JUDGES[args.judge](args, state.device)
+    shared = {name: getattr(args, name) for name in ("style", "seed", "max_new_tokens", "system_prompt")}
+    judge, settings = JUDGES[args.judge](args, state.device, shared)
     asked = "".join(question([{"role": "user", "content": ""}], count, "", "", args.style) for count in (0, 1))
     folder = Path(args.output_dir) / "verdicts"
     partners = partners_of(state, args.process_timeout)
@@ -175,7 +176,7 @@ def run(args, state):
         print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
 
 
-def vlm_judge(args, device):
+def vlm_judge(args, device, shared):
     """Judge that is loaded here, and what its verdicts depend on."""
     from ..data.fingerprints import weights_digest
     from ..judges.pairwise import PairwiseVLMJudge
@@ -183,17 +184,14 @@ def vlm_judge(args, device):
 
     judge = PairwiseVLMJudge(
         args.model_name_or_path,
-        style=args.style,
-        seed=args.seed,
+        **shared,
         batch_size=args.batch_size,
-        max_new_tokens=args.max_new_tokens,
         dtype=args.dtype,
         device=str(device),
         load_in_4bit=args.load_in_4bit,
         revision=args.model_revision,
         attn_implementation=args.attn_implementation,
         trust_remote_code=args.trust_remote_code,
-        system_prompt=args.system_prompt,
     )
     return judge, {
         **prompt_settings(judge.completer.processor),
@@ -204,22 +202,19 @@ def vlm_judge(args, device):
     }
 
 
-def remote_judge(args, device):
+def remote_judge(args, device, shared):
     """Judge behind an endpoint, and what its verdicts depend on."""
     from ..judges.remote import RemoteJudge
 
     judge = RemoteJudge(
         args.model_name_or_path,
+        **shared,
         **({} if args.base_url is None else {"base_url": args.base_url}),
-        style=args.style,
-        seed=args.seed,
-        max_new_tokens=args.max_new_tokens,
         options=args.request_options,
         api_key_variable=args.api_key_variable,
         max_concurrency=args.max_concurrency,
         timeout=args.timeout,
         cache_dir=args.cache_dir,
-        system_prompt=args.system_prompt,
     )
     system = {"system_prompt": args.system_prompt} if args.system_prompt else {}
     return judge, {"request_options": args.request_options, **system}
