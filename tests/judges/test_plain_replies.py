@@ -89,6 +89,8 @@ NOT_SAID = [
     "Between the two, Response 1 is not better.",
     "Nor does Response 1 provide a better answer.",
     "Rarely has Response 1 provided a better answer.",
+    "By no means Response 1 is better.",
+    "In no way Response 1 is better.",
     "It would be a mistake to say that Response 1 is better.",
     "It would be misleading to say that Response 1 contains fewer hallucinations.",
     "I disagree that Response 1 is better.",

@@ -9,6 +9,7 @@ unreadable that it does not agree with.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import reply_patterns as patterns
@@ -18,19 +19,19 @@ TIE = "tie"
 
 _BOTH = {"1", "2"}
 _OTHER = {"1": "2", "2": "1"}
-_CHOICES = {"1": 0, "2": 1, TIE: TIE}
+_CHOICES: dict[str, int | str] = {"1": 0, "2": 1, TIE: TIE}
 
 
 @dataclass
 class Reading:
     """What is said, shown and hinted at to be better, and what is praised otherwise: each `"1"`, `"2"` or `"tie"`."""
 
-    said: set = field(default_factory=set)
-    shown: set = field(default_factory=set)
-    hinted: set = field(default_factory=set)
-    praised: set = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
+    hinted: set[str] = field(default_factory=set)
+    praised: set[str] = field(default_factory=set)
 
-    def choice(self):
+    def choice(self) -> str | None:
         """The one that all agree on, or `None`."""
         if self.said:
             found, others = self.said, self.shown | self.hinted
@@ -40,7 +41,7 @@ class Reading:
         return best if others <= found else None
 
 
-def read_reply(text):
+def read_reply(text: str) -> int | str | None:
     """
     Which of the two responses shown a reply prefers.
 
@@ -55,10 +56,11 @@ def read_reply(text):
     reading = Reading()
     for sentence in sentences:
         _read_sentence(sentence, reading, alone=len(sentences) == 1)
-    return _CHOICES.get(reading.choice())
+    choice = reading.choice()
+    return choice and _CHOICES[choice]
 
 
-def _sentences(text):
+def _sentences(text: str) -> list[str]:
     """Sentences in lower case with their end marks, every name of a response as `response 1` or `response 2`."""
     text = text.lower().rpartition("</think>")[2].replace("’", "'")
     if "<think>" in text:  # cut off before its verdict
@@ -72,11 +74,11 @@ def _sentences(text):
     return [sentence for sentence in sentences if sentence]
 
 
-def _named(match):
+def _named(match: re.Match[str]) -> str:
     return f"response {1 if match[1] else 2}"
 
 
-def _read_sentence(sentence, reading, alone):
+def _read_sentence(sentence: str, reading: Reading, alone: bool) -> None:
     asks = sentence.endswith("?")
     text = patterns.COMPARED.sub("than that", sentence.rstrip(".!?; "))
     if reading.shown and patterns.TURNS.match(text):
@@ -98,7 +100,7 @@ def _read_sentence(sentence, reading, alone):
     reading.praised |= {match[1] for match in patterns.PRAISE.finditer(text)}
 
 
-def _matches(text):
+def _matches(text: str) -> Iterator[tuple[re.Match[str], bool, bool]]:
     """Matches of all patterns, whether the response that one names is better, and whether that is only shown."""
     for found, only_shown in ((patterns.SAYS, False), (patterns.SHOWS, True)):
         for pattern, better in found:
@@ -106,7 +108,9 @@ def _matches(text):
                 yield match, better, only_shown
 
 
-def _read_match(text, match, better, only_shown, asks, reading):
+def _read_match(
+    text: str, match: re.Match[str], better: bool, only_shown: bool, asks: bool, reading: Reading
+) -> tuple[int, int]:
     """Take down what a match means where it stands, and return its span."""
     number = match[1] if better else _OTHER[match[1]]
     before = patterns.I_SAY.sub("", text[: match.start(1)].removesuffix("response "))
@@ -130,7 +134,7 @@ def _read_match(text, match, better, only_shown, asks, reading):
     return match.span()
 
 
-def _hint(text, match, asks):
+def _hint(text: str, match: re.Match[str], asks: bool) -> set[str]:
     before = text[: match.start()]
     named = match[3] or (re.findall(patterns.NAMED, before) or [None])[-1]
     denied = bool(patterns.DENIED_JUST_BEFORE.search(before))

@@ -40,6 +40,7 @@ _BETTER_TEXT = (
     rf"(?:better|best|superior|(?:more|most) (?:\w+{_AND})*{_DEGREE}(?:{_AND}\w+)*)"
     rf" {_TEXT}\b(?: (?:of|to|for) (?:{_IMAGE}|(?:the|this) (?:question|request)\b))?"
 )
+_BETTER_LY = rf"(?:better|best|(?:more|most) {_DEGREE}ly)"
 _LABEL = (
     r"(?:the |my |final |overall )*"
     r"(?:better|best|preferred|winner|verdict|choice|preference|decision|answer|judge?ment"
@@ -62,24 +63,21 @@ SAYS = [
     ),
 ]
 # The same of what speaks for a response without saying that it is better
+_BETTER_DEEDS = "|".join(
+    [
+        rf"{_GIVES} {_SO}{_BETTER_TEXT}",
+        rf"(?:does|did) {_SO}(?:better|best) job(?: (?:of |at |in )?describing {_IMAGE})?",
+        rf"{_HAS} {_SO}{_LESS}",
+        rf"{_INVENTS} {_SO}(?:less|fewer|least|fewest){_NO_NOUN}",
+        rf"{_DESCRIBES} {_IMAGE} {_SO}{_BETTER_LY}\b",
+        rf"{_SO}{_BETTER_LY} {_DESCRIBES} {_IMAGE}",
+    ]
+)
+_WORSE_DEEDS = rf"{_HAS} {_SO}{_MORE}|{_INVENTS} {_SO}(?:more|most){_NO_NOUN}"
 SHOWS = [
-    (re.compile(rf"{RESPONSE}{_CLEARLY} {_GIVES} {_SO}{_BETTER_TEXT}"), True),
-    (
-        re.compile(
-            rf"{RESPONSE}{_CLEARLY} (?:does|did) {_SO}(?:better|best) job(?: (?:of |at |in )?describing {_IMAGE})?"
-        ),
-        True,
-    ),
-    (re.compile(rf"{RESPONSE}{_CLEARLY} {_HAS} {_SO}{_LESS}"), True),
-    (re.compile(rf"{RESPONSE}{_CLEARLY} {_HAS} {_SO}{_MORE}"), False),
+    (re.compile(rf"{RESPONSE}{_CLEARLY} (?:{_BETTER_DEEDS})"), True),
+    (re.compile(rf"{RESPONSE}{_CLEARLY} (?:{_WORSE_DEEDS})"), False),
     (re.compile(rf"{RESPONSE}{_IS}(?:{_TEXT}|one) (?:with|that {_HAS}) {_SO}{_LESS}"), True),
-    (re.compile(rf"{RESPONSE}{_CLEARLY} {_INVENTS} {_SO}(?:less|fewer|least|fewest){_NO_NOUN}"), True),
-    (re.compile(rf"{RESPONSE}{_CLEARLY} {_INVENTS} {_SO}(?:more|most){_NO_NOUN}"), False),
-    (
-        re.compile(rf"{RESPONSE}{_CLEARLY} {_DESCRIBES} {_IMAGE} {_SO}(?:better|best|(?:more|most) {_DEGREE}ly)\b"),
-        True,
-    ),
-    (re.compile(rf"{RESPONSE}{_CLEARLY} {_SO}(?:better|best|(?:more|most) {_DEGREE}ly) {_DESCRIBES} {_IMAGE}"), True),
     (re.compile(rf"\bthere (?:is|are) {_SO}{_LESS} in {RESPONSE}"), True),
 ]
 BARE = re.compile(rf"^{RESPONSE}(?=$|,? because\b)")  # the name alone
