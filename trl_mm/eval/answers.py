@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.fingerprints import file_digest
 from ..data.images import open_image
@@ -16,27 +19,27 @@ from ..tokens.control_tokens import check_texts
 
 
 def answer_questions(
-    model,
-    processor,
-    questions,
-    folder,
-    settings,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    questions: Sequence[Mapping[str, Any]],
+    folder: str | Path,
+    settings: Mapping[str, Any],
     *,
-    max_new_tokens=256,
-    batch_size=32,
-    name="eval",
-    rank=0,
-    world_size=1,
-):
+    max_new_tokens: int = 256,
+    batch_size: int = 32,
+    name: str = "eval",
+    rank: int = 0,
+    world_size: int = 1,
+) -> None:
     """
     Ask a model about images and keep what it answers.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model.
         processor ([`~transformers.ProcessorMixin`]): its processor.
-        questions (`list[dict]`): rows with `image` (path) and `question`.
+        questions (`Sequence[Mapping[str, Any]]`): rows with `image` (path) and `question`.
         folder (`str` or `Path`): where the answers are kept; a killed run's folder is resumed.
-        settings (`dict`): what determines the answers besides the questions: model, revision, ...
+        settings (`Mapping[str, Any]`): what determines the answers besides the questions: model, revision, ...
         max_new_tokens (`int`, *optional*, defaults to `256`): longest answer in tokens.
         batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
         name (`str`, *optional*, defaults to `"eval"`): name on the progress bar.
@@ -82,12 +85,12 @@ def answer_questions(
         bar.close()
 
 
-def check_questions(questions, processor, name):
+def check_questions(questions: Iterable[Mapping[str, Any]], processor: ProcessorMixin, name: str) -> None:
     """
     Find out whether [`answer_questions`] can ask these questions, before the model is loaded.
 
     Args:
-        questions (`list[dict]`): rows with `question`.
+        questions (`Iterable[Mapping[str, Any]]`): rows with `question`.
         processor ([`~transformers.ProcessorMixin`]): processor of the model.
         name (`str`): name of the benchmark, for messages.
 
@@ -100,11 +103,11 @@ def check_questions(questions, processor, name):
     check_texts(rows, processor, f"The benchmark {name}")
 
 
-def as_prompt(question):
+def as_prompt(question: str) -> list[dict[str, str]]:
     """A question as the messages of a row."""
     return [{"role": "user", "content": question}]
 
 
-def read_answers(folder):
-    """Answers (`list[str]`) of a finished folder of [`answer_questions`], in the order of the questions."""
+def read_answers(folder: str | Path) -> list[str]:
+    """Answers of a finished folder of [`answer_questions`], in the order of the questions."""
     return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet")))["answer"][:]

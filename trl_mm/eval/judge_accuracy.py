@@ -1,21 +1,33 @@
 """How often a judge prefers the chosen answer of a preference dataset (Table 10 of arXiv 2407.02477)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..data.fingerprints import rows_digest
 from ..data.images import with_open_images
-from ..data.protocols import OUTCOMES, judge_pairs
+from ..data.protocols import OUTCOMES, PairwiseJudge, Verdict, judge_pairs
 from ..data.rows import message_text
 from ..data.seeds import derived_seed
 from ..data.shards import write_shards
 from ..data.tables import undecoded
 
 
-def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, rank=0, world_size=1):
+def judge_dataset(
+    judge: PairwiseJudge,
+    dataset: Dataset,
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    shard_size: int = 64,
+    rank: int = 0,
+    world_size: int = 1,
+) -> None:
     """
     Have a judge compare the answers of every row and keep its verdicts.
 
@@ -23,7 +35,7 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
         judge ([`PairwiseJudge`]): the judge.
         dataset (`datasets.Dataset`): preference rows.
         folder (`str` or `Path`): where the verdicts are kept; a killed run's folder is resumed.
-        settings (`dict`): what determines the verdicts besides the rows and `seed`: model, revision, ...
+        settings (`Mapping[str, Any]`): what determines the verdicts besides the rows and `seed`: model, revision, ...
         seed (`int`, *optional*, defaults to `0`): which answer of a row comes first derives from it and the row id.
         shard_size (`int`, *optional*, defaults to `64`): rows per shard, which the judge gets at once.
         rank (`int`, *optional*, defaults to `0`): this process.
@@ -69,7 +81,7 @@ def judge_dataset(judge, dataset, folder, settings, *, seed=0, shard_size=64, ra
         bar.close()
 
 
-def judged_row(row_id, chosen_at, verdict):
+def judged_row(row_id: str, chosen_at: int, verdict: Verdict) -> dict[str, Any]:
     """
     A verdict as it is kept.
 
@@ -79,7 +91,7 @@ def judged_row(row_id, chosen_at, verdict):
         verdict ([`Verdict`]): what the judge says.
 
     Returns:
-        `dict`
+        `dict[str, Any]`
     """
     first = verdict.first_order or verdict
     return {
@@ -95,12 +107,12 @@ def judged_row(row_id, chosen_at, verdict):
     }
 
 
-def read_verdicts(folder):
-    """Verdicts (`list[dict]`) of a finished folder of [`judge_dataset`], in the order of the rows."""
+def read_verdicts(folder: str | Path) -> list[dict[str, Any]]:
+    """Verdicts of a finished folder of [`judge_dataset`], in the order of the rows."""
     return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet"))).to_list()
 
 
-def judge_scores(verdicts, level=0.95):
+def judge_scores(verdicts: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str, Any]:
     """
     Accuracy of a judge, and what it says where it does not decide.
 
@@ -110,8 +122,8 @@ def judge_scores(verdicts, level=0.95):
     are a tie in both.
 
     Args:
-        verdicts (`list[dict]`): rows with `outcome`, `correct` and `places`, and `first_outcome` and `first_correct`
-            for one order, as [`read_verdicts`] returns them.
+        verdicts (`Sequence[Mapping]`): rows with `outcome`, `correct` and `places`, and `first_outcome` and
+            `first_correct` for one order, as [`read_verdicts`] returns them.
         level (`float`, *optional*, defaults to `0.95`): level of the confidence intervals. They take rows for
             independent: several pairs of one image make them too narrow.
 
@@ -134,7 +146,7 @@ def judge_scores(verdicts, level=0.95):
     }
 
 
-def _shares(said, outcomes, level):
+def _shares(said: Sequence[tuple[str, bool | None]], outcomes: Sequence[str], level: float) -> dict[str, Any]:
     """Accuracies with intervals, and the rates of `outcomes` that are not clear, from pairs of outcome and correct."""
     counts = {outcome: sum(told == outcome for told, _ in said) for outcome in OUTCOMES}
     correct = sum(right is True for _, right in said)
@@ -150,7 +162,7 @@ def _shares(said, outcomes, level):
     }
 
 
-def wilson_interval(successes, trials, level=0.95):
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float] | None:
     """
     Confidence interval of a share, by Wilson's score: unlike a bootstrap it has a width at 0 % and at 100 %.
 
@@ -171,13 +183,13 @@ def wilson_interval(successes, trials, level=0.95):
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _share(count, total):
+def _share(count: int, total: int) -> float | None:
     return count / total if total else None
 
 
-def _correct(verdict, chosen_at):
+def _correct(verdict: Verdict, chosen_at: int) -> bool | None:
     return None if verdict.choice is None else verdict.choice == chosen_at
 
 
-def _text(messages):
+def _text(messages: Sequence[dict[str, Any]]) -> str:
     return "\n".join(map(message_text, messages)).strip()
