@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from PIL import Image
 
+from ...tokens.families import LANGUAGE_MODEL
 from .image_features import vision_part
 
 
@@ -92,7 +93,7 @@ class DummyImage:
 
 
 def _language_model(backbone):
-    return getattr(backbone, "language_model", None) or getattr(backbone, "text_model", None)
+    return next((getattr(backbone, name) for name in LANGUAGE_MODEL if hasattr(backbone, name)), None)
 
 
 def _tensors(value):

@@ -3,6 +3,8 @@
 import torch
 from torch.distributed.tensor import DTensor
 
+from ...tokens.families import LANGUAGE_MODEL
+
 
 OF_THE_TOWER = ("last_hidden_state", "hidden_states", "attentions")
 IMAGES = ("pixel_values", "dummy_image")
@@ -11,7 +13,7 @@ UNDER_ADAPTERS = {"base_layer", "original_module"}  # PEFT's names for weights t
 
 def vision_part(backbone):
     """Parameters (`dict[str, torch.nn.Parameter]`) of all that comes before the language model."""
-    language = ("language_model.", "text_model.")
+    language = tuple(f"{name}." for name in LANGUAGE_MODEL)
     return {name: p for name, p in backbone.named_parameters() if not name.startswith(language)}
 
 
