@@ -10,7 +10,7 @@ from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler, load_preferences
 from trl_mm.bdhs.dataset import make_pairs
-from trl_mm.data import streaming
+from trl_mm.data import images
 from trl_mm.data.loading import prepare_preferences
 from trl_mm.data.streaming import stream_preferences
 
@@ -164,8 +164,8 @@ def test_a_killed_stream_is_gone_on_with(after, folder, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         made(stream(folder), tmp_path / "killed", Dying(after))
     opened = []
-    real = streaming.open_image
-    monkeypatch.setattr(streaming, "open_image", lambda image: opened.append(image["path"]) or real(image))
+    real = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda image: opened.append(image["path"]) or real(image))
     rest = Dying(3 - after)
     assert made(stream(folder), tmp_path / "killed", rest)["complete"] and rest.left == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.files import contents
 
+from trl_mm.data import atomic_file
 from trl_mm.data import manifest as manifest_module
 from trl_mm.data.images import open_image
 from trl_mm.data.loading import load_preferences, prepare_preferences
@@ -268,7 +269,7 @@ def test_a_device_without_space_leaves_no_temporary_file(tmp_path, undisturbed, 
     run(tmp_path)
     (tmp_path / "shard-00001.parquet").unlink()
     before = contents(tmp_path)
-    monkeypatch.setattr(manifest_module, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    monkeypatch.setattr(atomic_file, "open", lambda path, mode: open("/dev/full", mode), raising=False)
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path)
     assert contents(tmp_path) == before

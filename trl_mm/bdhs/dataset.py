@@ -7,10 +7,10 @@ from pathlib import Path
 
 from datasets import Dataset, Image, IterableDataset, List
 
+from ..data.atomic_file import replacing
 from ..data.fingerprints import rows_digest
 from ..data.images import relative_image, with_open_images
 from ..data.loading import check_bad_rows_file
-from ..data.manifest import replacing
 from ..data.shards import read_left_out, write_shards
 from ..data.sources import BAD_ROWS
 from ..data.streaming import as_stream

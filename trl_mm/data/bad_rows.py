@@ -5,7 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from .manifest import replacing
+from .atomic_file import replacing
 from .reader import Row
 from .shown import shown
 

@@ -78,13 +78,15 @@ def open_image(item: Any, image_folder: str | os.PathLike | None = None) -> PIL.
         return rgb(image)
 
 
-def with_open_images(row: dict[str, Any]) -> dict[str, Any]:
+def with_open_images(row: dict[str, Any], where: str | None = None) -> dict[str, Any]:
     """
     A row with its images decoded, for a batch.
 
     Args:
         row (`dict[str, Any]`):
             Row with `images` as in [`open_image`]. It is not modified.
+        where (`str`, *optional*):
+            File and row, for the message. By default the message names the row and says how to find such rows early.
 
     Returns:
         `dict[str, Any]`:
@@ -92,11 +94,13 @@ def with_open_images(row: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         `ImageError`:
-            If an image cannot be decoded; the message names the row.
+            If an image cannot be decoded.
     """
     try:
         return {**row, "images": [open_image(image) for image in row["images"]]}
     except ImageError as error:
+        if where is not None:
+            raise ImageError(f"{where}: {error}") from error
         raise ImageError(
             f"Row {shown(str(row.get('row_id', '')))}: {error} With `check_images=True` such rows are found before "
             "training, and left out with `on_bad_image='skip'`."

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, IterableDataset
 
 from .bad_rows import check_bad_rows_file, report_bad_rows
 from .checked import mark_checked
-from .images import ImageError, open_image
+from .images import ImageError, with_open_images
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
 from .shown import shown_names
@@ -279,16 +279,9 @@ def _streamed(batch: dict[str, list], indices: Sequence[int], reader: RowReader)
     for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
         try:
             row = reader.read(dict(zip(batch, values, strict=True)), index)
-            rows.append(_with_images(row, reader.where(index)))
+            rows.append(with_open_images(row, reader.where(index)))
         except ImageError as error:
             if reader.on_bad_image == "error":
                 raise
             logger.warning("A row is skipped. %s", error)
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-
-
-def _with_images(row: Row, where: str) -> Row:
-    try:
-        return {**row, "images": [open_image(image) for image in row["images"]]}
-    except ImageError as error:
-        raise ImageError(f"{where}: {error}") from error

@@ -3,11 +3,11 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from .atomic_file import replacing
 
 
 logger = logging.getLogger(__name__)
@@ -131,29 +131,6 @@ def write_manifest(folder: Path, manifest: dict[str, Any], rank: int) -> None:
     """Write the manifest of a folder in one step."""
     with replacing(folder / MANIFEST, rank) as file:
         file.write(json.dumps(manifest, indent=2).encode() + b"\n")
-
-
-@contextmanager
-def replacing(path: Path, rank: int) -> Iterator[BinaryIO]:
-    """
-    Open a file that takes its name only when it is written completely and on the disk.
-
-    Args:
-        path (`Path`):
-            Name of the file.
-        rank (`int`):
-            This process, part of the temporary name, so that processes do not write into each other's files.
-    """
-    temporary = path.with_name(f".{path.name}.rank{rank}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def installed_version(name: str) -> str | None:

@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .atomic_file import replacing
 from .images import relative_image, resolve_image
-from .manifest import open_manifest, read_manifest, replacing, write_manifest
+from .manifest import open_manifest, read_manifest, write_manifest
 from .rows import as_parts
 from .tables import mixed_messages, raw_rows, to_table, unified_features
 

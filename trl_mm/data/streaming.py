@@ -13,7 +13,7 @@ import datasets
 from datasets import IterableDataset
 
 from .fingerprints import image_digest
-from .images import ImageError, open_image
+from .images import ImageError, with_open_images
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts
 from .sources import open_stream
@@ -89,15 +89,14 @@ class RowStream:
             try:
                 if row is None:
                     raise ImageError(reason)
-                decoded.append({**row, "images": [open_image(image) for image in row["images"]]})
+                decoded.append(with_open_images(row, self.reader.where(index)))
                 stored.append(row)
             except ImageError as error:
-                reason = reason or f"{self.reader.where(index)}: {error}"
                 if self.reader.on_bad_image == "error":
-                    raise ImageError(f"{reason} Or leave such rows out with `on_bad_image='skip'`.") from error
-                logger.warning("A row is skipped. %s", reason)
+                    raise ImageError(f"{error} Or leave such rows out with `on_bad_image='skip'`.") from error
+                logger.warning("A row is skipped. %s", error)
                 file, position = self.reader.locate(index)
-                bad.append({"row": position, "file": file, "reason": reason})
+                bad.append({"row": position, "file": file, "reason": str(error)})
         if any(has_parts(row) for row in stored):
             stored, decoded = [as_parts(row) for row in stored], [as_parts(row) for row in decoded]
         return stored, decoded, bad

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..data.atomic_file import replacing
 from .endpoint_text import whole_characters
 
 
@@ -36,12 +36,8 @@ class ReplyCache:
         """Keep a reply (`str`). It appears under its name when it is complete."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
-            temporary.write_text(json.dumps({"reply": reply}), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, uuid.uuid4().hex) as file:
+            file.write(json.dumps({"reply": reply}).encode())
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

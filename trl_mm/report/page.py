@@ -17,6 +17,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from ..data.atomic_file import replacing
 from .plots import interval_plot, line_plot
 from .thumbnails import thumbnail
 
@@ -275,12 +276,8 @@ class Page:
             generator=GENERATOR, title=self.title, subtitle=self.subtitle, parts=self._parts
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_bytes(html.encode("utf-8", errors="replace"))  # JSON can hold halves of surrogate pairs
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(path, os.getpid()) as file:
+            file.write(html.encode("utf-8", errors="replace"))  # JSON can hold halves of surrogate pairs
         return path
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..data.manifest import replacing
+from ..data.atomic_file import replacing
 
 
 logger = logging.getLogger(__name__)
