@@ -10,50 +10,19 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from ..data.atomic_file import replacing
+from .gallery import GalleryItem, card
 from .plots import interval_plot, line_plot
-from .thumbnails import thumbnail
 
-
-Mark = tuple[int, int, Literal["bad", "good"]]
-Picture = Image.Image | str
 
 NUMBER = re.compile(r"[\s(\[]*[-+−]?[.\d][\s\d.,%±+\-−–e×()\[\]]*")
 
 GENERATOR = "trl_mm"  # named in each page, so that pages of others are not taken for ours
-
-
-@dataclass
-class GalleryItem:
-    """
-    One card of the gallery.
-
-    Args:
-        image (`PIL.Image.Image`, `str` or `list` of these, *optional*):
-            What was asked about: an image, several, or what to say in place of one that cannot be shown. `None` for a
-            text-only row.
-        title (`str`, *optional*, defaults to `""`):
-            Heading of the card.
-        answers (`list[tuple[str, str, list[Mark]]]`, *optional*, defaults to `[]`):
-            Label, text, and marks of the text. A mark is `(start, end, "bad" | "good")`, in characters.
-        prompt (`str`, *optional*, defaults to `""`):
-            Text above the answers.
-        values (`dict[str, float | str | None]`, *optional*, defaults to `{}`):
-            What the filters of [`Page.browser`] go by.
-    """
-
-    image: Picture | Sequence[Picture] | None = None
-    title: str = ""
-    answers: list[tuple[str, str, list[Mark]]] = field(default_factory=list)
-    prompt: str = ""
-    values: dict[str, float | str | None] = field(default_factory=dict)
 
 
 class Page:
@@ -188,7 +157,7 @@ class Page:
         Raises:
             `ValueError`: if marks overlap, leave their text, or have another class than "bad" or "good".
         """
-        cards = [_card(item) for item in items]
+        cards = [card(item) for item in items]
         self._parts.append(
             {"kind": "gallery", "cards": cards, "caption": caption, "meanings": {"good": good, "bad": bad}}
         )
@@ -225,7 +194,7 @@ class Page:
         for name, kind in filters.items():
             if kind not in ("choice", "range"):
                 raise ValueError(f"`filters[{name!r}]` must be 'choice' or 'range', got {kind!r}.")
-        cards = [_card(item, filters, pixels, max_bytes) for item in items]
+        cards = [card(item, filters, pixels, max_bytes) for item in items]
         columns = [[card["filtered"][index] for card in cards] for index in range(len(filters))]
         known = [sorted({value for value in column if value is not None}) for column in columns]
         self._parts.append(
@@ -287,39 +256,7 @@ def is_page(path: str | Path) -> bool:
         return f'<meta name="generator" content="{GENERATOR}">'.encode() in file.read(1000)
 
 
-def _card(
-    item: GalleryItem, filters: Iterable[str] = (), pixels: int = 256, max_bytes: int | None = None
-) -> dict[str, Any]:
-    pictures = [] if item.image is None else [item.image] if isinstance(item.image, Picture) else list(item.image)
-    share = max_bytes and max_bytes // max(1, len(pictures))
-    return {
-        "pictures": [
-            {"missing": picture} if isinstance(picture, str) else thumbnail(picture, pixels, share)
-            for picture in pictures
-        ],
-        "title": item.title,
-        "prompt": item.prompt,
-        "filtered": [item.values.get(name) for name in filters],
-        "answers": [(label, _segments(text, marks)) for label, text, marks in item.answers],
-    }
-
-
 def _cell(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _segments(text: str, marks: Iterable[Mark]) -> list[tuple[str, str]]:
-    """Cuts `text` at its marks, into pairs of text and class, `""` for what is not marked."""
-    segments, position = [], 0
-    for start, end, kind in sorted(marks):
-        if kind not in ("bad", "good"):
-            raise ValueError(f"A mark must be 'bad' or 'good', got {kind!r}.")
-        if not position <= start <= end <= len(text):
-            raise ValueError(
-                f"The mark ({start}, {end}) overlaps another or leaves its text of {len(text)} characters."
-            )
-        segments += [(text[position:start], ""), (text[start:end], kind)]
-        position = end
-    return [segment for segment in [*segments, (text[position:], "")] if segment[0]]
