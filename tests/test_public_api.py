@@ -36,6 +36,34 @@ def test_a_public_name_is_ours_and_documented(name):
     assert inspect.getdoc(value)
 
 
+def public_functions(cls):
+    """The constructor and the public methods of a class and its bases that are ours and not overrides of others'."""
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("trl_mm.")]
+    others = {name for base in cls.__mro__ if base not in ours for name in vars(base)} - {"__init__"}
+    for base in ours:
+        for name, value in vars(base).items():
+            value = value.fget if isinstance(value, property) else value
+            public = name in ("__init__", "__call__") or name[0] != "_"
+            if inspect.isfunction(value) and value.__module__ != "typing" and public and name not in others:
+                yield value
+
+
+def untyped(function):
+    """What of a signature has no type."""
+    signature = inspect.signature(function)
+    found = [item.name for item in signature.parameters.values() if item.annotation is item.empty]
+    returns = function.__name__ == "__init__" or signature.return_annotation is not signature.empty
+    return [*(name for name in found if name != "self"), *([] if returns else ["return"])]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_typed(name):
+    value = getattr(trl_mm, name)
+    functions = [value] if inspect.isfunction(value) else list(public_functions(value))
+    assert functions
+    assert {function.__qualname__: untyped(function) for function in functions if untyped(function)} == {}
+
+
 def test_version_is_the_installed_one():
     from importlib.metadata import version
 

@@ -71,9 +71,17 @@ def test_types_that_do_not_go_together_are_refused():
 
 
 def test_messages_of_texts_and_of_parts_are_found():
-    texts, parts, without = said("A dog."), [{"role": "assistant", "content": PARTS}], [{"role": "assistant"}]
+    texts, parts, unknown, without = said("A dog."), said(PARTS), said(None), [{"role": "assistant"}]
     assert mixed_messages(schemas(texts, parts)) == ["chosen"]
-    for same in ((texts, texts), (parts, parts), (texts, None), (without, texts), (["a"], texts), ()):
+    for same in (
+        (texts, texts),
+        (parts, parts),
+        (texts, None),
+        (unknown, texts),
+        (without, texts),
+        (["a"], texts),
+        (),
+    ):
         assert mixed_messages(schemas(*same)) == []
     assert unified_features(schemas(texts, parts)) == unified_features(schemas(parts))
 

@@ -1,12 +1,17 @@
 """BDHS inside training, as a callback."""
 
 import logging
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import PIL.Image
+import torch
 from accelerate import PartialState
-from datasets import Image, List
+from datasets import Dataset, Image, List
 from datasets.fingerprint import Hasher
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 
 from ..data.append_shards import AppendableShards
 from ..data.fingerprints import rows_digest, weights_digest
@@ -64,7 +69,15 @@ class BDHSDataGenerator(TrainerCallback):
 
     needs = NEEDS
 
-    def __init__(self, config=None, *, online=True, save_to=None, rejected_weight=None, push_to_hub=None):
+    def __init__(
+        self,
+        config: BDHSConfig | None = None,
+        *,
+        online: bool = True,
+        save_to: str | os.PathLike | None = None,
+        rejected_weight: float | None = None,
+        push_to_hub: Mapping[str, Any] | None = None,
+    ):
         if rejected_weight is not None and not 0 <= rejected_weight <= 1:
             raise ValueError(f"`rejected_weight` must be in [0, 1], got {rejected_weight}.")
         if push_to_hub is not None and "repo_id" not in push_to_hub:
@@ -80,17 +93,17 @@ class BDHSDataGenerator(TrainerCallback):
         self.save_to = save_to
         self.rejected_weight = rejected_weight
         self.push_to_hub = push_to_hub
-        self._sampler = None
-        self._folder = None
+        self._sampler: BDHSSampler | None = None
+        self._folder: str | os.PathLike | None = None
         self._shards = None
         self._answers_per_second = 0.0
 
     @property
-    def distorts(self):
+    def distorts(self) -> bool:
         """Whether tokens are scored in place of the chosen answer's, and no pairs are made (`bool`)."""
         return self.online and MODES[self.config.mode].teacher_forced
 
-    def distorted_images(self, rows, step):
+    def distorted_images(self, rows: Sequence[dict[str, Any]], step: int | None) -> list[list[PIL.Image.Image]]:
         """
         Distorted images of the rows of one step, from which the trainer takes the likeliest tokens.
 
@@ -106,13 +119,15 @@ class BDHSDataGenerator(TrainerCallback):
             distort(with_open_images(row)["images"], self.config, draw_seed(self.config, step, row, 1)) for row in rows
         ]
 
-    def sampler(self, processor, device=None):
+    def sampler(self, processor: ProcessorMixin, device: str | torch.device | None = None) -> BDHSSampler:
         """The sampler, made when it is first needed."""
         if self._sampler is None:
             self._sampler = BDHSSampler(self.config, processor, device)
         return self._sampler
 
-    def sample(self, model, processor, rows, step):
+    def sample(
+        self, model: PreTrainedModel, processor: ProcessorMixin, rows: Sequence[dict[str, Any]], step: int | None
+    ) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """
         Make pairs from the rows of one step.
 
@@ -133,7 +148,15 @@ class BDHSDataGenerator(TrainerCallback):
             self._shards.add([{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], step)
         return pairs, {**metrics, "bdhs/answers_per_second": make.answers_per_second}
 
-    def make_dataset(self, model, processor, dataset, folder, rank, world_size):
+    def make_dataset(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        dataset: Dataset,
+        folder: str | os.PathLike,
+        rank: int,
+        world_size: int,
+    ) -> str | os.PathLike:
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""
         folder = self.save_to or folder
         source = {"model": model.config.name_or_path, "weights": weights_digest(model), **prompt_settings(processor)}
@@ -144,7 +167,7 @@ class BDHSDataGenerator(TrainerCallback):
         self._folder, self._answers_per_second = folder, make.answers_per_second
         return folder
 
-    def sampling_metrics(self, pairs):
+    def sampling_metrics(self, pairs: Dataset) -> dict[str, float]:
         """Metrics of the pairs of [`make_dataset`] (`datasets.Dataset`)."""
         columns = pairs.select_columns(list(COLUMNS))[:]
         metrics = sampling_metrics(*(columns[name] for name in COLUMNS), self.config)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from .modes import MODES
 from .noise import MAX_STEPS, TO_8_BITS
@@ -20,7 +21,7 @@ LANGUAGES = set(
 )
 
 
-def setting(default, help, **metadata):
+def setting(default: Any, help: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": help, **metadata})
 
 
@@ -117,7 +118,7 @@ class BDHSConfig:
     max_batch_tokens: int = setting(16384, "Tokens of such a batch, at most, with those still to be written.")
     seed: int = setting(0, "Seed of masks, noise, cuts and samples.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("mask_threshold", "swap_probability", "top_p"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -142,7 +143,7 @@ class BDHSConfig:
                 "chosen answer. Leave `guided=True`, or set `mode='noise'` for full answers under noise."
             )
 
-    def as_settings(self):
+    def as_settings(self) -> dict[str, Any]:
         """Settings for a manifest, as JSON values; of a function as `similarity` its name."""
         settings = dict(vars(self))
         if callable(self.similarity):

@@ -4,7 +4,7 @@ A new mode is its functions and an entry of `MODES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .masking import visible_tokens
 from .noise import MAX_STEPS, noisy_images
@@ -40,9 +40,9 @@ def masked_tokens(num_image_tokens, config, seed):
     return visible_tokens(num_image_tokens, config.mask_threshold, seed) if config.mask_threshold > 0 else None
 
 
-NOISE = {"images": noisy_images, "strength": "noise_steps", "strongest": MAX_STEPS}
+NOISE = Mode(images=noisy_images, strength="noise_steps", strongest=MAX_STEPS)
 MODES = {
     "attention": Mode(visible=masked_tokens, strength="mask_threshold", strongest=1.0),
-    "noise": Mode(**NOISE),
-    "povid": Mode(**NOISE, teacher_forced=True),
+    "noise": NOISE,
+    "povid": replace(NOISE, teacher_forced=True),
 }

@@ -1,13 +1,17 @@
 """Algorithm 1 of arXiv 2407.02477: attempts until the rejected answer differs enough from the chosen one."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.rows import check_row
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
+from .config import BDHSConfig
 from .guidance import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 from .modes import MODES
 from .similarity import make_similarity
@@ -51,7 +55,7 @@ class BDHSSampler:
     Raises a `ValueError` that names the row if one has no `row_id`, no answer of the assistant, or an image in it.
     """
 
-    def __init__(self, config, processor, device=None):
+    def __init__(self, config: BDHSConfig, processor: ProcessorMixin, device: str | torch.device | None = None):
         self.config, self.mode = config, MODES[config.mode]
         self.num_attempts = 1 if self.mode.teacher_forced else config.max_attempts
         if config.guided and not self.mode.teacher_forced:
@@ -61,7 +65,9 @@ class BDHSSampler:
         self.sentences = Completer(processor, SamplingSettings(config.max_sentence_tokens, **settings))
         self.answers = Completer(processor, SamplingSettings(config.max_answer_tokens, **settings))
 
-    def __call__(self, model, rows, step=0):
+    def __call__(
+        self, model: PreTrainedModel, rows: Sequence[dict[str, Any]], step: int | None = 0
+    ) -> list[dict[str, Any]]:
         prompts = self._prompts(rows)
         pairs = []
         for part in self._parts(prompts, step):
@@ -91,7 +97,7 @@ class BDHSSampler:
                 break
         return [pairs[index] for index in range(len(prompts))]
 
-    def guided_answers(self, model, draws):
+    def guided_answers(self, model: PreTrainedModel, draws: Sequence[Request]) -> list[str]:
         """Complete all sentences of all rows together: they do not depend on one another (eq. 7)."""
         rows = [self._pieces(draw) for draw in draws]
         pieces = [piece for row in rows for piece in row]
@@ -102,13 +108,13 @@ class BDHSSampler:
             piece.rest = completion.rstrip()
         return ["".join(piece.text for piece in row).strip() for row in rows]
 
-    def unguided_answers(self, model, draws):
+    def unguided_answers(self, model: PreTrainedModel, draws: Sequence[Request]) -> list[str]:
         """Full answers."""
         # What stands before the answer are earlier turns, if `chosen` has several messages
         requests = [replace(draw, prefix=draw.prompt.lead.rstrip()) for draw in draws]
         return [text.strip() for text in self.answers.complete(model, requests, positions=self.config.positions)]
 
-    def predicted_answers(self, model, draws):
+    def predicted_answers(self, model: PreTrainedModel, draws: Sequence[Request]) -> list[str]:
         """POVID's distortion: what the model expects in each place of the chosen answer."""
         return [text.strip() for text in self.answers.predict(model, draws)]
 

@@ -23,8 +23,8 @@ def report_bad_rows(bad: list[Row], num_rows: int, file: str | os.PathLike | Non
     """Say how many rows are left out, and list them in the file, if there is one."""
     if file is not None and (bad or os.path.exists(file)):  # an old list would name rows that are good now
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(Path(file), os.getpid()) as listed:  # a link that came meanwhile is replaced, not followed
-            listed.write("".join(json.dumps(row) + "\n" for row in bad).encode())
+        with replacing(Path(file), os.getpid()) as lines:  # a link that came meanwhile is replaced, not followed
+            lines.write("".join(json.dumps(row) + "\n" for row in bad).encode())
     if bad:
         listed = f"Listed in {file}." if file is not None else "Pass `bad_rows_file` to get a list."
         logger.warning(

@@ -80,19 +80,19 @@ def push_preferences(
         `OSError`:
             If the Hub cannot be reached or something fails there.
     """
-    is_path = isinstance(dataset, (str, os.PathLike))
-    if is_path and not Path(dataset).exists():
+    path = Path(dataset) if isinstance(dataset, str | os.PathLike) else None
+    if path is not None and not path.exists():
         raise FileNotFoundError(f"`dataset` ({dataset}) does not exist. Pass the folder of the pairs.")
     repo_id, old_files = check_repo(repo_id, private=private, overwrite=overwrite, token=token)
-    rows = load_preferences(dataset, image_folder=image_folder) if is_path else prepare_preferences(dataset)
-    manifest = read_manifest(dataset) if is_path and (Path(dataset) / MANIFEST).exists() else None
+    rows = prepare_preferences(dataset) if path is None else load_preferences(path, image_folder=image_folder)
+    manifest = read_manifest(path) if path is not None and (path / MANIFEST).exists() else None
     card = make_card(rows, repo_id, manifest, license=license, command=command)
     with TemporaryDirectory() as temporary:
-        if manifest is not None and manifest["settings"].get("images") != "path":
-            folder = Path(dataset)
+        if path is not None and manifest is not None and manifest["settings"].get("images") != "path":
+            folder = path
         else:
             stored, folder = rows.cast_column("images", List(Image(decode=False))), Path(temporary)
-            manifest = write_shards(folder, stored, lambda rows: rows, {}, shard_size=_ROWS_PER_FILE)
+            manifest = write_shards(folder, stored, lambda rows: rows, {}, shard_size=_ROWS_PER_FILE) or {}
         shards = [folder / name for name, num_rows in manifest["shards"].items() if num_rows]
         names = [f"data/train-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
         replaced = [name for name in old_files or [] if name.startswith("data/train-")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from PIL import Image
 
@@ -10,7 +10,7 @@ from .thumbnails import thumbnail
 
 
 Mark = tuple[int, int, Literal["bad", "good"]]
-Picture = Image.Image | str
+Picture: TypeAlias = Image.Image | str
 
 
 @dataclass
@@ -43,7 +43,9 @@ def card(
     item: GalleryItem, filters: Iterable[str] = (), pixels: int = 256, max_bytes: int | None = None
 ) -> dict[str, Any]:
     """What the template needs of a card (`dict[str, Any]`), its images as thumbnails."""
-    pictures = [] if item.image is None else [item.image] if isinstance(item.image, Picture) else list(item.image)
+    pictures = (
+        [] if item.image is None else [item.image] if isinstance(item.image, Image.Image | str) else list(item.image)
+    )
     share = max_bytes and max_bytes // max(1, len(pictures))
     return {
         "pictures": [

@@ -196,7 +196,8 @@ class _Written(NamedTuple):
     eos_tokens: set[str]
 
 
-_KEPT = WeakKeyDictionary()  # processor to what it looked like, and its `_Written`
+# Processor to what it looked like, and its `_Written`
+_KEPT: WeakKeyDictionary[Any, tuple[Any, _Written]] = WeakKeyDictionary()
 
 
 def _written(processor):

@@ -26,7 +26,7 @@ class MMDPOConfig(RowsConfig, TrainedPartsConfig, DPOConfig):
         default=None, metadata={"help": "Folder that keeps precomputed reference log-probabilities."}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.train_sampling_strategy == "batch_rebalance":
             raise ValueError(
                 "`train_sampling_strategy='batch_rebalance'` makes batches of different sizes, and TRL's loss would "

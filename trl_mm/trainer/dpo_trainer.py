@@ -1,7 +1,13 @@
 """DPO on image-text pairs: from disk, or made by a sampler during or before training."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import SequentialSampler
-from trl import DPOTrainer
+from transformers import EvalPrediction, PreTrainedModel, ProcessorMixin, TrainerCallback
+from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from ..data.rows import PREFERENCE_COLUMNS
@@ -70,16 +76,16 @@ class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
 
     def __init__(
         self,
-        model,
-        ref_model=None,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        processing_class=None,
-        compute_metrics=None,
-        callbacks=None,
-        **kwargs,
+        model: str | PreTrainedModel | PeftModel,
+        ref_model: PreTrainedModel | None = None,
+        args: DPOConfig | None = None,
+        data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        processing_class: ProcessorMixin | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
     ):
         model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:

@@ -37,7 +37,7 @@ class MMTrainer:
         super()._validate_args()
         check_one_gpu(self.args)  # by now it is 1 for a model that `device_map` has spread
 
-    def prepare_parts(self):
+    def prepare_parts(self) -> None:
         """Settle which parts of the model train, and in which data type; called once TRL's trainer is built."""
         accelerator = self.accelerator
         keeps_float32 = self.is_fsdp_enabled or self.is_deepspeed_enabled

@@ -1,15 +1,19 @@
 """Online-DPO and Mixed-DPO that look at the image."""
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
-from transformers import set_seed
+from datasets import Dataset
+from peft import PeftConfig, PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import DPOTrainer
 from trl.trainer import add_fused_lm_head
 from trl.trainer.utils import create_model_from_path, get_config_model_id
 
-from ..data.protocols import JudgeUnavailable
+from ..data.protocols import JudgeUnavailable, PairwiseJudge
 from ..data.rows import PREFERENCE_COLUMNS
 from ..generation.answers import sample_answers
 from ..generation.completer import image_token_ids
@@ -28,9 +32,12 @@ from .parts.quantization import skip_quantizing_saved_modules
 from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
 from .row_checks import checked_rows, prompts_are_text
 from .rows_config import fill_defaults
-from .trl_online_dpo import OnlineDPOTrainer
+from .trl_online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 from .unwrapped_policy import check_generation, generation_model
 from .vision_processor import vision_processor
+
+
+RewardFunction: TypeAlias = str | PreTrainedModel | Callable[..., list[float | None]]
 
 
 class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
@@ -85,19 +92,19 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
 
     def __init__(
         self,
-        model,
-        ref_model=None,
-        reward_funcs=None,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        processing_class=None,
-        reward_processing_classes=None,
-        peft_config=None,
+        model: str | PreTrainedModel | PeftModel,
+        ref_model: PreTrainedModel | None = None,
+        reward_funcs: RewardFunction | list[RewardFunction] | None = None,
+        args: OnlineDPOConfig | None = None,
+        data_collator: None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        processing_class: ProcessorMixin | None = None,
+        reward_processing_classes: PreTrainedTokenizerBase | list[PreTrainedTokenizerBase] | None = None,
+        peft_config: PeftConfig | None = None,
         *,
-        judge=None,
-        **kwargs,
+        judge: PairwiseJudge | Callable[..., Sequence[int | None]] | None = None,
+        **kwargs: Any,
     ):
         model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:

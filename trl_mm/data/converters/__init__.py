@@ -1,5 +1,8 @@
 """From rows of published datasets to rows of the format: pure functions of one row."""
 
+from collections.abc import Callable
+from typing import Any
+
 from .llava_instruct import llava_instruct
 
 
@@ -7,7 +10,7 @@ from .llava_instruct import llava_instruct
 CONVERTERS = {"llava_instruct": llava_instruct}
 
 
-def find_converter(name):
+def find_converter(name: str | None) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
     """
     Converter of a name.
 
@@ -22,7 +25,7 @@ def find_converter(name):
     return None if name is None else CONVERTERS[name]
 
 
-def likely_converter(row):
+def likely_converter(row: dict[str, Any]) -> str | None:
     """Name of the converter (`str`) that a row as stored seems to be written for, `None` if for none."""
     turns = row.get("conversations")
     if (

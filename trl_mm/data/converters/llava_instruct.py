@@ -1,9 +1,12 @@
 """LLaVA-Instruct-150K and what is written like it, such as ShareGPT's layout: SFT rows as conversations."""
 
+from typing import Any
+
+
 ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
 
-def llava_instruct(row):
+def llava_instruct(row: dict[str, Any]) -> dict[str, Any]:
     """
     ```python
     {"id": "000000033471",

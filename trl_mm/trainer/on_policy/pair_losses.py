@@ -11,8 +11,9 @@ from trl import DPOTrainer
 
 
 # What TRL's loss logs of its pairs, and we do too
-METRICS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
-METRICS += ("logps/chosen", "logps/rejected")
+METRICS = tuple(
+    "rewards/chosen rewards/rejected rewards/accuracies rewards/margins logps/chosen logps/rejected".split()
+)
 
 
 class _Trainer:
