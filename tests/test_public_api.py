@@ -44,7 +44,7 @@ def public_functions(cls):
         for name, value in vars(base).items():
             value = value.fget if isinstance(value, property) else value
             public = name in ("__init__", "__call__") or name[0] != "_"
-            if inspect.isfunction(value) and value.__module__ != "typing" and public and name not in others:
+            if inspect.isfunction(value) and value.__module__.startswith("trl_mm.") and public and name not in others:
                 yield value
 
 

@@ -16,6 +16,7 @@ import pytest
 import trl
 
 from trl_mm import MMDPOTrainer, MMOnlineDPOTrainer
+from trl_mm.trainer.on_policy.pair_losses import _Trainer
 from trl_mm.trainer.trl_online_dpo import OnlineDPOTrainer
 
 
@@ -24,7 +25,7 @@ DOCUMENT = ROOT / "docs" / "design" / "trl-contract.md"
 LIBRARIES = ("trl", "transformers", "accelerate", "peft", "deepspeed", "datasets", "bitsandbytes", "huggingface_hub")
 # Documented submodules, which are as public as the package itself
 PUBLIC_MODULES = ("accelerate.utils", "transformers.utils", "transformers.integrations", "huggingface_hub.constants")
-PUBLIC_MODULES += ("huggingface_hub.errors", "huggingface_hub.utils")
+PUBLIC_MODULES += ("huggingface_hub.errors", "huggingface_hub.utils", "datasets.utils")
 OF_PYTHON = {"_replace"}  # of named tuples
 
 
@@ -128,7 +129,7 @@ def own_names(trees) -> set[str]:
     """Names that the package itself defines: functions, arguments, attributes that it assigns."""
     found = set()
     for node in (node for tree in trees for node in ast.walk(tree)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             found.add(node.attr)
@@ -227,7 +228,7 @@ def changed_loss(self, model, batch):
     [
         ("trl.DPOTrainer._compute_loss", trl.DPOTrainer, "_compute_loss", changed_loss, "takes no inputs"),
         ("trl.DPOTrainer._precompute_ref_logps", trl.DPOTrainer, "_precompute_ref_logps", None, "is gone"),
-        ("trl.trainer.utils.add_fused_lm_head", trl.trainer.utils, "add_fused_lm_head", None, "is gone"),
+        ("trl.trainer.utils.get_config_model_id", trl.trainer.utils, "get_config_model_id", None, "is gone"),
         (
             "trl.experimental.online_dpo.OnlineDPOTrainer._move_model_to_vllm",
             OnlineDPOTrainer,
@@ -259,3 +260,22 @@ def test_a_touch_point_without_a_line_is_found():
     assert touched({"x.py": tree}) == [
         ("x.py", "trl.trainer.utils.secret"), ("x.py", "_hidden"), ("x.py", "_theirs")
     ]  # fmt: skip
+
+
+# What TRL's loss reads with a live reference, other divergences, label smoothing, tensor parallelism, or experts
+IN_OTHER_SETTINGS = {
+    "args",
+    "ref_model",
+    "f_alpha_divergence_coef",
+    "label_smoothing",
+    "_tp_size",
+    "router_aux_loss_coef",
+}
+
+
+def test_the_stand_in_for_a_trainer_has_what_the_loss_reads():
+    read = set(re.findall(r"self\.(\w+)", inspect.getsource(trl.DPOTrainer._compute_loss)))
+    missing = read - set(vars(_Trainer)) - set(vars(_Trainer("sigmoid", 0.1, "cpu"))) - IN_OTHER_SETTINGS
+    assert not missing, (
+        f"trl_mm/trainer/on_policy/pair_losses.py: TRL's loss reads {sorted(missing)} of its trainer too"
+    )

@@ -6,7 +6,7 @@ import tempfile
 import time
 
 import numpy as np
-from transformers.trainer_utils import set_seed
+from transformers import set_seed
 from trl import DPOConfig, DPOTrainer
 
 from ..data.images import with_open_images

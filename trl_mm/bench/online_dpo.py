@@ -5,7 +5,7 @@ import tempfile
 
 import torch
 from datasets import Dataset
-from transformers.trainer_utils import set_seed
+from transformers import set_seed
 
 from ..generation.completer import image_token_ids
 from ..trainer.online_dpo_config import MMOnlineDPOConfig

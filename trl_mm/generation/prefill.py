@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache, GenerationConfig
-from transformers.cache_utils import DynamicLayer
+from transformers import Cache, DynamicCache, DynamicLayer, GenerationConfig
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from ..tokens.processor import TOKEN_INPUTS

@@ -16,7 +16,7 @@ def with_added_tokens(model, processor, adapter, **revision):
     Raises:
         ValueError: the processor has tokens that neither the base nor the adapter has embeddings for.
     """
-    from peft.utils import load_peft_weights
+    from peft import load_peft_weights
 
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     rows = embeddings.weight.shape[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from accelerate.utils import gather_object, is_peft_model
 from safetensors import SafetensorError
-from transformers.trainer_callback import TrainerState
+from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data.atomic_file import replacing

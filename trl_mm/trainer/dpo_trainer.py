@@ -126,7 +126,7 @@ class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
         )
         self.prepare_parts()
 
-    def prepare_parts(self):
+    def prepare_parts(self) -> None:
         if self.parts_are_ready:
             return
         self.parts_are_ready = True
