@@ -1,8 +1,9 @@
 import pytest
 
-from trl_mm.scripts import dpo, online_dpo
+from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, report
+from trl_mm.scripts import eval as evaluate
 from trl_mm.scripts.merge import make_parser
-from trl_mm.scripts.recipe_parser import COMMON
+from trl_mm.scripts.recipe_parser import COMMON, documented_settings
 
 
 def parse(*words):
@@ -88,3 +89,17 @@ def test_help_shows_our_settings_and_common_ones_and_help_all_the_others(capsys)
 def test_common_settings_are_settings():
     known = {action.dest for parser in (dpo.make_parser(), online_dpo.make_parser()) for action in parser._actions}
     assert set(COMMON) <= known
+
+
+@pytest.mark.parametrize("command", [bdhs, dpo, evaluate, judge, merge, online_dpo, report])
+def test_every_setting_says_what_it_is(command):
+    parser = command.make_parser()
+    silent = [action.dest for action in parser._actions if parser.shows(action) and len(action.help or "") < 8]
+    assert silent == []
+
+
+def test_settings_are_documented_up_to_the_end_of_a_sentence():
+    texts = documented_settings(dpo.DPOArguments)
+    assert texts["bdhs_rejected_weight"].startswith("With bdhs, weight of the rejected that a row has already beside")
+    assert "(γ of eq. 5, 0.5 in the paper)" in texts["bdhs_rejected_weight"]
+    assert texts["bdhs"] == "Settings of BDHSConfig; rows are then SFT rows and pairs are made on the way."

@@ -1,6 +1,6 @@
 """What `trl-mm bench bdhs` measures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(kw_only=True)
@@ -25,18 +25,18 @@ class BDHSBenchmark:
         attn_implementation (`str`, *optional*, defaults to `"sdpa"`): attention.
     """
 
-    model: str | None = field(default=None, metadata={"help": "Id or path of a model; random weights without it."})
-    arch: str = field(default="llava-next", metadata={"help": "Architecture of random weights."})
-    size: str = field(default="small", metadata={"help": "Size of random weights: tiny, small or 7b."})
-    image_size: str = field(default="672x672", metadata={"help": "Width and height of the images."})
-    rows: int = field(default=16, metadata={"help": "SFT rows per round."})
-    naive_rows: int = field(default=1, metadata={"help": "How many of them the direct way gets."})
-    sentences: int = field(default=4, metadata={"help": "Sentences of each answer."})
-    max_sentence_tokens: int = field(default=16, metadata={"help": "Longest completion of a sentence, in tokens."})
-    mask_threshold: float = field(default=0.99, metadata={"help": "Share of image tokens hidden from the model."})
-    rounds: int = field(default=3, metadata={"help": "Timed rounds."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32 or bfloat16."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager, ..."})
+    model: str | None = None
+    arch: str = "llava-next"
+    size: str = "small"
+    image_size: str = "672x672"
+    rows: int = 16
+    naive_rows: int = 1
+    sentences: int = 4
+    max_sentence_tokens: int = 16
+    mask_threshold: float = 0.99
+    rounds: int = 3
+    dtype: str = "float32"
+    attn_implementation: str = "sdpa"
 
     def __post_init__(self):
         if self.dtype not in ("float32", "bfloat16"):

@@ -16,12 +16,8 @@ class DPOBenchmark(StepBenchmark):
             training. TRL does not for images and goes on with a forward pass per step.
     """
 
-    response_tokens: list[int] = field(
-        default_factory=lambda: [128, 256], metadata={"help": "Shortest and longest answer in tokens."}
-    )
-    precompute_ref_log_probs: bool = field(
-        default=False, metadata={"help": "Whether ours computes the reference before training."}
-    )
+    response_tokens: list[int] = field(default_factory=lambda: [128, 256])
+    precompute_ref_log_probs: bool = False
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,6 +1,6 @@
 """What `trl-mm bench online-dpo` measures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .step_config import StepBenchmark
 
@@ -17,11 +17,9 @@ class OnlineDPOBenchmark(StepBenchmark):
         batch_size (`int`, *optional*, defaults to `1`): rows per step.
     """
 
-    new_tokens: int = field(default=64, metadata={"help": "Tokens of each sampled answer."})
-    gradient_checkpointing: bool = field(
-        default=True, metadata={"help": "Whether activations are computed again; TRL then samples without a KV cache."}
-    )
-    batch_size: int = field(default=1, metadata={"help": "Rows per step."})
+    new_tokens: int = 64
+    gradient_checkpointing: bool = True
+    batch_size: int = 1
 
     def __post_init__(self):
         super().__post_init__()

@@ -28,22 +28,18 @@ class StepBenchmark:
             for each trainer.
     """
 
-    model: str | None = field(default=None, metadata={"help": "Id or path of a model; random weights without it."})
-    arch: str = field(default="llava-next", metadata={"help": "Architecture of random weights."})
-    size: str = field(default="small", metadata={"help": "Size of random weights: tiny, small or 7b."})
-    image_size: list[str] = field(
-        default_factory=lambda: ["672x672"], metadata={"help": "Width and height of the images, taken in turn."}
-    )
-    batch_size: int = field(default=2, metadata={"help": "Rows per step."})
-    rounds: int = field(default=5, metadata={"help": "Timed steps of each trainer."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32 or bfloat16."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager, flex_attention, ..."})
-    use_peft: bool = field(default=False, metadata={"help": "Whether to train LoRA adapters on the language model."})
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "Whether activations are computed again in the backward pass."}
-    )
-    vs: str = field(default="trl", metadata={"help": "What to compare with: trl or none.", "choices": ["trl", "none"]})
-    memory: bool = field(default=True, metadata={"help": "Whether to measure peak memory too."})
+    model: str | None = None
+    arch: str = "llava-next"
+    size: str = "small"
+    image_size: list[str] = field(default_factory=lambda: ["672x672"])
+    batch_size: int = 2
+    rounds: int = 5
+    dtype: str = "float32"
+    attn_implementation: str = "sdpa"
+    use_peft: bool = False
+    gradient_checkpointing: bool = False
+    vs: str = field(default="trl", metadata={"choices": ["trl", "none"]})
+    memory: bool = True
 
     def __post_init__(self):
         for name, known in {"vs": ("trl", "none"), "dtype": ("float32", "bfloat16")}.items():

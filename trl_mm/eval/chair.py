@@ -6,7 +6,7 @@ caption that says nothing does not hallucinate.
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -122,10 +122,10 @@ class ChairBenchmark(Benchmark):
         caption_prompt (`str`, *optional*, defaults to `"Describe the image."`): question for captions.
     """
 
-    captions: str | None = field(default=None, metadata={"help": "COCO-style reference captions, for CHAIR."})
-    vocabulary: str | None = field(default=None, metadata={"help": "File of object names and synonyms."})
-    partners: str | None = field(default=None, metadata={"help": "JSON file of the objects that go together in text."})
-    caption_prompt: str = field(default="Describe the image.", metadata={"help": "Question for captions."})
+    captions: str | None = None
+    vocabulary: str | None = None
+    partners: str | None = None
+    caption_prompt: str = "Describe the image."
 
     @cached_property
     def _vocabulary(self) -> ObjectVocabulary:

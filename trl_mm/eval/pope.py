@@ -129,13 +129,10 @@ class PopeBenchmark(Benchmark):
             the question using a single word or phrase.".
     """
 
-    pope_strategies: list[str] = field(
-        default_factory=lambda: ["random", "popular", "adversarial"],
-        metadata={"help": "How absent objects are picked."},
-    )
-    pope_questions_per_image: int = field(default=6, metadata={"help": "Half of them are answered by yes."})
-    pope_files: list[str] | None = field(default=None, metadata={"help": "Files of published POPE questions."})
-    pope_suffix: str | None = field(default=None, metadata={"help": "Last line of each question of POPE."})
+    pope_strategies: list[str] = field(default_factory=lambda: ["random", "popular", "adversarial"])
+    pope_questions_per_image: int = 6
+    pope_files: list[str] | None = None
+    pope_suffix: str | None = None
 
     def __post_init__(self) -> None:
         each = self.pope_questions_per_image

@@ -44,30 +44,22 @@ class BDHSArguments(ModelArguments):
         license (`str`, *optional*, defaults to `"unknown"`): identifier of the licence, for the card.
     """
 
-    dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the SFT rows."})
-    output_dir: str = field(metadata={"help": "Folder of the pairs."})
-    dataset_split: str = field(default="train", metadata={"help": "Split to read."})
-    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
-    converter: str | None = field(
-        default=None, metadata={"help": "What rows in another format are written like: llava_instruct."}
-    )
-    on_bad_image: str = field(
-        default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
-    )
-    streaming: bool = field(default=False, metadata={"help": "Whether to read and check rows as they come."})
-    images: str = field(
-        default="embed", metadata={"help": "How shards hold images: embed or path.", "choices": ["embed", "path"]}
-    )
-    max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
-    shuffle_seed: int | None = field(
-        default=None, metadata={"help": "With `max_rows`: use a random subset, drawn with this seed."}
-    )
-    shard_size: int = field(default=256, metadata={"help": "Source rows per shard."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Whether to push the pairs to the Hub, with a card."})
-    repo_id: str | None = field(default=None, metadata={"help": "Dataset on the Hub, as owner/name."})
-    private: bool = field(default=False, metadata={"help": "Whether only its owner may see it."})
-    overwrite: bool = field(default=False, metadata={"help": "Whether to replace a dataset that exists on the Hub."})
-    license: str = field(default="unknown", metadata={"help": "Identifier of the licence, for the card."})
+    dataset_name: str
+    output_dir: str
+    dataset_split: str = "train"
+    image_folder: str | None = None
+    converter: str | None = None
+    on_bad_image: str = field(default="error", metadata={"choices": ["error", "skip"]})
+    streaming: bool = False
+    images: str = field(default="embed", metadata={"choices": ["embed", "path"]})
+    max_rows: int | None = None
+    shuffle_seed: int | None = None
+    shard_size: int = 256
+    push_to_hub: bool = False
+    repo_id: str | None = None
+    private: bool = False
+    overwrite: bool = False
+    license: str = "unknown"
 
     def __post_init__(self):
         check_positive(self, "process_timeout")

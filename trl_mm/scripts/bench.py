@@ -1,7 +1,7 @@
 """`trl-mm bench NAME`: the figures of one benchmark on this machine."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class BenchArguments:
         json (`str`, *optional*): file for the figures.
     """
 
-    json: str | None = field(default=None, metadata={"help": "File for the figures."})
+    json: str | None = None
 
     def __post_init__(self):
         if self.json is not None:

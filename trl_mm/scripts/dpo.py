@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from .dry_run import dry_run
 from .preflight import check_training, check_writable
@@ -34,19 +34,11 @@ class DPOArguments(TrainingDataArguments):
             `private`: pairs made at each step are pushed at the end, those made once before the first step.
     """
 
-    bdhs: dict | str | None = field(
-        default=None, metadata={"help": "Settings of BDHS, as a mapping; rows are then SFT rows."}
-    )
-    bdhs_online: bool = field(
-        default=True, metadata={"help": "With `bdhs`: pairs from the current policy at each step, or once before."}
-    )
-    bdhs_rejected_weight: float | None = field(
-        default=None, metadata={"help": "With `bdhs`: weight of the `rejected` that a row has already (eq. 5)."}
-    )
-    bdhs_save_to: str | None = field(default=None, metadata={"help": "With `bdhs`: folder that keeps the pairs."})
-    bdhs_push_to_hub: dict | str | None = field(
-        default=None, metadata={"help": "With `bdhs`: repo_id, private, ... of a push of the pairs, as a mapping."}
-    )
+    bdhs: dict | str | None = None
+    bdhs_online: bool = True
+    bdhs_rejected_weight: float | None = None
+    bdhs_save_to: str | None = None
+    bdhs_push_to_hub: dict | str | None = None
 
 
 def make_parser():

@@ -25,13 +25,10 @@ class EvalArguments(ModelArguments):
         benchmarks (`list[str]`, *optional*, defaults to `["chair", "pope"]`): what to measure.
     """
 
-    annotations: str | None = field(default=None, metadata={"help": "COCO-style annotations."})
-    image_folder: str = field(metadata={"help": "Folder of the images."})
-    output_dir: str = field(metadata={"help": "Where answers and scores.json go."})
-    benchmarks: list[str] = field(
-        default_factory=lambda: ["chair", "pope"],
-        metadata={"help": "What to measure.", "choices": list(BENCHMARKS)},
-    )
+    annotations: str | None = None
+    image_folder: str
+    output_dir: str
+    benchmarks: list[str] = field(default_factory=lambda: ["chair", "pope"], metadata={"choices": list(BENCHMARKS)})
 
     def __post_init__(self):
         check_positive(self, "process_timeout")
@@ -53,10 +50,10 @@ class AskingArguments:
         seed (`int`, *optional*, defaults to `0`): POPE questions and bootstrap samples derive from it.
     """
 
-    max_images: int | None = field(default=None, metadata={"help": "Use only the first images of the annotations."})
-    max_new_tokens: int = field(default=256, metadata={"help": "Longest caption in tokens."})
-    batch_size: int = field(default=32, metadata={"help": "Questions that go through the model together."})
-    seed: int = field(default=0, metadata={"help": "Seed of POPE questions and bootstrap samples."})
+    max_images: int | None = None
+    max_new_tokens: int = 256
+    batch_size: int = 32
+    seed: int = 0
 
     def __post_init__(self):
         check_at_least(self, max_images=1, max_new_tokens=1, batch_size=1, seed=0)

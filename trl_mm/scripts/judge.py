@@ -57,40 +57,27 @@ class JudgeArguments(ModelArguments):
         seed (`int`, *optional*, defaults to `0`): which answer of a pair is shown first derives from it.
     """
 
-    dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the preference rows."})
-    output_dir: str = field(metadata={"help": "Where the verdicts and judge.json go."})
-    judge: str = field(
-        default="vlm", metadata={"help": "A model loaded here (vlm) or an endpoint (remote).", "choices": KINDS}
-    )
-    style: str = field(
-        default="both_orders",
-        metadata={"help": "Ask in both orders (both_orders) or once (paper).", "choices": STYLES},
-    )
-    dataset_split: str = field(default="train", metadata={"help": "Split to read."})
-    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
-    converter: str | None = field(default=None, metadata={"help": "What rows in another format are written like."})
-    on_bad_image: str = field(
-        default="error", metadata={"help": "Rows with a bad image: error or skip.", "choices": ["error", "skip"]}
-    )
-    max_rows: int | None = field(default=None, metadata={"help": "Use only the first rows."})
-    shuffle_seed: int | None = field(
-        default=None, metadata={"help": "With `max_rows`: use a random subset, drawn with this seed."}
-    )
-    max_new_tokens: int = field(default=128, metadata={"help": "Longest reply in tokens."})
-    batch_size: int = field(default=8, metadata={"help": "vlm: questions that go through the model together."})
-    load_in_4bit: bool = field(default=False, metadata={"help": "vlm: whether to load 4-bit weights."})
-    base_url: str | None = field(default=None, metadata={"help": "remote: the endpoint, up to /v1."})
-    api_key_variable: str = field(
-        default="OPENAI_API_KEY", metadata={"help": "remote: environment variable that holds the key."}
-    )
-    request_options: dict | str | None = field(
-        default=None, metadata={"help": "remote: further fields of a request, as a mapping."}
-    )
-    max_concurrency: int = field(default=8, metadata={"help": "remote: most requests at a time, for each process."})
-    timeout: float = field(default=120.0, metadata={"help": "remote: seconds that a request may take."})
-    cache_dir: str | None = field(default=None, metadata={"help": "remote: folder of the replies."})
-    shard_size: int = field(default=64, metadata={"help": "Rows per shard."})
-    seed: int = field(default=0, metadata={"help": "Seed of which answer is shown first."})
+    dataset_name: str
+    output_dir: str
+    judge: str = field(default="vlm", metadata={"choices": KINDS})
+    style: str = field(default="both_orders", metadata={"choices": STYLES})
+    dataset_split: str = "train"
+    image_folder: str | None = None
+    converter: str | None = None
+    on_bad_image: str = field(default="error", metadata={"choices": ["error", "skip"]})
+    max_rows: int | None = None
+    shuffle_seed: int | None = None
+    max_new_tokens: int = 128
+    batch_size: int = 8
+    load_in_4bit: bool = False
+    base_url: str | None = None
+    api_key_variable: str = "OPENAI_API_KEY"
+    request_options: dict | str | None = None
+    max_concurrency: int = 8
+    timeout: float = 120.0
+    cache_dir: str | None = None
+    shard_size: int = 64
+    seed: int = 0
 
     def __post_init__(self):
         if self.judge not in KINDS:

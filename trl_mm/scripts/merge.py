@@ -3,7 +3,7 @@
 import copy
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .added_tokens import with_added_tokens
@@ -26,16 +26,12 @@ class MergeArguments:
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the base's repository may run.
     """
 
-    model_name_or_path: str = field(metadata={"help": "Id or path of the adapter."})
-    output_dir: str = field(metadata={"help": "Folder of the model, which must not be there yet."})
-    base_model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Id or path of the base; defaults to the one that the adapter names."}
-    )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the adapter."})
-    dtype: str = field(default="auto", metadata={"help": "Data type to merge and to save in: auto, bfloat16, ..."})
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Whether code from the base's repository may run."}
-    )
+    model_name_or_path: str
+    output_dir: str
+    base_model_name_or_path: str | None = None
+    model_revision: str = "main"
+    dtype: str = "auto"
+    trust_remote_code: bool = False
 
 
 def make_parser():

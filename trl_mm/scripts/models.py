@@ -1,6 +1,6 @@
 """Model and processor of a command that does not train."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -22,22 +22,14 @@ class ModelArguments:
             several processes counts as dead. One that is slow gives them; what can delay them is a disk that hangs.
     """
 
-    model_name_or_path: str = field(metadata={"help": "Id or path of a vision-language model or of an adapter."})
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
-    dtype: str = field(default="auto", metadata={"help": "Data type of the weights: auto, bfloat16, float32, ..."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, ..."})
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Whether code from the model's repository may run."}
-    )
-    system_prompt: str | None = field(
-        default=None, metadata={"help": "System message of conversations that have none of their own."}
-    )
-    accelerate_config: str | None = field(
-        default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
-    )
-    process_timeout: float = field(
-        default=600.0, metadata={"help": "Seconds without a sign of life until a process counts as dead."}
-    )
+    model_name_or_path: str
+    model_revision: str = "main"
+    dtype: str = "auto"
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+    system_prompt: str | None = None
+    accelerate_config: str | None = None
+    process_timeout: float = 600.0
 
 
 def check_model_path(name):

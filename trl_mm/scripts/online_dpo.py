@@ -1,6 +1,6 @@
 """`trl-mm online-dpo`: two sampled answers to each prompt, ranked by a judge or by rewards; Mixed-DPO too."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .dry_run import dry_run
 from .preflight import check_attention, check_training, need_package
@@ -30,13 +30,9 @@ class OnlineDPOArguments(TrainingDataArguments):
         ref_model_name_or_path (`str`, *optional*): reference model; defaults to the initial policy.
     """
 
-    judge: dict | str | None = field(
-        default=None, metadata={"help": "Who ranks the answers, as a mapping: kind (vlm or remote) and its arguments."}
-    )
-    reward_funcs: list[str] | None = field(
-        default=None, metadata={"help": "Reward functions by their dotted path, or ids of reward models."}
-    )
-    ref_model_name_or_path: str | None = field(default=None, metadata={"help": "Reference model."})
+    judge: dict | str | None = None
+    reward_funcs: list[str] | None = None
+    ref_model_name_or_path: str | None = None
 
 
 def make_parser():

@@ -1,6 +1,7 @@
 """The parser of all commands: TRL's, with an answer to keys that it does not know, and with a help to be read."""
 
 import argparse
+import inspect
 import re
 import sys
 
@@ -26,17 +27,22 @@ class RecipeParser(TrlParser):
 
     def __init__(self, dataclass_types=None, **kwargs):
         super().__init__(dataclass_types, **kwargs)
+        own = [part for kind in dataclass_types or () for part in kind.__mro__ if not of_libraries(part)]
         self.shown = {"help", "config", "help_all", *COMMON}
-        for dataclass_type in dataclass_types or ():
-            for part in dataclass_type.__mro__:
-                if part.__module__.split(".")[0] not in ("trl", "transformers"):
-                    self.shown.update(vars(part).get("__annotations__", ()))
+        self.shown.update(name for part in own for name in vars(part).get("__annotations__", ()))
+        documented = {name: text for part in own for name, text in documented_settings(part).items()}
+        for action in self._actions:
+            action.help = action.help or documented.get(action.dest, "").replace("%", "%%")
         self.add_argument(
             "--help_all", action=HelpAll, nargs=0, default=argparse.SUPPRESS, help="Show all settings, TRL's included."
         )
 
+    def shows(self, action):
+        """Whether `--help` has an option; the second one of a switch, `--no_NAME`, says nothing new."""
+        return action.dest in self.shown and not action.option_strings[0].startswith("--no_")
+
     def format_help(self):
-        others = {action: action.help for action in self._actions if action.dest not in self.shown}
+        others = {action: action.help for action in self._actions if not self.shows(action)}
         for action in others:
             action.help = argparse.SUPPRESS
         try:
@@ -63,6 +69,22 @@ class RecipeParser(TrlParser):
         hints = [f"\n{flag}: {OF_TRL[flag[2:]]}" for flag in flags if flag[2:] in OF_TRL]
         hints += [nearest(flag, self._option_string_actions) for flag in flags]
         super().error(message + next(filter(None, hints), ""))
+
+
+def of_libraries(cls):
+    """Whether a class is one of those that our configurations inherit."""
+    return cls.__module__.split(".")[0] in ("trl", "transformers", "builtins")
+
+
+def documented_settings(cls):
+    """What the docstring of a dataclass says of each setting (`dict[str, str]`), up to the end of a sentence."""
+    arguments = re.split(r"^ {4}(\w+) \(`.*?\): *", inspect.getdoc(cls) or "", flags=re.M | re.S)[1:]
+    texts = {}
+    for name, text in zip(arguments[::2], arguments[1::2], strict=True):
+        text = " ".join(re.split(r"\n(?! {4})", text.strip())[0].replace("`", "").split())
+        sentence = re.match(r".*?[.](?= [A-Z]|$)|.*", text)[0].rstrip(".")
+        texts[name] = re.sub(r"\[~?([\w.]+)\]", r"\1", sentence[:1].upper() + sentence[1:]) + "."
+    return texts
 
 
 class HelpAll(argparse.Action):

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .preflight import check_writable, need_package
@@ -27,13 +27,13 @@ class ReportArguments:
             `trl-mm`; its own pages are replaced anyway.
     """
 
-    path: str | None = field(default=None, metadata={"help": "Folder, file or Hub id of the pairs."})
-    html: str | None = field(default=None, metadata={"help": "The page; defaults to report.html beside the pairs."})
-    max_rows: int = field(default=1000, metadata={"help": "Most rows on the page, evenly spread over the dataset."})
-    image_size: int = field(default=192, metadata={"help": "Longest side of a thumbnail in pixels."})
-    dataset_split: str = field(default="train", metadata={"help": "Split to read."})
-    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
-    overwrite: bool = field(default=False, metadata={"help": "Whether to replace a file that is no page of trl-mm."})
+    path: str | None = None
+    html: str | None = None
+    max_rows: int = 1000
+    image_size: int = 192
+    dataset_split: str = "train"
+    image_folder: str | None = None
+    overwrite: bool = False
 
     def __post_init__(self):
         if self.path is None:

@@ -1,7 +1,7 @@
 """What the commands that train share: their rows, and what becomes of the trained model."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.subset import check_subset
@@ -33,23 +33,15 @@ class TrainingDataArguments:
             written, after saying how the rows fit, what trains, and the steps and the memory that it would take.
     """
 
-    dataset_name: str = field(metadata={"help": "Folder, file or Hub id of the rows."})
-    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    dataset_test_split: str | None = field(default=None, metadata={"help": "Split to evaluate on, if any."})
-    image_folder: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
-    converter: str | None = field(
-        default=None, metadata={"help": "What rows in another format are written like: llava_instruct."}
-    )
-    max_rows: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
-    shuffle_seed: int | None = field(
-        default=None, metadata={"help": "With `max_rows`: train on a random subset, drawn with this seed."}
-    )
-    accelerate_config: str | None = field(
-        default=None, metadata={"help": "Name or path of an accelerate config to launch with."}
-    )
-    dry_run: bool = field(
-        default=False, metadata={"help": "Say what the run would do and take, load no weights, and stop."}
-    )
+    dataset_name: str
+    dataset_train_split: str = "train"
+    dataset_test_split: str | None = None
+    image_folder: str | None = None
+    converter: str | None = None
+    max_rows: int | None = None
+    shuffle_seed: int | None = None
+    accelerate_config: str | None = None
+    dry_run: bool = False
 
     def __post_init__(self):
         check_subset(self.max_rows, self.shuffle_seed)
