@@ -31,9 +31,10 @@ study: $(VENV)/installed ## the quickstart over several seeds and settings
 compare: $(VENV)/installed ## Shapes: the comparison of the paper, pairs of thirteen kinds over three seeds
 	$(RUN) recipes/shapes/compare.py
 
-lint: $(VENV)/installed ## check style and imports
+lint: $(VENV)/installed ## check style, imports and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 format: $(VENV)/installed ## rewrite files in the house style
 	$(RUN) -m ruff check --fix .
@@ -50,4 +51,4 @@ browser: ## find or install Chromium
 	|| echo "Install Chromium or Google Chrome (for example \`apt-get install chromium\`, \`brew install chromium\`)."
 
 clean: ## remove the environment, caches and builds; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage*
