@@ -229,7 +229,7 @@ def test_wrong_arguments_are_refused(tmp_path):
 
 def test_other_versions_are_allowed_with_a_warning(tmp_path, caplog, monkeypatch):
     run(tmp_path)
-    monkeypatch.setattr(manifest_module, "_version", lambda name: "0.0")
+    monkeypatch.setattr(manifest_module, "installed_version", lambda name: "0.0")
     with caplog.at_level(logging.WARNING):
         result = run(tmp_path)
     assert "was begun with" in caplog.text and result["versions"]["trl"] != "0.0"

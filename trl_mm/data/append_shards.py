@@ -14,17 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .manifest import open_manifest, write_manifest
-from .shards import (
-    IDENTITY,
-    all_shards,
-    finish_shards,
-    remove_leftovers,
-    shard_identity,
-    shard_path,
-    stored_rows,
-    with_images,
-    write_shard,
-)
+from .shard_files import IDENTITY, shard_identity, shard_path, stored_rows, with_images, write_shard
+from .shards import all_shards, finish_shards, remove_leftovers
 from .tables import to_table
 
 

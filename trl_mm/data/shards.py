@@ -9,7 +9,6 @@ The rows of a stream are not known before they are read, so no setting says whic
 a digest of its source rows instead, and every process reads the whole stream and compares the digests of all shards.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -18,20 +17,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .atomic_file import replacing
-from .images import relative_image, resolve_image
 from .manifest import open_manifest, read_manifest, write_manifest
 from .rows import as_parts
+from .shard_files import (
+    IDENTITY,
+    LEFT_OUT,
+    check_stored,
+    shard_identity,
+    shard_path,
+    stored_rows,
+    with_images,
+    write_shard,
+)
 from .tables import mixed_messages, raw_rows, to_table, unified_features
 
 
 logger = logging.getLogger(__name__)
-
-IDENTITY, _LEFT_OUT = b"trl_mm_shard", b"trl_mm_left_out"
 
 Rows = list[dict[str, Any]]
 
@@ -106,7 +110,7 @@ def write_shards(
         identity = shard_identity(manifest, shard) + (b"" if digest is None else f":{digest(part)}".encode())
         identities.append(identity)
         if digest is not None:
-            _check_stored(folder, shard, manifest, identity)
+            check_stored(folder, shard, manifest, identity)
         if shard % world_size != rank:
             continue
         count = stored_rows(folder, shard, identity, verify=True)
@@ -117,7 +121,7 @@ def write_shards(
             stored = transform(source)
             stored, left_out = stored if isinstance(stored, tuple) else (stored, [])
             table = to_table([with_images(row, originals, image_folder) for row in stored])
-            metadata = {IDENTITY: identity, **({_LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
+            metadata = {IDENTITY: identity, **({LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
             write_shard(folder, shard, metadata, table, rank)
             count = len(stored)
         if on_shard is not None:
@@ -180,11 +184,6 @@ def all_shards(folder: Path, manifest: dict[str, Any]) -> Sequence[int | str]:
     return range(-(-manifest["num_source_rows"] // manifest["shard_size"]))
 
 
-def shard_path(folder: Path, shard: int | str) -> Path:
-    """Path of a shard."""
-    return folder / f"shard-{shard if isinstance(shard, str) else format(shard, '05d')}.parquet"
-
-
 def remove_leftovers(folder: Path, rank: int, world_size: int) -> None:
     """Remove the files that a killed run has not finished, as far as this process has to."""
     for leftover in folder.glob(".*.rank*.tmp"):
@@ -207,7 +206,7 @@ def read_left_out(folder: str | os.PathLike) -> Rows:
     """
     names = read_manifest(folder)["shards"]
     metadata = (pq.read_schema(Path(folder) / name).metadata or {} for name in names)
-    return [value for of_shard in metadata for value in json.loads(of_shard.get(_LEFT_OUT, b"[]"))]
+    return [value for of_shard in metadata for value in json.loads(of_shard.get(LEFT_OUT, b"[]"))]
 
 
 def _parts(rows: Any, shard_size: int, is_stream: bool) -> Iterator[Sequence[Any]]:
@@ -219,42 +218,6 @@ def _parts(rows: Any, shard_size: int, is_stream: bool) -> Iterator[Sequence[Any
         rest = iter(rows)
         while part := list(islice(rest, shard_size)):
             yield part
-
-
-def shard_identity(manifest: dict[str, Any], shard: int | str) -> bytes:
-    """What a shard was made with; that of a stream begins with this and goes on with the digest of its source rows."""
-    num_rows = None if manifest.get("streamed") else manifest["num_source_rows"]
-    made_with = [manifest["settings"], num_rows, manifest["shard_size"]]
-    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
-    return f"{shard}:{digest}".encode()
-
-
-def _stored_identity(folder: Path, shard: int | str, verify: bool = False) -> tuple[bytes, int] | None:
-    """Identity and number of rows of an intact shard. With `verify`, every page is read against its checksum."""
-    try:
-        with pq.ParquetFile(shard_path(folder, shard), page_checksum_verification=True) as file:
-            if verify:
-                for _ in file.iter_batches(batch_size=64):
-                    pass
-            return (file.schema_arrow.metadata or {}).get(IDENTITY, b""), file.metadata.num_rows
-    except (OSError, pa.ArrowException):  # missing, truncated, changed, or no parquet at all
-        return None
-
-
-def stored_rows(folder: Path, shard: int | str, identity: bytes, verify: bool = False) -> int | None:
-    """Number of rows of an intact shard whose identity begins with this one, else `None`."""
-    found = _stored_identity(folder, shard, verify)
-    return found[1] if found and found[0].startswith(identity) else None
-
-
-def _check_stored(folder: Path, shard: int, manifest: dict[str, Any], identity: bytes) -> None:
-    """Refuse a shard that was made with these settings from other rows."""
-    found = _stored_identity(folder, shard)
-    if found and found[0].startswith(shard_identity(manifest, shard)) and found[0] != identity:
-        raise ValueError(
-            f"{shard_path(folder, shard)} was made from other rows than those that come now: the source has changed, "
-            "or another number of rows is used. Use another folder, or delete this one."
-        )
 
 
 def _with_length(folder: Path, manifest: dict[str, Any], num_rows: int, rank: int) -> dict[str, Any]:
@@ -283,33 +246,3 @@ def _source_rows(rows: Sequence[dict[str, Any]], indices: range) -> tuple[Rows, 
         for image, original in zip(row.get("images") or [], stored.get("images") or [], strict=True):
             originals[id(image)] = image, original  # with the image, which keeps its `id` from being used again
     return source, originals
-
-
-def with_images(
-    row: dict[str, Any], originals: dict[int, tuple[Any, Any]], image_folder: str | os.PathLike | None
-) -> dict[str, Any]:
-    """The row with its images as they are stored: embedded, or paths in `image_folder`."""
-    if "images" not in row:
-        return row
-    images = []
-    for image in row["images"] or []:
-        _, original = originals.get(id(image), (None, image))
-        stored = resolve_image(original)
-        if image_folder is not None:
-            images.append(relative_image(stored, image_folder))
-            continue
-        data = Path(stored["path"]).read_bytes() if stored["bytes"] is None else stored["bytes"]
-        images.append({"bytes": data, "path": stored["path"] and os.path.basename(stored["path"])})
-    return {**row, "images": images}
-
-
-def write_shard(folder: Path, shard: int | str, metadata: dict[bytes, bytes], table: pa.Table, rank: int) -> None:
-    kept = {name: metadata[name] for name in (IDENTITY, _LEFT_OUT) if name in metadata}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **kept})
-    with (
-        replacing(shard_path(folder, shard), rank) as file,
-        pq.ParquetWriter(file, table.schema, write_page_checksum=True) as writer,
-    ):
-        if len(table):  # `datasets` fails on a row group without rows
-            # Small row groups: viewers and streaming readers load a whole one to show a row.
-            writer.write_table(table, row_group_size=64)
