@@ -11,7 +11,7 @@ from support.tiny import counted_images, tiny_model, tiny_processor, tiny_row
 from transformers import GenerationConfig
 
 from trl_mm import BDHSConfig, BDHSDataGenerator, BDHSSampler
-from trl_mm.bdhs.metrics import sampling_metrics
+from trl_mm.bdhs.metrics import pair_metrics
 from trl_mm.bdhs.modes import MODES, Mode
 from trl_mm.bdhs.noise import noisy_image
 from trl_mm.bdhs.summary import hint
@@ -235,9 +235,9 @@ def test_a_mode_is_an_entry_of_the_table(monkeypatch):
     assert [pair["images"] for pair in pairs] == [row["images"] for row in rows()]
 
     config = BDHSConfig(mode="flip")
-    assert "bdhs/acceptance_rate" in sampling_metrics([1], [0.5], [True], config)
+    assert "bdhs/acceptance_rate" in pair_metrics([1], [0.5], [True], config)
     assert "Raise `temperature` (now 1.0)" in hint(vars(config), 1000, 100, 0)
     monkeypatch.setitem(MODES, "flip", replace(MODES["flip"], teacher_forced=True))
-    assert "bdhs/acceptance_rate" not in sampling_metrics([1], [0.5], [True], config)
+    assert "bdhs/acceptance_rate" not in pair_metrics([1], [0.5], [True], config)
     assert hint(vars(config), 1000, 100, 0) is None
     assert BDHSDataGenerator(config).distorts and not BDHSDataGenerator(config, online=False).distorts

@@ -20,7 +20,7 @@ from ..data.images import with_open_images
 from ..tokens.chat_template import prompt_settings
 from .config import BDHSConfig
 from .dataset import make_pairs
-from .metrics import COLUMNS, sampling_metrics
+from .metrics import COLUMNS, pair_metrics
 from .modes import MODES
 from .sampler import NEEDS, BDHSSampler, draw_seed
 from .timed_sampler import TimedSampler
@@ -143,7 +143,7 @@ class BDHSDataGenerator(TrainerCallback):
         """
         make = TimedSampler(self.sampler(processor, str(model.device)), self.rejected_weight is not None)
         pairs = make(model, [with_open_images(row) for row in rows], step)
-        metrics = sampling_metrics(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
+        metrics = pair_metrics(*([pair[name] for pair in pairs] for name in COLUMNS), self.config)
         if step is not None and self._shards is not None:
             self._shards.add([{**pair, "images": row["images"]} for pair, row in zip(pairs, rows, strict=True)], step)
         return pairs, {**metrics, "bdhs/answers_per_second": make.answers_per_second}
@@ -170,7 +170,7 @@ class BDHSDataGenerator(TrainerCallback):
     def sampling_metrics(self, pairs: Dataset) -> dict[str, float]:
         """Metrics of the pairs of [`make_dataset`] (`datasets.Dataset`)."""
         columns = pairs.select_columns(list(COLUMNS))[:]
-        metrics = sampling_metrics(*(columns[name] for name in COLUMNS), self.config)
+        metrics = pair_metrics(*(columns[name] for name in COLUMNS), self.config)
         return {**metrics, "bdhs/answers_per_second": self._answers_per_second}
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, processing_class=None, **kwargs):

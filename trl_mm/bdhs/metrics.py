@@ -6,7 +6,7 @@ from .modes import MODES
 COLUMNS = ("bdhs_attempts", "bdhs_similarity", "bdhs_guided")
 
 
-def sampling_metrics(attempts, similarities, guided, config):
+def pair_metrics(attempts, similarities, guided, config):
     """
     Metrics of pairs.
 

@@ -42,8 +42,8 @@ def run(command: str, module: str, argv: list[str]) -> None:
             Flags of the command, for the script; those of `LAUNCH_FLAGS` are for the launch alone.
 
     Raises:
-        `FileNotFoundError`: if the recipe does not exist.
-        `ValueError`: if the recipe has a key that the script does not know, or the accelerate config is unknown.
+        FileNotFoundError: the recipe does not exist.
+        ValueError: the recipe has a key that the script does not know, or the accelerate config is unknown.
     """
     script = find_script(module)
     parser = script.make_parser()
@@ -144,7 +144,7 @@ def find_accelerate_config(name: str) -> Path:
         `Path`: the file.
 
     Raises:
-        `ValueError`: if there is neither such a file nor such a name.
+        ValueError: there is neither such a file nor such a name.
     """
     if Path(name).is_file():
         return Path(name)

@@ -41,10 +41,8 @@ class AppendableShards:
             Number of rows after which a shard is written, at the end of their step. They are in memory until then.
 
     Raises:
-        `ValueError`:
-            If the folder was made with other settings or holds something else.
-        `OSError`:
-            If writing fails. Shards that are there stay.
+        ValueError: the folder was made with other settings or holds something else.
+        OSError: writing fails. Shards that are there stay.
     """
 
     def __init__(
@@ -65,9 +63,9 @@ class AppendableShards:
             self._manifest = {key: self._manifest[key] for key in self._manifest.keys() - {"shards", "num_rows"}}
             write_manifest(self.folder, {**self._manifest, "complete": False}, rank)
         for shard in all_shards(self.folder, self._manifest):
-            step, writer = map(int, shard.split("-"))
+            step, writer = map(int, str(shard).split("-"))
             if writer % world_size == rank:
-                self._cut(shard, step, start)
+                self._cut(str(shard), step, start)
         self._rows: list[dict[str, Any]] = []
 
     def add(self, rows: list[dict[str, Any]], step: int) -> None:

@@ -70,15 +70,11 @@ def push_preferences(
             Address of the dataset.
 
     Raises:
-        `ValueError`:
-            If `repo_id` is no name of a repository, the repository exists, `license` is unknown to the Hub, or a row
-            is bad.
-        `FileNotFoundError`:
-            If the folder does not exist.
-        `PermissionError`:
-            If there is no token, or the Hub refuses it.
-        `OSError`:
-            If the Hub cannot be reached or something fails there.
+        ValueError: `repo_id` is no name of a repository, the repository exists, `license` is unknown to the Hub, or
+            a row is bad.
+        FileNotFoundError: the folder does not exist.
+        PermissionError: there is no token, or the Hub refuses it.
+        OSError: the Hub cannot be reached or something fails there.
     """
     path = Path(dataset) if isinstance(dataset, str | os.PathLike) else None
     if path is not None and not path.exists():

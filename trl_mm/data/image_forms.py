@@ -36,10 +36,8 @@ def content_or_path(item: Any) -> tuple[bytes | None, Any]:
             Content and path, one of which is not `None`.
 
     Raises:
-        `ImageError`:
-            If there is none, it is an address on the network, or base64 cannot be decoded.
-        `ValueError`:
-            If `item` is none of the above.
+        ImageError: there is none, it is an address on the network, or base64 cannot be decoded.
+        ValueError: `item` is none of the above.
     """
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item), None

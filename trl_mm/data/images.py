@@ -38,10 +38,9 @@ def resolve_image(item: Any, image_folder: str | os.PathLike | None = None) -> S
             exists.
 
     Raises:
-        `ImageError`:
-            If there is no image, such as a file or an address on the network, or a PIL image cannot be decoded.
-        `ValueError`:
-            If the path leaves `image_folder`, or `item` is none of the above.
+        ImageError: there is no image, such as a file or an address on the network, or a PIL image cannot be
+            decoded.
+        ValueError: the path leaves `image_folder`, or `item` is none of the above.
     """
     if isinstance(item, PIL.Image.Image):
         buffer = io.BytesIO()
@@ -68,11 +67,9 @@ def open_image(item: Any, image_folder: str | os.PathLike | None = None) -> PIL.
             Image in RGB, turned the way its EXIF orientation says, on white where it is transparent; see [`rgb`].
 
     Raises:
-        `ImageError`:
-            If the image is missing, cannot be decoded, has more than [`MAX_PIXELS`] pixels (50 million, or what the
-            environment variable `TRL_MM_MAX_PIXELS` says), or is greyscale in 32 bits.
-        `ValueError`:
-            If the path leaves `image_folder`, or `item` is nothing that can hold an image.
+        ImageError: the image is missing, cannot be decoded, has more than [`MAX_PIXELS`] pixels (50 million, or
+            what the environment variable `TRL_MM_MAX_PIXELS` says), or is greyscale in 32 bits.
+        ValueError: the path leaves `image_folder`, or `item` is nothing that can hold an image.
     """
     with _opened(item, image_folder) as image:
         return rgb(image)
@@ -93,8 +90,7 @@ def with_open_images(row: dict[str, Any], where: str | None = None) -> dict[str,
             New row.
 
     Raises:
-        `ImageError`:
-            If an image cannot be decoded.
+        ImageError: an image cannot be decoded.
     """
     try:
         return {**row, "images": [open_image(image) for image in row["images"]]}
@@ -173,8 +169,7 @@ def relative_image(stored: StoredImage, image_folder: str | os.PathLike) -> Stor
             `{"bytes": None, "path": relative path}`.
 
     Raises:
-        `ValueError`:
-            If the image is no file, or one outside the folder.
+        ValueError: the image is no file, or one outside the folder.
     """
     if stored["bytes"] is not None:
         raise ValueError(
@@ -206,8 +201,7 @@ def image_size(item: Any) -> tuple[int, int]:
             Height and width in pixels.
 
     Raises:
-        `ImageError`:
-            If the image is missing or not recognised.
+        ImageError: the image is missing or not recognised.
     """
     with _opened(item) as image:
         return shown_size(image)

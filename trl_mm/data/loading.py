@@ -92,10 +92,8 @@ def load_preferences(
             source, as a string, where the source has none).
 
     Raises:
-        `FileNotFoundError`:
-            If there is no such file, folder or dataset.
-        `ValueError`:
-            If a file or a row is bad. The message names file, row (counted from 0) and cure.
+        FileNotFoundError: there is no such file, folder or dataset.
+        ValueError: a file or a row is bad. The message names file, row (counted from 0) and cure.
     """
     if streaming and on_bad_image == "keep":
         raise ValueError("`on_bad_image='keep'` needs `streaming=False`: a stream decodes its images.")
@@ -151,8 +149,7 @@ def prepare_preferences(
             As in [`load_preferences`].
 
     Raises:
-        `ValueError`:
-            If a row is bad, or none is left.
+        ValueError: a row is bad, or none is left.
     """
     if isinstance(rows, Mapping):
         raise ValueError(f"The dataset has several splits: {shown_names(rows)}. Pass one, such as `data['train']`.")

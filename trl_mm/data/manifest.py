@@ -30,10 +30,8 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             number of rows).
 
     Raises:
-        `FileNotFoundError`:
-            If there is none.
-        `ValueError`:
-            If the file is no such manifest.
+        FileNotFoundError: there is none.
+        ValueError: the file is no such manifest.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -77,9 +75,8 @@ def open_manifest(
             The manifest as stored.
 
     Raises:
-        `ValueError`:
-            If there is one with other settings, or the folder holds parquet files without one, or `settings` holds
-            something that is no JSON.
+        ValueError: there is one with other settings, or the folder holds parquet files without one, or `settings`
+            holds something that is no JSON.
     """
     try:
         settings = json.loads(json.dumps(settings))  # as they read back: tuples become lists
@@ -120,7 +117,9 @@ def open_manifest(
 
 def flat_settings(manifest: dict[str, Any]) -> dict[str, str]:
     """Settings by name, those of a group as `group.name`, so that a message names just what differs."""
-    flat = {key: manifest[key] for key in ("num_source_rows", "shard_size", "streamed") if key in manifest}
+    flat: dict[str, Any] = {
+        key: manifest[key] for key in ("num_source_rows", "shard_size", "streamed") if key in manifest
+    }
     for key, value in manifest["settings"].items():
         is_group = isinstance(value, dict) and value
         flat.update({f"{key}.{name}": item for name, item in value.items()} if is_group else {key: value})

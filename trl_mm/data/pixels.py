@@ -79,10 +79,8 @@ def rgb(image: PIL.Image.Image) -> PIL.Image.Image:
             New image in RGB, without metadata.
 
     Raises:
-        `ValueError`:
-            If it has more than `MAX_PIXELS` pixels, or is greyscale whose white is not known.
-        `Exception`:
-            Whatever PIL's decoders raise.
+        ValueError: it has more than `MAX_PIXELS` pixels, or is greyscale whose white is not known.
+        Exception: whatever PIL's decoders raise.
     """
     check_size(image)
     with BUDGET.taken(image.width * image.height):

@@ -67,10 +67,8 @@ class RowReader:
                 New row of the format, `images` as `{"bytes", "path"}`.
 
         Raises:
-            `ImageError`:
-                If an image is missing or cannot be decoded.
-            `ValueError`:
-                If anything else is wrong with the row.
+            ImageError: an image is missing or cannot be decoded.
+            ValueError: anything else is wrong with the row.
         """
         where = self.where(index)
         if self.converter is not None and isinstance(row, dict):
@@ -84,8 +82,8 @@ class RowReader:
         elif isinstance(row, dict) and not {"prompt", "chosen"} & {*row}:
             _refuse_conversation(row, where, self.needs)
         for name, value in row.items() if isinstance(row, dict) else [("", row)]:
-            if error := value_error(name) or value_error(value):
-                raise ValueError(f"{where}: `{shown(str(name))}` {error}.")
+            if problem := value_error(name) or value_error(value):
+                raise ValueError(f"{where}: `{shown(str(name))}` {problem}.")
         row = normalize_row(row, where)
         check_row(row, where, self.needs)
         row["row_id"] = str(index) if row.get("row_id") is None else str(row["row_id"])

@@ -78,8 +78,7 @@ def normalize_row(row: dict[str, Any], where: str) -> dict[str, Any]:
             New row.
 
     Raises:
-        `ValueError`:
-            If the row is no dictionary, or has both `image` and `images`.
+        ValueError: the row is no dictionary, or has both `image` and `images`.
     """
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a row must be an object with named columns, got {shown(row, 100)}.")
@@ -116,10 +115,9 @@ def check_row(row: dict[str, Any], where: str, needs: Sequence[str] = PREFERENCE
             Columns that must be there. Others are not looked at.
 
     Raises:
-        `ValueError`:
-            If a column is missing or misnamed, a prompt or answer is empty or no list of messages, an answer holds an
-            image or does not end with a message of the assistant, the number of image placeholders is neither 0 nor
-            the number of images, or there are more than 256 images or a million characters.
+        ValueError: a column is missing or misnamed, a prompt or answer is empty or no list of messages, an answer
+            holds an image or does not end with a message of the assistant, the number of image placeholders is neither
+            0 nor the number of images, or there are more than 256 images or a million characters.
     """
     for name in needs:
         if name not in row:

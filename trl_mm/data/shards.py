@@ -91,10 +91,9 @@ def write_shards(
             The manifest when all shards of all processes are there, `None` before.
 
     Raises:
-        `ValueError`:
-            If the folder was made with other settings or rows or holds something else, or a row cannot be stored.
-        `OSError`:
-            If writing fails, for instance on a full disk. Finished shards stay.
+        ValueError: the folder was made with other settings or rows or holds something else, or a row cannot be
+            stored.
+        OSError: writing fails, for instance on a full disk. Finished shards stay.
     """
     if shard_size < 1:
         raise ValueError(f"`shard_size` must be at least 1, got {shard_size}.")
@@ -148,8 +147,7 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
             The manifest, with `"complete": True` and the number of rows of each shard under `"shards"`.
 
     Raises:
-        `ValueError`:
-            If shards are missing or not intact, or a column has types that do not go together.
+        ValueError: shards are missing or not intact, or a column has types that do not go together.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)

@@ -94,10 +94,8 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
             The rows.
 
     Raises:
-        `FileNotFoundError`:
-            If it is neither here nor on the Hub.
-        `ValueError`:
-            If a file cannot be read, or `kwargs` asks for running code that comes with the data.
+        FileNotFoundError: it is neither here nor on the Hub.
+        ValueError: a file cannot be read, or `kwargs` asks for running code that comes with the data.
     """
     if "trust_remote_code" in kwargs:
         raise ValueError("`trust_remote_code` is not supported: data is never executed. Load a parquet version of it.")
@@ -161,7 +159,7 @@ def _local_files(path: Path, split: str) -> list[Path]:
         files = [path / _METADATA]
     for file in files:
         _check_regular(file)
-    by_name = {}
+    by_name: dict[str, list[Path]] = {}
     for file in files:
         by_name.setdefault(re.split(r"[-_.]", file.name)[0], []).append(file)
     splits = by_name
@@ -224,8 +222,7 @@ def check_split(name: str | os.PathLike, split: str, known: Collection[str]) -> 
             Those that are there.
 
     Raises:
-        `ValueError`:
-            If it is none of them.
+        ValueError: it is none of them.
     """
     if split not in known:
         cure = "Pass one of them"

@@ -81,8 +81,7 @@ class RowStream:
                 because of an image `row`, `file` and `reason`.
 
         Raises:
-            `ImageError`:
-                With `on_bad_image="error"`, if an image cannot be decoded.
+            ImageError: with `on_bad_image="error"`, if an image cannot be decoded.
         """
         stored, decoded, bad = [], [], []
         for index, row, reason in items:
@@ -140,8 +139,7 @@ def stream_preferences(
             The rows.
 
     Raises:
-        `FileNotFoundError`:
-            If there is no such file, folder or dataset.
+        FileNotFoundError: there is no such file, folder or dataset.
     """
     if on_bad_image == "keep":
         raise ValueError("`on_bad_image='keep'` needs all rows in memory. Use `load_preferences`.")

@@ -19,8 +19,7 @@ def check_subset(max_rows: int | None, shuffle_seed: int | None, streaming: bool
             Whether rows are read as they come.
 
     Raises:
-        `ValueError`:
-            If there would be no row, `shuffle_seed` would do nothing, or all rows would have to be known.
+        ValueError: there would be no row, `shuffle_seed` would do nothing, or all rows would have to be known.
     """
     if max_rows is not None and max_rows < 1:
         raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
@@ -56,8 +55,7 @@ def subset_positions(num_rows: int, max_rows: int | None = None, shuffle_seed: i
             Positions, rising. Trainers shuffle the rows themselves, so a subset need not.
 
     Raises:
-        `ValueError`:
-            As in [`check_subset`].
+        ValueError: as in [`check_subset`].
     """
     check_subset(max_rows, shuffle_seed)
     if max_rows is None or max_rows >= num_rows:

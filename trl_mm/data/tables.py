@@ -50,8 +50,7 @@ def to_table(rows: list[dict[str, Any]], features: Features | None = None) -> pa
             Table with the features in its metadata.
 
     Raises:
-        `ValueError`:
-            If a column mixes types.
+        ValueError: a column mixes types.
     """
     known = Features(images=IMAGES) if features is None else features
     types = {field.name: field.type for field in known.arrow_schema}
@@ -80,8 +79,7 @@ def unified_features(schemas: Iterable[pa.Schema]) -> Features:
             Union of the columns; `images` is a list of images.
 
     Raises:
-        `ValueError`:
-            If a column has types that do not go together, such as text and numbers.
+        ValueError: a column has types that do not go together, such as text and numbers.
     """
     schemas = [schema.remove_metadata() for schema in schemas]
     mixed = mixed_messages(schemas)
@@ -110,7 +108,7 @@ def mixed_messages(schemas: Iterable[pa.Schema]) -> list[str]:
         `list[str]`:
             Their names; with [`~trl_mm.data.rows.as_parts`], the rows with texts fit in with the others.
     """
-    kinds = {}
+    kinds: dict[str, set[bool]] = {}
     for schema in schemas:
         for field in schema:
             content = _content(field.type)

@@ -33,8 +33,9 @@ def word_differences(left: str, right: str) -> tuple[list[Span], list[Span], flo
     tokens = [list(_TOKEN.finditer(text)) for text in (left, right)]
     # With its default for long texts, by which no match begins at a word that is everywhere: two texts of thousands of
     # equal words would take minutes without it.
-    matcher = SequenceMatcher(None, *([token[0] for token in side] for side in tokens))
-    spans = ([], [])
+    first, second = ([token[0] for token in side] for side in tokens)
+    matcher = SequenceMatcher(None, first, second)
+    spans: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
     for kind, *bounds in matcher.get_opcodes():
         if kind != "equal":
             for side, found, start, end in zip(tokens, spans, bounds[::2], bounds[1::2], strict=True):

@@ -21,8 +21,8 @@ def load_captions(path: str | Path) -> dict[str, list[str]]:
             From the file name of each image, in the order of the file, to its captions.
 
     Raises:
-        `FileNotFoundError`: if there is no such file.
-        `ValueError`: if the file has another format; the message names the file, the entry and the cure.
+        FileNotFoundError: there is no such file.
+        ValueError: the file has another format; the message names the file, the entry and the cure.
     """
     coco = CocoFile(path, "captions")
     files = coco.files()
@@ -53,7 +53,7 @@ def add_objects_of_captions(
         `dict[str, set[str]]`: for each image of `truths` the objects of both.
 
     Raises:
-        `ValueError`: if an image has no captions.
+        ValueError: an image has no captions.
     """
     missing = [image for image in truths if not captions.get(image)]
     if missing:

@@ -53,8 +53,8 @@ def chair(
           `annotated`, `named`, and with `partners` `prior`; what [`bootstrap_ratio`] needs.
 
     Raises:
-        `ValueError`: if there is no caption, `truths` has another length, or `truths` or `partners` have an object
-            that the vocabulary does not.
+        ValueError: there is no caption, `truths` has another length, or `truths` or `partners` have an object that
+            the vocabulary does not.
     """
     if not captions or len(captions) != len(truths):
         raise ValueError(

@@ -19,8 +19,8 @@ class CocoFile:
             `"instances"` or `"captions"`.
 
     Raises:
-        `FileNotFoundError`: if there is no such file.
-        `ValueError`: if it is no JSON.
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON.
     """
 
     def __init__(self, path: str | Path, kind: str):

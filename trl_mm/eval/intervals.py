@@ -71,7 +71,7 @@ def bootstrap_ratio(
         `tuple[float, float]`: lower and upper end.
 
     Raises:
-        `ValueError`: if the counts differ in shape, are negative or not finite, or a setting is out of range.
+        ValueError: the counts differ in shape, are negative or not finite, or a setting is out of range.
     """
     counts = _counts(numerators, denominators)[None]
     figures, draws = _seed_ratios(counts), _resampled_ratios(counts, level, resamples, seed)
@@ -109,7 +109,7 @@ def paired_difference(
         `tuple[float, float]`: lower and upper end.
 
     Raises:
-        `ValueError`: as in [`bootstrap_ratio`], and if the two models have different shapes.
+        ValueError: as in [`bootstrap_ratio`], and if the two models have different shapes.
     """
     one, other = _counts(*first), _counts(*second)
     if one.shape != other.shape:

@@ -41,7 +41,7 @@ class ObjectVocabulary:
             Phrases that hold the name of an object without naming it, such as "train tracks".
 
     Raises:
-        `ValueError`: if there is no object, a name is empty, or a name stands for two objects.
+        ValueError: there is no object, a name is empty, or a name stands for two objects.
 
     Examples:
     ```python
@@ -94,8 +94,8 @@ class ObjectVocabulary:
             [`ObjectVocabulary`]
 
         Raises:
-            `FileNotFoundError`: if there is no such file.
-            `ValueError`: if the file is no such table; the message names the file.
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no such table; the message names the file.
         """
         path = Path(path) if path is not None else COCO_SYNONYMS
         synonyms: dict[str, list[str]] = {}
@@ -148,8 +148,8 @@ def load_annotations(path: str | Path) -> dict[str, set[str]]:
             annotations has an empty set.
 
     Raises:
-        `FileNotFoundError`: if there is no such file.
-        `ValueError`: if the file has another format; the message names the file, the entry and the cure.
+        FileNotFoundError: there is no such file.
+        ValueError: the file has another format; the message names the file, the entry and the cure.
     """
     coco = CocoFile(path, "instances")
     names, files = dict(coco.entries("categories", "id", "name")), coco.files()

@@ -52,7 +52,7 @@ def pope_questions(
         `list[dict[str, str]]`: rows with `image`, `question`, and `label`, `"yes"` or `"no"`.
 
     Raises:
-        `ValueError`: if a setting is out of range, or no image has both a present and an absent candidate.
+        ValueError: a setting is out of range, or no image has both a present and an absent candidate.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"`strategy` must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")

@@ -25,9 +25,9 @@ def read_pope_files(paths: Sequence[str | Path]) -> list[dict[str, str]]:
         paths of images have no leading slash: they start from the image folder.
 
     Raises:
-        `FileNotFoundError`: if there is no such file.
-        `ValueError`: if an entry has another format or two files share a category; the message names the file, the
-            place in it and the cure.
+        FileNotFoundError: there is no such file.
+        ValueError: an entry has another format or two files share a category; the message names the file, the place
+            in it and the cure.
     """
     found: list[dict[str, str]] = []
     origin: dict[str, Path] = {}

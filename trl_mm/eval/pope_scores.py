@@ -75,7 +75,7 @@ def pope_scores(answers: Sequence[str], labels: Sequence[str], *, reading: Readi
           whose label is yes.
 
     Raises:
-        `ValueError`: if there is no answer, the lengths differ, a label is neither yes nor no, or `reading` is neither
+        ValueError: there is no answer, the lengths differ, a label is neither yes nor no, or `reading` is neither
             of the two.
     """
     if not answers or len(answers) != len(labels):

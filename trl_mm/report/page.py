@@ -78,7 +78,7 @@ class Page:
                 Numbers of the rows to stand out, from 0.
 
         Raises:
-            `ValueError`: if a row has another number of cells than there are headers.
+            ValueError: a row has another number of cells than there are headers.
         """
         cells = [[_cell(value) for value in row] for row in rows]
         for index, row in enumerate(cells):
@@ -110,7 +110,7 @@ class Page:
                 What is on the y axis, with its unit.
 
         Raises:
-            `ImportError`: if matplotlib is missing.
+            ImportError: matplotlib is missing.
         """
         svg = line_plot(title, list(series.values()), x_label, y_label)
         self._parts.append({"kind": "plot", "title": title, "names": list(series), "svg": svg})
@@ -128,7 +128,7 @@ class Page:
                 What is on the x axis, with its unit.
 
         Raises:
-            `ImportError`: if matplotlib is missing.
+            ImportError: matplotlib is missing.
         """
         svg = interval_plot(title, rows, label)
         self._parts.append({"kind": "plot", "title": title, "names": [], "svg": svg})
@@ -155,7 +155,7 @@ class Page:
                 What a word marked "bad" is.
 
         Raises:
-            `ValueError`: if marks overlap, leave their text, or have another class than "bad" or "good".
+            ValueError: marks overlap, leave their text, or have another class than "bad" or "good".
         """
         cards = [card(item) for item in items]
         self._parts.append(
@@ -189,7 +189,7 @@ class Page:
                 Most bytes of the thumbnails of one item, before base64.
 
         Raises:
-            `ValueError`: as in [`Page.gallery`], and if a filter is of another kind.
+            ValueError: as in [`Page.gallery`], and if a filter is of another kind.
         """
         for name, kind in filters.items():
             if kind not in ("choice", "range"):

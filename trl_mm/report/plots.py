@@ -33,7 +33,7 @@ def line_plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], x_labe
         `Markup`: an `<svg>` element, with all text escaped.
 
     Raises:
-        `ImportError`: if matplotlib is missing.
+        ImportError: matplotlib is missing.
     """
     with axes_of_page((6.4, 3.2)) as axes:
         axes.grid(axis="y", alpha=0.25)
@@ -62,7 +62,7 @@ def interval_plot(title: str, rows: Sequence[tuple[str, float, tuple[float, floa
         `Markup`: an `<svg>` element, with all text escaped.
 
     Raises:
-        `ImportError`: if matplotlib is missing.
+        ImportError: matplotlib is missing.
     """
     with axes_of_page((6.4, 0.8 + 0.27 * len(rows))) as axes:
         axes.grid(axis="x", alpha=0.25)
@@ -88,7 +88,7 @@ def write_line_plot(path: str | os.PathLike, lines: dict[str, Sequence[tuple[flo
             What is on the y axis.
 
     Raises:
-        `ImportError`: if matplotlib is missing.
+        ImportError: matplotlib is missing.
     """
     with axes_of_page((4.2, 2.8)) as axes:
         axes.grid(axis="y", alpha=0.25)

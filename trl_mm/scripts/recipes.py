@@ -37,7 +37,7 @@ def find_recipe(name):
         `Path`: the file.
 
     Raises:
-        FileNotFoundError: if there is neither such a file nor such a recipe.
+        FileNotFoundError: there is neither such a file nor such a recipe.
     """
     if Path(name).is_file():
         return Path(name)
@@ -68,7 +68,7 @@ def read_recipe(path, parser):
         `dict[str, Any]`: the recipe.
 
     Raises:
-        ValueError: if the file is not a YAML mapping, has an unknown key, or an `env` that is no mapping.
+        ValueError: the file is not a YAML mapping, has an unknown key, or an `env` that is no mapping.
     """
     recipe = read_yaml(path)
     if not isinstance(recipe, dict):

@@ -12,6 +12,7 @@ from trl.trainer.utils import get_config_model_id
 
 from ..data.rows import PREFERENCE_COLUMNS
 from ..tokens.collator import PreferenceCollator
+from ..tokens.fit_report import FitReport
 from .bdhs_loss import BDHSLoss
 from .distorted_answer import DISTORTION, distorted_batch, distorts, find_likeliest
 from .dpo_config import MMDPOConfig
@@ -96,7 +97,7 @@ class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
         self.pair_generator = pair_generator_of(callbacks)
         self.rejected_weight = self.pair_generator.rejected_weight if self.pair_generator else None
         self._pairs_are_made = False
-        self.fit_report = {}
+        self.fit_report: dict[str, FitReport] = {}
         check_settings(args, self.pair_generator, data_collator, kwargs.get("optimizers"))
         self.precomputes_reference = args.precompute_ref_log_probs
         self.keeps_layout_of_trl = None  # or the reason why
@@ -105,10 +106,11 @@ class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
         elif compute_metrics is not None:
             self.keeps_layout_of_trl = "`compute_metrics` asks for the logits of TRL's layout"
         self.pair_collator = data_collator or PreferenceCollator(
-            processing_class, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
+            processing_class,
+            args.max_length,
+            pad_to_multiple_of=args.pad_to_multiple_of,
+            two_rejected=self.rejected_weight is not None,
         )
-        if self.rejected_weight is not None:
-            self.pair_collator.two_rejected = True
         kwargs["peft_config"] = with_targets(kwargs.get("peft_config"), model, args)
         kwargs = skip_quantizing_saved_modules(kwargs, kwargs["peft_config"])
         args.model_init_kwargs = skip_quantizing_saved_modules(args.model_init_kwargs, kwargs["peft_config"])

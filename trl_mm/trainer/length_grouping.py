@@ -1,13 +1,13 @@
 """Rows of similar length in one batch, so that little of it is padding."""
 
 import torch
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import trainer_pt_utils
 
 
-class LengthGroupedSampler(LengthGroupedSampler):
+class LengthGroupedSampler(trainer_pt_utils.LengthGroupedSampler):
     """
-    The only change w.r.t. `LengthGroupedSampler` is that the order follows from seed and epoch alone: it is the same
-    in every process, and in a resumed run. `LengthGroupedSampler` draws it from the global generator, whose state may
+    The only change w.r.t. that of transformers is that the order follows from seed and epoch alone: it is the same
+    in every process, and in a resumed run. transformers draws it from the global generator, whose state may
     differ between processes.
 
     Args:

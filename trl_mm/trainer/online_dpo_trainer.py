@@ -18,6 +18,7 @@ from ..data.rows import PREFERENCE_COLUMNS
 from ..generation.answers import sample_answers
 from ..generation.completer import image_token_ids
 from ..tokens.collator import PreferenceCollator
+from ..tokens.fit_report import FitReport
 from .mm_trainer import MMTrainer, check_given_models
 from .on_policy.completions_log import CompletionsLog
 from .on_policy.pair_losses import answer_metrics, pair_loss
@@ -123,7 +124,7 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             args.ddp_find_unused_parameters = True
         self.judge = judge
         self.prompts_are_text = prompts_are_text(train_dataset)
-        self.fit_report = {}
+        self.fit_report: dict[str, FitReport] = {}
         check_optimizer(args, kwargs.get("optimizers"))
         peft_config = with_targets(peft_config, model, args)
         if isinstance(model, str):
@@ -144,8 +145,8 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
             peft_config=peft_config,
             **kwargs,
         )
-        self.stats = {}  # TRL's metrics, which it averages on its own; ours are in `_metrics`
-        self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
+        self.stats: dict[str, Any] = {}  # TRL's metrics, which it averages on its own; ours are in `_metrics`
+        self._metrics: dict[str, dict[str, list[float]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
         self.sampler = OnPolicySampler(self)
         if self.offline_probability < 1:
             warn_of_long_prompts(self.fit_report, args.max_new_tokens)
