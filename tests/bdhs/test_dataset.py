@@ -91,7 +91,8 @@ class Dying:
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_killed_run_is_gone_on_with(after, undisturbed, rows, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
+    said = rf"Stopped\. {after} shards? of this process (is|are) finished in .*: the same command resumes"
+    with pytest.raises(KeyboardInterrupt, match=said):
         made(rows, tmp_path, Dying(after))
     assert len(list(tmp_path.glob("shard-*.parquet"))) == after
     rest = Dying(3 - after)  # asked once more than for what is missing, it would raise

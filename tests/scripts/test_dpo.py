@@ -83,6 +83,29 @@ def test_pairs_are_made_on_the_way(checkpoint, data, tmp_path, online):
     assert change(checkpoint, tmp_path) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], r"Stopped after step 1 of 2\. No checkpoint is complete: the same command starts from the beginning\.$"),
+        (
+            ["--save_strategy", "steps", "--save_steps", "1"],
+            r"Stopped after step 1 of 2\. checkpoint-1 is complete: `--resume_from_checkpoint true` resumes",
+        ),
+    ],
+)
+def test_a_stopped_training_says_what_it_has_reached(checkpoint, data, tmp_path, monkeypatch, flags, message):
+    step = MMDPOTrainer.training_step
+
+    def stopped(self, *args, **options):
+        if self.state.global_step == 1:
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(MMDPOTrainer, "training_step", stopped)
+    with pytest.raises(KeyboardInterrupt, match=message):
+        run(checkpoint, data / "pairs.jsonl", tmp_path, *flags)
+
+
 def test_a_push_is_named_by_a_mapping_that_is_checked():
     pushed = push_arguments('{"repo_id": "me/pairs", "private": true}', ["--bdhs", "{}"])
     assert pushed == {"repo_id": "me/pairs", "private": True, "command": "trl-mm dpo --bdhs '{}'"}

@@ -32,6 +32,7 @@ from .shard_files import (
     with_images,
     write_shard,
 )
+from .shown import shown
 from .tables import mixed_messages, raw_rows, to_table, unified_features
 
 
@@ -103,7 +104,7 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, rank, world_size)
     manifest = open_manifest(folder, settings, len(rows) if digest is None else None, shard_size, rank, command)
-    identities, num_rows = [], 0
+    identities, num_rows, finished = [], 0, 0
     for shard, part in enumerate(_parts(rows, shard_size, is_stream=digest is not None)):
         num_rows += len(part)
         identity = shard_identity(manifest, shard) + (b"" if digest is None else f":{digest(part)}".encode())
@@ -117,12 +118,16 @@ def write_shards(
             if shard_path(folder, shard).exists():
                 logger.warning("%s is not intact and is made again.", shard_path(folder, shard))
             source, originals = (part, {}) if digest is not None else _source_rows(rows, part)
-            stored = transform(source)
+            try:
+                stored = transform(source)
+            except KeyboardInterrupt as stopped:
+                raise KeyboardInterrupt(str(stopped) or _how_far(folder, finished)) from None
             stored, left_out = stored if isinstance(stored, tuple) else (stored, [])
             table = to_table([with_images(row, originals, image_folder) for row in stored])
             metadata = {IDENTITY: identity, **({LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
             write_shard(folder, shard, metadata, table, rank)
             count = len(stored)
+        finished += 1
         if on_shard is not None:
             on_shard(shard, count)
     if digest is not None:
@@ -205,6 +210,11 @@ def read_left_out(folder: str | os.PathLike) -> Rows:
     names = read_manifest(folder)["shards"]
     metadata = (pq.read_schema(Path(folder) / name).metadata or {} for name in names)
     return [value for of_shard in metadata for value in json.loads(of_shard.get(LEFT_OUT, b"[]"))]
+
+
+def _how_far(folder: Path, finished: int) -> str:
+    shards = "1 shard of this process is" if finished == 1 else f"{finished} shards of this process are"
+    return f"Stopped. {shards} finished in {shown(str(folder), 1000)}: the same command resumes from there."
 
 
 def _parts(rows: Any, shard_size: int, is_stream: bool) -> Iterator[Sequence[Any]]:

@@ -12,11 +12,6 @@ from .launched import end_with_launcher
 EXPLAINING_MODULES = ("trl_mm", "trl", "accelerate", "transformers.training_args", "transformers.utils.hub")
 LONGEST = 10_000  # characters of a message
 
-STOPPED = (
-    "Stopped. The same command resumes from the shards that are finished; training resumes from its last checkpoint "
-    "with `--resume_from_checkpoint true`."
-)
-
 
 def run_with_one_line_errors(run, *arguments):
     """
@@ -50,9 +45,10 @@ def run_with_one_line_errors(run, *arguments):
         text = printable(text, keep="\n\t")
         print(f"{'' if rank == '0' else f'[process {rank}] '}error: {text}", file=sys.stderr, flush=True)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if os.environ.get("RANK", "0") == "0":
-            print(f"\n{STOPPED}", file=sys.stderr, flush=True)
+            # What trains or writes shards says how far it came
+            print(f"\n{str(stopped) or 'Stopped.'}", file=sys.stderr, flush=True)
         return 130
     return 0
 

@@ -147,7 +147,10 @@ def train_and_save(trainer, args, model_args):
     for report in trainer.fit_report.values():
         trainer.accelerator.print(report)
     trainer.accelerator.print(trained_parts_table(trainer.model, training_args))
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(str(stopped) or how_far(trainer)) from None
     with explained_if_full(Path(training_args.output_dir), Path(training_args.output_dir)):
         trainer.save_model(training_args.output_dir)
         trainer.save_state()
@@ -161,6 +164,16 @@ def train_and_save(trainer, args, model_args):
         trainer.accelerator.print(f"Model in {folder}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
+
+
+def how_far(trainer):
+    """What a stopped training has reached, and how it is resumed (`str`)."""
+    state, saved = trainer.state, trainer.last_checkpoint
+    at = f"Stopped after step {state.global_step} of {state.max_steps}." if state.max_steps else "Stopped."
+    if saved is None:
+        return f"{at} No checkpoint is complete: the same command starts from the beginning."
+    from_there = "true" if saved.parent == Path(trainer.args.output_dir).resolve() else saved
+    return f"{at} {saved.name} is complete: `--resume_from_checkpoint {from_there}` resumes from there."
 
 
 def check_output(folder, use_peft):
