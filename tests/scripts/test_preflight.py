@@ -1,15 +1,19 @@
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.tiny import tiny_image, tiny_row
+from peft import LoraConfig
+from support.tiny import tiny_image, tiny_processor, tiny_row
+from transformers import LlavaNextProcessor
 from trl import ModelConfig
 
 from trl_mm import MMDPOConfig
 from trl_mm.cli.main import main
 from trl_mm.scripts import preflight
 from trl_mm.scripts.models import check_model_path
+from trl_mm.tokens.processor import processor_of
 
 
 @pytest.fixture
@@ -189,3 +193,40 @@ def test_deepspeed_is_looked_for_before_the_launch(installed, capsys, tmp_path):
     assert message == (
         "error: `--accelerate_config zero2` needs deepspeed, which is not installed: `pip install trl-mm[deepspeed]`."
     )
+
+
+@pytest.fixture
+def adapter(checkpoint, tmp_path):
+    """Function that writes an adapter without weights of a base: its folder."""
+
+    def write(base=checkpoint, processor=False):
+        folder = tmp_path / "adapter"
+        LoraConfig(base_model_name_or_path=base, target_modules=["q_proj"]).save_pretrained(folder)
+        if processor:
+            tiny_processor().save_pretrained(folder)
+        return str(folder)
+
+    return write
+
+
+@pytest.mark.parametrize("command", ["dpo", "online-dpo"])
+def test_an_adapter_is_not_trained_further(command, adapter, rows, no_weights, capsys, tmp_path):
+    source = ["--model_name_or_path", adapter(), "--dataset_name", rows, "--output_dir", str(tmp_path / "out")]
+    assert "is an adapter, and training begins from a whole model. Fold it" in said(command, capsys, *source, *TRAIN)
+
+
+@pytest.mark.parametrize("command", ["bdhs", "judge"])
+def test_an_adapter_whose_base_has_moved_is_named(command, adapter, rows, no_weights, capsys, tmp_path):
+    folder = adapter(base=str(tmp_path / "gone"))
+    source = ["--model_name_or_path", folder, "--dataset_name", rows, "--output_dir", str(tmp_path / "out")]
+    assert f"its base ({tmp_path / 'gone'}) is not there. Write where it is" in said(command, capsys, *source)
+
+
+def test_an_adapter_without_a_processor_takes_that_of_its_base(adapter, caplog):
+    with caplog.at_level("INFO"):
+        processor = processor_of(adapter())
+    assert isinstance(processor, LlavaNextProcessor) and "that of its base" in caplog.text
+    caplog.clear()
+    assert isinstance(processor_of(adapter(processor=True)), LlavaNextProcessor) and not caplog.text
+    with pytest.raises(ValueError, match="Unrecognized"):
+        processor_of(str(Path(adapter()).parent))

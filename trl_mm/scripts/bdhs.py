@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..bdhs.config import BDHSConfig
 from ..data.subset import check_subset
-from .models import ModelArguments, check_model_path, load_model, load_processor
+from .models import ModelArguments, check_base, check_model_path, load_model, load_processor
 from .output_lock import alone_in
 from .preflight import check_attention, check_writable
 from .processes import partners_of, process_state
@@ -80,6 +80,7 @@ def make_parser():
 def main(argv=None):
     args, config = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
     check_model_path(args.model_name_or_path)
+    check_base(args.model_name_or_path)
     check_attention(args.attn_implementation)
     check_writable("output_dir", args.output_dir)
     if any(Path(args.output_dir).glob("*model.safetensors*")):

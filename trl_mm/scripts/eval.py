@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..eval.benchmarks import BENCHMARKS
-from .models import ModelArguments, check_model_path, load_model, load_processor
+from .models import ModelArguments, check_base, check_model_path, load_model, load_processor
 from .output_lock import alone_in
 from .preflight import check_attention, check_writable
 from .processes import partners_of, process_state
@@ -70,6 +70,7 @@ def main(argv=None):
     known = dict(zip(BENCHMARKS, settings, strict=True))
 
     check_model_path(args.model_name_or_path)
+    check_base(args.model_name_or_path)
     check_attention(args.attn_implementation)
     check_writable("output_dir", args.output_dir)
     state = process_state(args.process_timeout)

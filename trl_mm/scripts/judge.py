@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.subset import check_subset
 from ..judges.wording import STYLES, check_style
-from .models import ModelArguments, check_model_path
+from .models import ModelArguments, check_base, check_model_path
 from .output_lock import alone_in
 from .preflight import check_attention, check_writable, need_package
 from .processes import partners_of, process_state
@@ -104,6 +104,7 @@ def main(argv=None):
     check_writable("output_dir", args.output_dir)
     if args.judge == "vlm":
         check_model_path(args.model_name_or_path)
+        check_base(args.model_name_or_path)
         check_attention(args.attn_implementation)
         if args.load_in_4bit:
             need_package("bitsandbytes", "`load_in_4bit`")

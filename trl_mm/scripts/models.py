@@ -51,6 +51,34 @@ def check_model_path(name):
         )
 
 
+def check_base(name):
+    """Refuse an adapter whose base has moved, before anything is loaded."""
+    from ..tokens.processor import base_of_adapter
+
+    base = base_of_adapter(name)
+    if base is None:
+        return
+    try:
+        check_model_path(base)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"`model_name_or_path` ({name}) is an adapter, and its base ({base}) is not there. Write where it is into "
+            "`base_model_name_or_path` of adapter_config.json in that folder."
+        ) from error
+
+
+def check_whole_model(name):
+    """Refuse to train an adapter, which TRL's trainers load no model from, before anything is loaded."""
+    from ..tokens.processor import base_of_adapter
+
+    if (base := base_of_adapter(name)) is not None:
+        raise ValueError(
+            f"`model_name_or_path` ({name}) is an adapter, and training begins from a whole model. Fold it into its "
+            f"base first (`trl-mm merge --model_name_or_path {name} --output_dir …`), train its base ({base}) anew, "
+            "or resume its own run with `--resume_from_checkpoint`."
+        )
+
+
 def load_processor(args):
     """
     Load the processor of the model that [`ModelArguments`] name: fast, so that what it lacks shows before the model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..data.subset import check_subset
 from .launch_checks import check_quantization, check_saving, splits_weights
-from .models import check_model_path
+from .models import check_model_path, check_whole_model
 from .output_lock import alone_in
 from .ranges import check_at_least, check_positive
 
@@ -61,6 +61,7 @@ def start(parser, run, argv=None, launch=None, folders=()):
     args, training_args, model_args = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(model_args.model_name_or_path)
+    check_whole_model(model_args.model_name_or_path)
     check_numbers(training_args)
     check_evaluation(args, training_args)
     check_output(training_args.output_dir, model_args.use_peft)

@@ -1,5 +1,8 @@
 """The processor of a model, by the model's name, and what it returns."""
 
+import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,13 +12,15 @@ from .chat_template import check_chat_template
 from .image_tokens import check_processor
 
 
+logger = logging.getLogger(__name__)
+
 # What it returns with a value for each token; all else is of images
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 def processor_of(model: str, **options: Any) -> Any:
     """
-    Load the processor of a model.
+    Load the processor of a model; for the folder of an adapter without one, that of its base.
 
     Args:
         model (`str`): id or path of the model.
@@ -29,6 +34,12 @@ def processor_of(model: str, **options: Any) -> Any:
     """
     try:
         return AutoProcessor.from_pretrained(model, **options)
+    except (ValueError, OSError):
+        base = base_of_adapter(model)
+        if base is None:
+            raise
+        logger.info("The adapter in %s has no processor; that of its base, %s, is used.", model, base)
+        return processor_of(base, trust_remote_code=options.get("trust_remote_code", False))
     except ImportError as error:
         if "torchvision" not in str(error).lower():
             raise
@@ -36,6 +47,15 @@ def processor_of(model: str, **options: Any) -> Any:
             f"The processor of {model} needs torchvision, which is not installed. Install the version that belongs to "
             f"torch {torch.__version__}, from where torch came from: `pip install trl-mm[torchvision]`."
         ) from error
+
+
+def base_of_adapter(model: str) -> str | None:
+    """Id or path of the base of the adapter in a folder; `None` if it holds none, or a whole model."""
+    try:
+        config = json.loads((Path(model) / "adapter_config.json").read_text(encoding="utf-8"))
+        return None if (Path(model) / "config.json").exists() else config["base_model_name_or_path"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def vision_processor_of(
