@@ -37,6 +37,9 @@ def _run(command: str, arguments: list[str]) -> None:
     if command not in COMMANDS:
         raise ValueError(unknown("command", command, COMMANDS))
     module, _ = COMMANDS[command]
+    if command == "score" and arguments and not arguments[0].startswith("-"):
+        name = arguments.pop(0)  # one command for each benchmark
+        command, module = f"score {name}", f"{module}:{name}"
     run(command, module, arguments)
 
 
@@ -72,6 +75,7 @@ COMMANDS = {
     "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
+    "score": ("trl_mm.scripts.score", "score answers in a file as a benchmark does; --list shows all of them"),
     "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),
     "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),

@@ -3,20 +3,69 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 Truths = TypeVar("Truths", bound=Mapping[str, Set[str]])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    How a metric of [`Benchmark.metric_parts`] is shown.
+
+    Args:
+        label (`str`): name in tables, such as `"F1"`.
+        better (`str`): `"higher"`, `"lower"`, or `"neither"`: lengths, shares of yes.
+        scale (`float`, *optional*, defaults to `100.0`): what the ratio is multiplied by, 100 for a percentage.
+        digits (`int`, *optional*, defaults to `1`): digits after the point.
+    """
+
+    label: str
+    better: Literal["higher", "lower", "neither"]
+    scale: float = 100.0
+    digits: int = 1
+
+
+class Ask(Protocol):
+    """
+    Has the judge answer texts, each with the images that are shown before it. `options` are fields of the request
+    (`temperature`, `max_tokens`) other than the benchmark's `judge_options`. A question that is refused has `None`.
+    """
+
+    def __call__(self, questions: "Sequence[tuple[str, Sequence[Image]]]", **options: Any) -> list[str | None]: ...
 
 
 @dataclass(kw_only=True)
 class Benchmark(ABC):
     """
     One benchmark. Its fields are its own settings: `trl-mm eval` has an option and recipes a key for each of them, so
-    every field has a default, a `help`, and a name that no other benchmark uses. What is wrong with them is a
-    `ValueError` or an `OSError` that names the setting, from `__post_init__` or [`~Benchmark.questions`]: neither
-    needs a model.
+    every field has a default, a line in the docstring, and a name that no other benchmark uses: it begins with the
+    name of the benchmark. `trl-mm score NAME` has the same options without that beginning. What is wrong with them is
+    a `ValueError` or an `OSError` that names the setting, from `__post_init__`, [`~Benchmark.questions`] or
+    [`~Benchmark.read_answers`]: none needs a model.
+
+    A benchmark that a judge scores has `judge_options`, and [`~Benchmark.judge`] adds what it said to the rows before
+    they are scored.
     """
+
+    title: ClassVar[str]
+    """Name in tables."""
+    answer_rows: ClassVar[str]
+    """What a row of a file of answers carries, for `trl-mm score --list`."""
+    metrics: ClassVar[Mapping[str, Metric]]
+    """The metrics of [`~Benchmark.metric_parts`]; the first is what papers report."""
+    score_settings: ClassVar[Mapping[str, Any]] = {}
+    """The settings that `trl-mm score` has, with its defaults, which are those of published scores."""
+    judge_options: ClassVar[Mapping[str, Any] | None] = None
+    """Fields of the request to the judge, as published, such as `{"temperature": 0, "max_tokens": 1024}`."""
+    judge_system: ClassVar[str | None] = None
+    """System message to the judge."""
 
     @abstractmethod
     def questions(self, truths: Mapping[str, Set[str]] | None, *, seed: int) -> list[dict[str, Any]]:
@@ -52,6 +101,40 @@ class Benchmark(ABC):
             `dict[str, Any]`: the result, which stands in `scores.json` under the name of the benchmark.
         """
 
+    def read_answers(self, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+        """
+        Reads answers that any tool wrote, in the published formats, mostly by [`read_entries`].
+
+        Args:
+            path (`Path`):
+                File, or a folder where that is the published form.
+
+        Returns:
+            `tuple[list[dict[str, Any]], list[str]]`: rows as [`~Benchmark.questions`] gives them, with what the judge
+            said where there is one, and the answers.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: an entry lacks something; the message names the entry, counted from 1, and what it lacks.
+        """
+        raise ValueError(f"{self.title} has no scores for answers in a file.")
+
+    def judge(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], ask: Ask) -> list[dict[str, Any]]:
+        """
+        Has a judge look at the answers.
+
+        Args:
+            questions, answers:
+                As in [`~Benchmark.score`]; `image` of a question is the path of its file.
+            ask ([`Ask`]):
+                The judge.
+
+        Returns:
+            `list[dict[str, Any]]`: columns that are added to each row before it is scored, such as `reply`; `None` in
+            them where the judge did not answer: the row is not judged, which the result says.
+        """
+        raise NotImplementedError
+
     @staticmethod
     @abstractmethod
     def metric_parts(result: Mapping[str, Any]) -> dict[str, tuple[list, list]]:
@@ -61,6 +144,24 @@ class Benchmark(ABC):
     @abstractmethod
     def lines(result: Mapping[str, Any]) -> list[str]:
         """The result as the terminal shows it, with a warning where answers say nothing about the model's sight."""
+
+    def published_scores(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """What the published scorer prints, by its names and on its scale, not rounded further than it rounds."""
+        return {}
+
+    @staticmethod
+    def row_scores(result: Mapping[str, Any]) -> list[float | None]:
+        """How good each answer is, in the order of the rows: higher is better, `None` for what was not judged."""
+        raise NotImplementedError
+
+    @staticmethod
+    def correct(result: Mapping[str, Any]) -> list[int] | None:
+        """1 for each right answer, else 0, in the order of the rows; `None` where answers are not right or wrong."""
+        return None
+
+    def marks(self, question: Mapping[str, Any], answer: str) -> list[tuple[int, int, str]]:
+        """Words of an answer to mark on a page (start, end, `"bad"` or `"good"`): objects that it names."""
+        return []
 
     def longest_answer(self, max_new_tokens: int) -> int:
         """Most tokens of an answer (`int`), given the user's limit."""

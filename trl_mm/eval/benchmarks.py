@@ -1,5 +1,7 @@
 """All benchmarks, by the names that users give."""
 
+from difflib import get_close_matches
+
 from .benchmark import Benchmark
 from .chair import ChairBenchmark
 from .pope import PopeBenchmark
@@ -9,3 +11,23 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "chair": ChairBenchmark,
     "pope": PopeBenchmark,
 }
+
+# Other spellings, without case, hyphens and underscores
+ALIASES: dict[str, str] = {}
+
+
+def find_benchmark(name: str) -> str:
+    """
+    Key in `BENCHMARKS` of a name in any of its usual spellings ("MM-Vet", "mmvet").
+
+    Raises:
+        ValueError: there is no such benchmark.
+    """
+    spelled = {"".join(filter(str.isalnum, known)): known for known in BENCHMARKS}
+    asked = "".join(filter(str.isalnum, name.lower()))
+    found = spelled.get(asked) or ALIASES.get(asked)
+    if found is None:
+        near = get_close_matches(asked, [*spelled, *ALIASES], n=1)
+        hint = f", did you mean `{spelled.get(near[0]) or ALIASES[near[0]]}`?" if near else ";"
+        raise ValueError(f"unknown benchmark `{name}`{hint} known: {', '.join(BENCHMARKS)}.")
+    return found

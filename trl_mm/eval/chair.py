@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .benchmark import Benchmark, figures, need_annotations
+from .benchmark import Benchmark, Metric, figures, need_annotations
 from .captions import add_objects_of_captions, load_captions
 from .intervals import bootstrap_ratio, ratio
 from .objects import ObjectVocabulary
@@ -126,6 +126,15 @@ class ChairBenchmark(Benchmark):
     vocabulary: str | None = None
     partners: str | None = None
     caption_prompt: str = "Describe the image."
+
+    title = "CHAIR"
+    answer_rows = "`image` and `caption`; the objects of each image come from `--truths`"
+    metrics = {
+        "chair_i": Metric("CHAIR_i", "lower"),
+        "chair_s": Metric("CHAIR_s", "lower"),
+        "recall": Metric("recall", "higher"),
+        "prior_share": Metric("by the prior", "lower"),
+    }
 
     @cached_property
     def _vocabulary(self) -> ObjectVocabulary:

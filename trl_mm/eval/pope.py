@@ -8,11 +8,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from .benchmark import Benchmark, figure, figures, need_annotations
+from .answer_files import as_answer, check_entries, read_entries
+from .benchmark import Benchmark, Metric, figure, figures, need_annotations
 from .pope_categories import pope_categories, pope_headline, pope_parts
 from .pope_files import read_pope_files, with_suffix
+from .pope_scores import READINGS, Reading
 
 
 # "an hour", but "a unicycle", "a ukulele", "a euro coin", "a one-way sign": the sound decides, not the letter.
@@ -123,8 +126,10 @@ class PopeBenchmark(Benchmark):
             objects that are not there.
         pope_questions_per_image (`int`, *optional*, defaults to `6`): half of them are answered by yes.
         pope_files (`list[str]`, *optional*): published questions, instead of questions from the annotations: the files
-            of POPE, RePOPE or POPEv2, as JSON lines or arrays. Each is a category, and all of it is asked. Answers are
-            read and scored as published.
+            of POPE, RePOPE or POPEv2, as JSON lines or arrays. Each is a category, and all of it is asked.
+        pope_reading (`str`, *optional*): how answers are read. `"published"` is that of the scripts of POPE and LLaVA,
+            where whatever is not no is yes, and the default for published questions; `"strict"`, the default for
+            questions from the annotations, takes an answer that is neither yes nor no for wrong.
         pope_suffix (`str`, *optional*): what follows each question of POPE on a line of its own. LLaVA's is "Answer
             the question using a single word or phrase.".
     """
@@ -132,9 +137,22 @@ class PopeBenchmark(Benchmark):
     pope_strategies: list[str] = field(default_factory=lambda: ["random", "popular", "adversarial"])
     pope_questions_per_image: int = 6
     pope_files: list[str] | None = None
+    pope_reading: Reading | None = None
     pope_suffix: str | None = None
 
+    title = "POPE"
+    answer_rows = "`answer`, `label` (yes or no), and if there are any `category` and `image`"
+    metrics = {
+        "pope_f1": Metric("F1", "higher"),
+        "pope_accuracy": Metric("accuracy", "higher"),
+        "pope_yes_share": Metric("says yes", "neither"),
+    }
+    score_settings = {"pope_reading": "published"}
+
     def __post_init__(self) -> None:
+        if self.pope_reading is not None and self.pope_reading not in READINGS:
+            known = ", ".join(READINGS)
+            raise ValueError(f"`pope_reading` must be one of {known}, got {self.pope_reading!r}.")
         each = self.pope_questions_per_image
         if not isinstance(each, int) or each < 2:
             raise ValueError(f"`pope_questions_per_image` must be at least 2 and whole, got {each!r}.")
@@ -159,7 +177,38 @@ class PopeBenchmark(Benchmark):
         return {"pope_suffix": self.pope_suffix} if self.pope_suffix else {}
 
     def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
-        return pope_categories(questions, answers, reading="published" if self.pope_files else "strict", seed=seed)
+        reading = self.pope_reading or ("published" if self.pope_files else "strict")
+        return pope_categories(questions, answers, reading=reading, seed=seed)
+
+    def read_answers(self, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+        entries = read_entries(path)
+        check_entries(path, entries, ("answer", "label"))
+        rows = []
+        for number, entry in enumerate(entries, start=1):
+            label = str(entry["label"]).strip().lower()
+            if label not in ("yes", "no"):
+                raise ValueError(f"{path}, entry {number}: `label` must be yes or no, got {entry['label']!r}.")
+            image = entry.get("image", f"entry {number}")
+            rows.append({"image": str(image), "label": label, "category": str(entry.get("category", "all"))})
+        return rows, [as_answer(path, number, entry["answer"]) for number, entry in enumerate(entries, start=1)]
+
+    def published_scores(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "f1"}
+        names["predicted_yes_share"] = "yes_ratio"
+        scores = {
+            category: {shown: found[name] for name, shown in names.items()} | {"unreadable": found["unreadable"]}
+            for category, found in result.items()
+        }
+        means = {shown: sum(found[shown] for found in scores.values()) / len(scores) for shown in names.values()}
+        return {**means, "unreadable": sum(found["unreadable"] for found in scores.values()), "categories": scores}
+
+    @staticmethod
+    def row_scores(result: Mapping[str, Any]) -> list[float | None]:
+        return list(PopeBenchmark.correct(result) or [])
+
+    @staticmethod
+    def correct(result: Mapping[str, Any]) -> list[int] | None:
+        return [right for found in result.values() for right in found["correct"]]
 
     @staticmethod
     def overall(result: Mapping[str, Any], *, seed: int) -> dict[str, Any]:

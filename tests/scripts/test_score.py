@@ -1,0 +1,87 @@
+import json
+
+import pytest
+from support.published import published
+
+from trl_mm.cli.main import main as cli
+from trl_mm.eval.benchmarks import BENCHMARKS, find_benchmark
+from trl_mm.eval.pope_scores import pope_scores
+from trl_mm.scripts.recipe_parser import documented_settings
+from trl_mm.scripts.score import settings_of
+
+
+ANSWERS = [
+    {"answer": "Yes.", "label": "yes", "category": "random"},
+    {"answer": "No dog.", "label": "No", "category": "random"},
+    {"answer": "NO", "label": "no", "category": "popular"},
+    {"answer": "Perhaps.", "label": "yes", "category": "popular"},
+]
+
+
+def score(tmp_path, name, *flags, answers=None):
+    """Status and JSON of `trl-mm score NAME`."""
+    if answers is not None:
+        (tmp_path / "answers.jsonl").write_text(answers)
+        flags = ("--answers", str(tmp_path / "answers.jsonl"), *flags)
+    out = tmp_path / "out.json"
+    status = cli(["score", name, "--json", str(out), *flags])
+    return status, json.loads(out.read_text()) if out.exists() else None
+
+
+def test_answers_are_scored_as_published_by_default(tmp_path, capsys):
+    lines = "\n".join(map(json.dumps, ANSWERS))
+    status, out = score(tmp_path, "POPE", answers=lines)
+    assert status == 0
+    random, popular = pope_scores(["Yes.", "No dog."], ["yes", "no"]), {"f1": 2 / 3, "accuracy": 0.5}
+    assert out["scores"]["f1"] == pytest.approx((random["f1"] + popular["f1"]) / 2)
+    assert out["scores"]["accuracy"] == (1 + 0.5) / 2
+    assert out["scores"]["categories"]["popular"]["unreadable"] == 1
+    assert (out["benchmark"], out["num_answers"], out["settings"]) == ("pope", 4, {"reading": "published"})
+    assert "POPE: F1 83.3%" in capsys.readouterr().out
+    array = json.dumps(ANSWERS, indent=1)
+    assert score(tmp_path, "pope", answers=array)[1]["scores"] == out["scores"]
+    _, strict = score(tmp_path, "pope", "--reading", "strict", answers=lines)
+    assert strict["scores"]["categories"]["popular"]["f1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ('{"answer": "Yes"}', "entry 1: needs `answer`, `label`, and has no `label`"),
+        ('{"answer": "Yes", "label": "maybe"}', "entry 1: `label` must be yes or no, got 'maybe'"),
+        ('{"answer": ["Yes"], "label": "yes"}', "entry 1: `answer` must be a text"),
+        ('{"answer": "Yes", "label": "yes"}\n{"answer"', "line 2: no JSON"),
+        ('[{"answer": "Yes", "label": "yes"},]', "starts as a JSON array and is none"),
+        ("\n", "is empty"),
+    ],
+)
+def test_bad_answers_are_one_line(tmp_path, capsys, answers, said):
+    assert score(tmp_path, "pope", answers=answers) == (2, None)
+    assert said in capsys.readouterr().err
+
+
+def test_bad_commands_are_one_line(tmp_path, capsys):
+    assert score(tmp_path, "popp", answers="")[0] == 2
+    assert "unknown benchmark `popp`, did you mean `pope`?" in capsys.readouterr().err
+    assert score(tmp_path, "pope", "--answers", str(tmp_path / "none.json"))[0] == 2
+    assert "is no file" in capsys.readouterr().err
+
+
+def test_all_benchmarks_are_listed(capsys):
+    assert cli(["score", "--list"]) == cli(["score"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name}: {kind.title}\n" in shown for name, kind in BENCHMARKS.items())
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_settings_have_a_help_under_their_short_names(name):
+    settings = settings_of(name)
+    assert find_benchmark(name.upper().replace("_", "-")) == name
+    for setting in settings.__dataclass_fields__:
+        assert len(documented_settings(settings)[setting]) > 10
+
+
+def test_answers_are_read_as_the_published_script_reads_them(tmp_path):
+    rows = json.loads(published("golden/pope_answer_reading.json").read_text())["rows"]
+    lines = "\n".join(json.dumps({"answer": row["answer"], "label": row["official_reading"]}) for row in rows)
+    assert score(tmp_path, "pope", answers=lines)[1]["scores"]["accuracy"] == 1
