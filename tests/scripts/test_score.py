@@ -85,3 +85,11 @@ def test_answers_are_read_as_the_published_script_reads_them(tmp_path):
     rows = json.loads(published("golden/pope_answer_reading.json").read_text())["rows"]
     lines = "\n".join(json.dumps({"answer": row["answer"], "label": row["official_reading"]}) for row in rows)
     assert score(tmp_path, "pope", answers=lines)[1]["scores"]["accuracy"] == 1
+
+
+def test_textvqa_is_scored_with_the_references_of_a_file(tmp_path):
+    data = [{"image_id": "i", "question_id": 1, "question": "What?", "answers": ["red"] * 2 + ["blue"] * 8}]
+    (tmp_path / "val.json").write_text(json.dumps({"data": data}))
+    lines = json.dumps({"question_id": "i", "prompt": "What?\nIn a word.", "text": "Red."})
+    status, out = score(tmp_path, "textvqa", "--file", str(tmp_path / "val.json"), answers=lines)
+    assert status == 0 and out["scores"] == {"accuracy": pytest.approx(0.6), "samples": 1}

@@ -5,11 +5,13 @@ from difflib import get_close_matches
 from .benchmark import Benchmark
 from .chair import ChairBenchmark
 from .pope import PopeBenchmark
+from .textvqa import TextVQABenchmark
 
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
     "chair": ChairBenchmark,
     "pope": PopeBenchmark,
+    "textvqa": TextVQABenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
