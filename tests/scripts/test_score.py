@@ -93,3 +93,11 @@ def test_textvqa_is_scored_with_the_references_of_a_file(tmp_path):
     lines = json.dumps({"question_id": "i", "prompt": "What?\nIn a word.", "text": "Red."})
     status, out = score(tmp_path, "textvqa", "--file", str(tmp_path / "val.json"), answers=lines)
     assert status == 0 and out["scores"] == {"accuracy": pytest.approx(0.6), "samples": 1}
+
+
+def test_gqa_is_scored_in_percent_as_its_authors_do(tmp_path):
+    data = {"1": {"imageId": "n1", "question": "Is it red?", "answer": "yes"}}
+    (tmp_path / "testdev.json").write_text(json.dumps(data))
+    answers = json.dumps([{"questionId": "1", "prediction": "Yes."}])
+    status, out = score(tmp_path, "gqa", "--file", str(tmp_path / "testdev.json"), answers=answers)
+    assert status == 0 and out["scores"] == {"accuracy": 100}

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from .benchmark import Benchmark
 from .chair import ChairBenchmark
+from .gqa import GQABenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -12,6 +13,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "chair": ChairBenchmark,
     "pope": PopeBenchmark,
     "textvqa": TextVQABenchmark,
+    "gqa": GQABenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
