@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from .benchmark import Benchmark
 from .chair import ChairBenchmark
 from .gqa import GQABenchmark
+from .hallusionbench import HallusionBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -14,6 +15,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "pope": PopeBenchmark,
     "textvqa": TextVQABenchmark,
     "gqa": GQABenchmark,
+    "hallusionbench": HallusionBenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
