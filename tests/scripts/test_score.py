@@ -101,3 +101,11 @@ def test_gqa_is_scored_in_percent_as_its_authors_do(tmp_path):
     answers = json.dumps([{"questionId": "1", "prediction": "Yes."}])
     status, out = score(tmp_path, "gqa", "--file", str(tmp_path / "testdev.json"), answers=answers)
     assert status == 0 and out["scores"] == {"accuracy": 100}
+
+
+def test_mme_is_scored_from_its_folder(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "color.txt").write_text("1.jpg\tRed?\tYes\tyes\n1.jpg\tBlue?\tNo\tYes\n")
+    status, out = score(tmp_path, "mme", "--answers", str(folder))
+    assert status == 0 and out["scores"]["perception"] == 50

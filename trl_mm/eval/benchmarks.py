@@ -6,6 +6,7 @@ from .benchmark import Benchmark
 from .chair import ChairBenchmark
 from .gqa import GQABenchmark
 from .hallusionbench import HallusionBenchmark
+from .mme import MMEBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -16,6 +17,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "textvqa": TextVQABenchmark,
     "gqa": GQABenchmark,
     "hallusionbench": HallusionBenchmark,
+    "mme": MMEBenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
