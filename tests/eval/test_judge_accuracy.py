@@ -223,3 +223,16 @@ def test_the_interval_holds_the_share_and_has_a_width(counts):
     low, high = wilson_interval(successes, trials)
     assert 0 <= low <= successes / trials + 1e-12 and successes / trials - 1e-12 <= high <= 1 and low < high
     assert wilson_interval(trials - successes, trials) == pytest.approx((1 - high, 1 - low))
+
+
+def test_groups_have_figures_of_their_own_and_a_mean():
+    rows = [("clear", True), ("clear", True), ("tie", None), ("clear", False)]
+    verdicts = [{"outcome": outcome, "correct": correct, "places": [0]} for outcome, correct in rows]
+    scores = judge_scores(verdicts, groups=["general", "general", "general", "reasoning"])
+    assert {name: found["num_pairs"] for name, found in scores["groups"].items()} == {"general": 3, "reasoning": 1}
+    assert scores["groups"]["general"]["accuracy_all"] == pytest.approx(2 / 3)
+    assert scores["groups"]["general"]["accuracy_decided"] == 1 and scores["accuracy_all"] == 0.5
+    assert scores["macro_accuracy_all"] == pytest.approx(1 / 3) and scores["macro_accuracy_decided"] == 0.5
+    undecided = judge_scores(verdicts[2:], groups=["general", "reasoning"])
+    assert undecided["macro_accuracy_decided"] is None and undecided["macro_accuracy_all"] == 0
+    assert "groups" not in judge_scores(verdicts)

@@ -188,3 +188,27 @@ def test_two_processes_share_the_rows(endpoint, pairs, tmp_path):
     assert status == 0, output
     assert output.count("Scores in") == 1
     assert len(endpoint.requests) == 12 and len(read_verdicts(tmp_path / "out" / "verdicts")) == 6
+
+
+def test_vl_rewardbench_is_scored_by_group(endpoint, tmp_path, capsys):
+    lines = []
+    for index, source in enumerate(["WildVision", "RLAIF-V", "RLAIF-V", "MathVerse"]):
+        tiny_image(index).save(tmp_path / f"{index}.png")
+        better = index != 2
+        row = {"id": f"{source}-{index}", "query": "What is it?", "image": f"{index}.png", "query_source": source}
+        row |= {"response": ["A dog.", "A square."], "human_ranking": [1, 0] if better else [0, 1]}
+        lines.append(json.dumps(row))
+    (tmp_path / "test.jsonl").write_text("\n".join(lines))
+    main(
+        [
+            *("--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url),
+            *("--cache_dir", str(tmp_path / "replies"), "--converter", "vl_rewardbench", "--dataset_split", "test"),
+            *flags(str(tmp_path), tmp_path / "out"),
+        ]
+    )
+    scores = json.loads((tmp_path / "out" / "judge.json").read_text())
+    found = {name: part["accuracy_all"] for name, part in scores["groups"].items()}
+    assert found == {"general": 1, "hallucination": 0.5, "reasoning": 1}
+    assert scores["accuracy_all"] == 0.75 and scores["macro_accuracy_all"] == pytest.approx(2.5 / 3)
+    shown = "general 100.0% of 1, hallucination 50.0% of 2, reasoning 100.0% of 1; their mean 83.3%"
+    assert shown in capsys.readouterr().out

@@ -112,7 +112,9 @@ def read_verdicts(folder: str | Path) -> list[dict[str, Any]]:
     return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet"))).to_list()
 
 
-def judge_scores(verdicts: Sequence[Mapping[str, Any]], level: float = 0.95) -> dict[str, Any]:
+def judge_scores(
+    verdicts: Sequence[Mapping[str, Any]], level: float = 0.95, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
     """
     Accuracy of a judge, and what it says where it does not decide.
 
@@ -126,6 +128,7 @@ def judge_scores(verdicts: Sequence[Mapping[str, Any]], level: float = 0.95) -> 
             `first_correct` for one order, as [`read_verdicts`] returns them.
         level (`float`, *optional*, defaults to `0.95`): level of the confidence intervals. They take rows for
             independent: several pairs of one image make them too narrow.
+        groups (`Sequence[str]`, *optional*): group of each row, such as those of VL-RewardBench.
 
     Returns:
         `dict`: `num_pairs`, `num_decided`, `accuracy_decided` (of the pairs with a clear verdict), `accuracy_all` (a
@@ -133,8 +136,9 @@ def judge_scores(verdicts: Sequence[Mapping[str, Any]], level: float = 0.95) -> 
         pairs; `one_order`, a `dict` of the same figures for the first order alone, where `num_decided` are the pairs
         whose first reply names one of the two, `tie_rate` and `invalid_rate` are those of the first replies, and
         nothing can be inconsistent; and `first_place_share`, the share of the answer that is shown first among all
-        that are preferred, over all orders: 0.5 without position bias. What there is nothing to compute from is
-        `None`.
+        that are preferred, over all orders: 0.5 without position bias. With groups also `groups`, a `dict` from each
+        to its figures, `macro_accuracy_all`, the mean of their `accuracy_all`, which VL-RewardBench calls macro, and
+        `macro_accuracy_decided`. What there is nothing to compute from is `None`.
     """
     places = [place for row in verdicts for place in row["places"] or () if place is not None]
     first = [(row["first_outcome"], row["first_correct"]) for row in verdicts if "first_outcome" in row]
@@ -143,7 +147,21 @@ def judge_scores(verdicts: Sequence[Mapping[str, Any]], level: float = 0.95) -> 
         **_shares([(row["outcome"], row["correct"]) for row in verdicts], OUTCOMES, level),
         "one_order": _shares(first, ("tie", "invalid"), level),
         "first_place_share": _share(places.count(0), len(places)),
+        **({} if groups is None else _by_group(verdicts, groups, level)),
     }
+
+
+def _by_group(verdicts: Sequence[Mapping[str, Any]], groups: Sequence[str], level: float) -> dict[str, Any]:
+    """Figures of each group, and their means over the groups."""
+    said: dict[str, list[tuple[str, bool | None]]] = {}
+    for row, group in zip(verdicts, groups, strict=True):
+        said.setdefault(group, []).append((row["outcome"], row["correct"]))
+    found = {group: {"num_pairs": len(rows), **_shares(rows, OUTCOMES, level)} for group, rows in sorted(said.items())}
+    means: dict[str, float | None] = {}
+    for name in ("accuracy_all", "accuracy_decided"):
+        values = [figures[name] for figures in found.values()]
+        means[f"macro_{name}"] = None if None in values or not values else sum(values) / len(values)
+    return {"groups": found, **means}
 
 
 def _shares(said: Sequence[tuple[str, bool | None]], outcomes: Sequence[str], level: float) -> dict[str, Any]:

@@ -22,7 +22,8 @@ KINDS = ("vlm", "remote")
 class JudgeArguments(ModelArguments):
     """
     Arguments of `trl-mm judge`. `model_name_or_path` is the judge: with `judge="remote"` its name at the endpoint, and
-    `dtype`, `model_revision`, `attn_implementation` and `trust_remote_code` then do nothing.
+    `dtype`, `model_revision`, `attn_implementation` and `trust_remote_code` then do nothing. Rows with a column
+    `group` are also scored by group, as those of VL-RewardBench (`converter="vl_rewardbench"`).
 
     Args:
         dataset_name (`str`): folder, JSONL, JSON or parquet file, or Hub id of the preference rows.
@@ -158,7 +159,8 @@ def run(args, state):
     partners.wait()
     state.wait_for_everyone()
     if state.is_main_process:
-        scores = {"style": args.style, **judge_scores(read_verdicts(folder))}
+        groups = list(map(str, dataset["group"])) if "group" in dataset.column_names else None
+        scores = {"style": args.style, **judge_scores(read_verdicts(folder), groups=groups)}
         path = Path(args.output_dir) / "judge.json"
         path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
@@ -213,9 +215,14 @@ def summary(scores):
     share = scores["first_place_share"]
     line = _accuracy(scores, scores["num_pairs"], ("tie", "invalid", "inconsistent"))
     line += "" if share is None else f"; prefers the first place {share:.1%} of the time"
-    if scores["style"] == "paper":
-        return line
-    return f"{line}\nIn one order alone: {_accuracy(scores['one_order'], scores['num_pairs'], ('tie', 'invalid'))}"
+    if scores["style"] != "paper":
+        line += f"\nIn one order alone: {_accuracy(scores['one_order'], scores['num_pairs'], ('tie', 'invalid'))}"
+    return line if "groups" not in scores else f"{line}\n{_groups(scores)}"
+
+
+def _groups(scores):
+    parts = [f"{name} {part['accuracy_all']:.1%} of {part['num_pairs']}" for name, part in scores["groups"].items()]
+    return f"By group, of all pairs: {', '.join(parts)}; their mean {scores['macro_accuracy_all']:.1%}"
 
 
 def _accuracy(scores, num_pairs, outcomes):

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .llava_instruct import llava_instruct
+from .vl_rewardbench import vl_rewardbench
 
 
 # Name for `--converter`
-CONVERTERS = {"llava_instruct": llava_instruct}
+CONVERTERS = {
+    "llava_instruct": llava_instruct,
+    "vl_rewardbench": vl_rewardbench,
+}
 
 
 def find_converter(name: str | None) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
