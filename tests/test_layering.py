@@ -28,7 +28,7 @@ BELOW = {
     "trainer.on_policy": PREPARED,
     "trainer.estimate": {*PREPARED, "trainer.parts"},
     "trainer": {*PREPARED, "report", *PARTS_OF_TRAINER},
-    "eval": {*PREPARED, "report", "judges"},
+    "eval": {*PREPARED, "report", "judges", "trainer"},
     "bench": LIBRARY,
     "scripts": {*LIBRARY, "bench"},
     "cli": {"scripts"},

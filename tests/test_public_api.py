@@ -11,6 +11,7 @@ NAMES = [
     "BDHSConfig",
     "BDHSDataGenerator",
     "BDHSSampler",
+    "BenchmarkCallback",
     "MMDPOConfig",
     "MMDPOTrainer",
     "MMOnlineDPOConfig",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.hub import push_preferences
     from .data.loading import load_preferences
     from .data.protocols import PairwiseJudge
+    from .eval.benchmark_callback import BenchmarkCallback
     from .judges.pairwise import PairwiseVLMJudge
     from .judges.remote import RemoteJudge
     from .judges.reward import RewardJudge
@@ -28,6 +29,7 @@ __all__ = [
     "BDHSConfig",
     "BDHSDataGenerator",
     "BDHSSampler",
+    "BenchmarkCallback",
     "MMDPOConfig",
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
@@ -44,6 +46,7 @@ _MODULES = {
     "BDHSConfig": ".bdhs.config",
     "BDHSDataGenerator": ".bdhs.callback",
     "BDHSSampler": ".bdhs.sampler",
+    "BenchmarkCallback": ".eval.benchmark_callback",
     "MMDPOConfig": ".trainer.dpo_config",
     "MMDPOTrainer": ".trainer.dpo_trainer",
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
