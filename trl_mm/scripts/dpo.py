@@ -15,6 +15,7 @@ from .training import (
     start,
     train_and_save,
 )
+from .training_benchmarks import add_benchmarks, training_benchmarks
 
 
 @dataclass(kw_only=True)
@@ -63,6 +64,7 @@ def run(args, training_args, model_args, argv, launch=None):
     generator = pair_generator(args, argv)
     check_settings(training_args, generator)
     needs = needed_columns(generator)
+    benchmarks = training_benchmarks(args, training_args)
     if args.dry_run:
         # A distorted answer is scored where the chosen one is
         branches = 2 if args.bdhs_rejected_weight is None or generator.distorts else 3
@@ -85,6 +87,7 @@ def run(args, training_args, model_args, argv, launch=None):
         quantization_config=get_quantization_config(model_args),
         peft_config=peft_config(model_args),
     )
+    add_benchmarks(trainer, benchmarks)
     train_and_save(trainer, args, model_args)
 
 

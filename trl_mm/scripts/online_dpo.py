@@ -13,6 +13,7 @@ from .training import (
     start,
     train_and_save,
 )
+from .training_benchmarks import add_benchmarks, training_benchmarks
 
 
 @dataclass(kw_only=True)
@@ -55,6 +56,7 @@ def run(args, training_args, model_args, argv, launch=None):
     from ..data.rows import PREFERENCE_COLUMNS
     from ..trainer.online_dpo_trainer import MMOnlineDPOTrainer, check_ranking
 
+    benchmarks = training_benchmarks(args, training_args)
     needs = PREFERENCE_COLUMNS if training_args.offline_probability > 0 else ("images", "prompt")
     if args.dry_run:
         sampled = training_args.max_new_tokens if training_args.offline_probability < 1 else None
@@ -95,6 +97,7 @@ def run(args, training_args, model_args, argv, launch=None):
         peft_config=peft_config(model_args),
         judge=judge,
     )
+    add_benchmarks(trainer, benchmarks)
     train_and_save(trainer, args, model_args)
 
 

@@ -28,6 +28,13 @@ class TrainingDataArguments:
             conversations with `from` and `value`.
         max_rows (`int`, *optional*): train on the first rows only; the others are not looked at.
         shuffle_seed (`int`, *optional*): with `max_rows`, train on a random subset instead, drawn with this seed.
+        benchmarks (`list[str]`, *optional*): benchmarks of `trl-mm eval` to measure during training on a small split,
+            such as `[pope]`, logged as `eval/pope_f1` and so on.
+        benchmark_steps (`int`, *optional*): measure them every so many optimizer steps; by default at every
+            evaluation.
+        benchmark_questions (`int`, *optional*, defaults to `300`): most questions of each.
+        benchmark_settings (`dict`, *optional*): their settings by the names of `trl-mm eval`, `image_folder` among
+            them: `{"image_folder": "coco/val2014", "pope_files": ["coco_pope_adversarial.json"]}`.
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
         dry_run (`bool`, *optional*, defaults to `False`): whether to stop before weights are loaded and anything is
             written, after saying how the rows fit, what trains, and the steps and the memory that it would take.
@@ -40,11 +47,16 @@ class TrainingDataArguments:
     converter: str | None = None
     max_rows: int | None = None
     shuffle_seed: int | None = None
+    benchmarks: list[str] | None = None
+    benchmark_steps: int | None = None
+    benchmark_questions: int = 300
+    benchmark_settings: dict | str | None = None
     accelerate_config: str | None = None
     dry_run: bool = False
 
     def __post_init__(self):
         check_subset(self.max_rows, self.shuffle_seed)
+        check_at_least(self, benchmark_steps=1, benchmark_questions=1)
 
 
 def start(parser, run, argv=None, launch=None, folders=()):
