@@ -3,8 +3,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.published import chair_synonyms, published
 
+from trl_mm.eval import word_forms
 from trl_mm.eval.chair import ChairBenchmark, chair, read_partners
+from trl_mm.eval.image_names import image_finder
 from trl_mm.eval.intervals import bootstrap_ratio, ratio
 from trl_mm.eval.objects import ObjectVocabulary
 
@@ -165,3 +168,80 @@ def test_objects_of_reference_captions_join_the_truth(vocabulary, tmp_path):
 def test_what_the_vocabulary_does_not_know_is_refused_before_anything_is_asked(vocabulary):
     with pytest.raises(ValueError, match="does not have: unicorn"):
         ChairBenchmark(vocabulary=vocabulary).questions({"1": {"unicorn"}}, seed=0)
+
+
+# As published
+
+
+@pytest.fixture
+def synonyms(tmp_path):
+    pytest.importorskip("nltk")
+    pytest.importorskip("textblob")
+    (tmp_path / "synonyms.txt").write_text("dog, puppy\ncat\nhot dog\n")
+    return str(tmp_path / "synonyms.txt")
+
+
+def test_truths_and_captions_are_read_as_published(synonyms, tmp_path):
+    (tmp_path / "truths.json").write_text('{"1": ["dog"]}')
+    references = {
+        "images": [{"id": 1, "file_name": "000001.jpg"}],
+        "annotations": [{"image_id": 1, "caption": "Cats."}],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(references))
+    files = {"chair_truths": str(tmp_path / "truths.json"), "captions": str(tmp_path / "captions.json")}
+    benchmark = ChairBenchmark(chair_synonyms=synonyms, **files)
+    rows = benchmark.questions(None, seed=0)
+    assert [(row["image"], row["truth"]) for row in rows] == [("1", {"dog", "cat"})]
+    result = benchmark.score(rows, ["Hot dogs and two puppies."], seed=0)
+    assert benchmark.published_scores(result) == {"CHAIRs": 1, "CHAIRi": 0.5, "Recall": 0.5}
+    assert benchmark.row_scores(result) == [0.5]
+    assert "singular forms" in benchmark.lines(result)[0]
+    assert benchmark.marks(rows[0], "A hot dog, a dog") == [(2, 9, "bad"), (13, 16, "good")]
+    (tmp_path / "answers.json").write_text('{"imgToEval": {"1": {"caption": "A puppy."}}}')
+    assert benchmark.read_answers(tmp_path / "answers.json")[0][0]["truth"] == {"dog", "cat"}
+
+
+def test_our_reading_marks_and_scores_rows(vocabulary):
+    benchmark = ChairBenchmark(vocabulary=vocabulary)
+    row = {"image": "1", "truth": {"dog"}}
+    assert benchmark.marks(row, "A Dog, a cat") == [(2, 5, "good"), (9, 12, "bad")]
+    result = benchmark.score([row] * 2, ["A dog, a cat", "Nothing."], seed=0)
+    assert benchmark.row_scores(result) == [0.5, None]
+    assert "not the published measure" in benchmark.lines(result)[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"chair_reading": "wordnet"}, "needs the authors' synonyms.txt as `chair_synonyms`"),
+        ({"chair_reading": "lemma"}, "`chair_reading` must be one of singularize, wordnet, ours, got 'lemma'"),
+    ],
+)
+def test_bad_readings_are_named(settings, said):
+    with pytest.raises(ValueError, match=said):
+        ChairBenchmark(**settings)
+
+
+def test_what_a_reading_lacks_is_found_before_anything_is_asked(synonyms, monkeypatch):
+    def missing(text):
+        raise OSError("NLTK's data are missing")
+
+    monkeypatch.setattr(word_forms, "word_tokenize", missing)
+    with pytest.raises(OSError, match="NLTK's data are missing"):
+        ChairBenchmark(chair_synonyms=synonyms, chair_reading="wordnet").questions({"1": {"dog"}}, seed=0)
+
+
+def test_answers_need_truths(tmp_path):
+    with pytest.raises(ValueError, match="`truths` is missing"):
+        ChairBenchmark(chair_reading="ours").read_answers(tmp_path / "answers.json")
+
+
+def test_published_truths_of_photographs_are_rebuilt():
+    pytest.importorskip("textblob")
+    photos = published("photos_coco_cc")
+    files = {"chair_truths": f"{photos}/instances_subset.json", "captions": f"{photos}/captions_subset.json"}
+    rows = ChairBenchmark(chair_synonyms=str(chair_synonyms()), **files).questions(None, seed=0)
+    golden = json.loads(published("golden/chair/ground_truth_objects_of_photos_coco_cc.json").read_text())
+    assert len(rows) == len(golden) == 51
+    find = image_finder(golden)
+    assert {find(row["image"]): sorted(row["truth"]) for row in rows} == golden

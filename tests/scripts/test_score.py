@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from support.published import published
+from support.published import chair_synonyms, published
 
 from trl_mm.cli.main import main as cli
 from trl_mm.eval.benchmarks import BENCHMARKS, find_benchmark
@@ -109,3 +109,28 @@ def test_mme_is_scored_from_its_folder(tmp_path):
     (folder / "color.txt").write_text("1.jpg\tRed?\tYes\tyes\n1.jpg\tBlue?\tNo\tYes\n")
     status, out = score(tmp_path, "mme", "--answers", str(folder))
     assert status == 0 and out["scores"]["perception"] == 50
+@pytest.mark.parametrize("model", ["lim_r1-llava1.5-7b", "opera_llava-1.5.greedy"])
+@pytest.mark.parametrize("reading", ["singularize", "wordnet"])
+def test_chair_is_the_published_one(tmp_path, capsys, model, reading):
+    pytest.importorskip("textblob")
+    golden = published("golden/chair")
+    flags = {"answers": golden / f"captions_{model}.jsonl", "truths": golden / "ground_truth_objects.json"}
+    flags |= {"synonyms": chair_synonyms(), "reading": reading}
+    status, out = score(
+        tmp_path, "chair", *(part for name, value in flags.items() for part in (f"--{name}", str(value)))
+    )
+    if status and "NLTK's data are missing" in (said := capsys.readouterr().err):
+        pytest.skip(said)
+    reference = json.loads((golden / "reference.json").read_text())[model][reading]
+    assert {name: round(value, 6) for name, value in out["scores"].items()} == reference
+
+
+def test_chair_needs_truths_and_a_list(tmp_path, capsys):
+    row = '{"image": "1", "caption": "A dog."}'
+    assert score(tmp_path, "chair", answers=row)[0] == 2
+    assert "needs the authors' synonyms.txt" in capsys.readouterr().err
+    (tmp_path / "truths.json").write_text('{"000001.jpg": ["dog", "cat"]}')
+    flags = ("--reading", "ours", "--truths", str(tmp_path / "truths.json"))
+    assert score(tmp_path, "chair", *flags, answers=row)[1]["scores"] == {"CHAIRs": 0, "CHAIRi": 0, "Recall": 0.5}
+    assert score(tmp_path, "chair", *flags, answers=row.replace("1", "2"))[0] == 2
+    assert "1 of 1 captions" in capsys.readouterr().err

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from .coco_json import CocoFile
+from .image_names import image_finder
 from .objects import ObjectVocabulary
+from .published_chair import PublishedVocabulary
 
 
 def load_captions(path: str | Path) -> dict[str, list[str]]:
@@ -34,19 +36,21 @@ def load_captions(path: str | Path) -> dict[str, list[str]]:
 
 
 def add_objects_of_captions(
-    truths: Mapping[str, Set[str]], captions: Mapping[str, Iterable[str]], vocabulary: ObjectVocabulary
+    truths: Mapping[str, Set[str]],
+    captions: Mapping[str, Iterable[str]],
+    vocabulary: ObjectVocabulary | PublishedVocabulary,
 ) -> dict[str, set[str]]:
     """
     Joins the objects that the reference captions of an image name to those of its instances, as in the truth of the
-    published CHAIR: annotators name what the instances leave out. The published script finds objects by a synonyms
-    list and a parser of its own, so its truth is not quite this one.
+    published CHAIR: annotators name what the instances leave out. With a [`PublishedVocabulary`] it is the published
+    truth.
 
     Args:
         truths (`Mapping[str, Set[str]]`):
             From image to the objects in it, as [`load_annotations`] gives it.
         captions (`Mapping[str, Iterable[str]]`):
-            From image to its captions, as [`load_captions`] gives it.
-        vocabulary ([`ObjectVocabulary`]):
+            From image to its captions, as [`load_captions`] gives it; COCO's images also by id.
+        vocabulary ([`ObjectVocabulary`] or [`PublishedVocabulary`]):
             Which words name which object.
 
     Returns:
@@ -55,13 +59,15 @@ def add_objects_of_captions(
     Raises:
         ValueError: an image has no captions.
     """
-    missing = [image for image in truths if not captions.get(image)]
+    find = image_finder(captions)
+    of_image = {image: captions.get(find(image) or "", ()) for image in truths}
+    missing = [image for image, texts in of_image.items() if not texts]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(truths)} images have no reference captions, such as {missing[0]}: give the "
             "captions file of the same images, with the same `file_name`s."
         )
     return {
-        image: {*objects, *(mention.object for caption in captions[image] for mention in vocabulary.mentions(caption))}
+        image: {*objects, *(mention.object for text in of_image[image] for mention in vocabulary.mentions(text))}
         for image, objects in truths.items()
     }
