@@ -134,3 +134,12 @@ def test_chair_needs_truths_and_a_list(tmp_path, capsys):
     assert score(tmp_path, "chair", *flags, answers=row)[1]["scores"] == {"CHAIRs": 0, "CHAIRi": 0, "Recall": 0.5}
     assert score(tmp_path, "chair", *flags, answers=row.replace("1", "2"))[0] == 2
     assert "1 of 1 captions" in capsys.readouterr().err
+
+
+def test_amber_is_the_published_one(tmp_path):
+    golden = published("golden/amber")
+    files = ("--answers", str(golden / "responses_discriminative.json"), "--data", str(published("amber")))
+    reference = json.loads((golden / "reference.json").read_text())["discriminative"]["scores"]
+    assert score(tmp_path, "amber", *files)[1]["scores"] == reference
+    _, part = score(tmp_path, "amber", *files, "--parts", "relation")
+    assert part["scores"] == {"Relation": reference["Relation"]}

@@ -2,6 +2,7 @@
 
 from difflib import get_close_matches
 
+from .amber import AmberBenchmark
 from .benchmark import Benchmark
 from .chair import ChairBenchmark
 from .gqa import GQABenchmark
@@ -12,6 +13,7 @@ from .textvqa import TextVQABenchmark
 
 
 BENCHMARKS: dict[str, type[Benchmark]] = {
+    "amber": AmberBenchmark,
     "chair": ChairBenchmark,
     "pope": PopeBenchmark,
     "textvqa": TextVQABenchmark,
