@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.eval.image_names import image_finder
+from trl_mm.eval.image_names import image_finder, sums_per_image
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,8 @@ def test_other_images_are_not_found():
     find = image_finder(["train/1.png", "val/1.png", "v1_2.png"])
     assert [find("train/1.png"), find("val/1.png")] == ["train/1.png", "val/1.png"]
     assert [find("1"), find("2"), find("COCO_1"), find("")] == [None] * 4
+
+
+def test_counts_are_summed_per_image():
+    assert sums_per_image(["b", "a", "b"], [1, 2, 4]) == [5, 2]
+    assert sums_per_image(["b", "a", "b"], [1, 2, 4], ["a", "b", "c"]) == [2, 5, 0]

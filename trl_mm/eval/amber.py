@@ -13,6 +13,7 @@ from .amber_files import PARTS, AmberData, read_amber, read_responses
 from .amber_nouns import load_similarity, nouns
 from .amber_scores import Answered, answer_scores, describe
 from .benchmark import Benchmark, Metric, figures
+from .image_names import sums_per_image
 from .intervals import bootstrap_ratio, ratio
 from .pope_files import with_suffix
 from .pope_scores import parse_yes_no
@@ -206,14 +207,14 @@ class AmberBenchmark(Benchmark):
         parts: dict[str, tuple[list, list]] = {}
         if "generative" in result:
             found = result["generative"]
-            sums = {name: _per_image(found["images"], column, images) for name, column in found["counts"].items()}
+            sums = {name: sums_per_image(found["images"], column, images) for name, column in found["counts"].items()}
             parts |= {f"amber_{name}": (sums[name], sums[below]) for name, below in GENERATIVE.items()}
         if "discriminative" in result:
             found = result["discriminative"]
             both = [2 * one * two for one, two in zip(found["said_no"], found["labelled_no"], strict=True)]
             either = [one + two for one, two in zip(found["said_no"], found["labelled_no"], strict=True)]
             columns = {"both": both, "either": either, "right": found["correct"], "asked": [1] * len(both)}
-            sums = {name: _per_image(found["images"], column, images) for name, column in columns.items()}
+            sums = {name: sums_per_image(found["images"], column, images) for name, column in columns.items()}
             parts["amber_f1"] = (sums["both"], sums["either"])
             parts["amber_accuracy"] = (sums["right"], sums["asked"])
         if len(sources) == 2:  # the mean of 1 - CHAIR and F1
@@ -255,13 +256,6 @@ class AmberBenchmark(Benchmark):
 
 def _described(row: Mapping[str, Any]) -> bool:
     return bool(row["truth"]["type"] == "generative")
-
-
-def _per_image(images: Sequence[str], column: Sequence[int], order: Sequence[str]) -> list[int]:
-    sums = dict.fromkeys(order, 0)
-    for image, value in zip(images, column, strict=True):
-        sums[image] += value
-    return list(sums.values())
 
 
 def _seeded(part: tuple[list, list]) -> tuple[list, list]:

@@ -8,6 +8,7 @@ from .chair import ChairBenchmark
 from .gqa import GQABenchmark
 from .hallusionbench import HallusionBenchmark
 from .mme import MMEBenchmark
+from .object_halbench import ObjectHalBenchBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -15,6 +16,7 @@ from .textvqa import TextVQABenchmark
 BENCHMARKS: dict[str, type[Benchmark]] = {
     "amber": AmberBenchmark,
     "chair": ChairBenchmark,
+    "object_halbench": ObjectHalBenchBenchmark,
     "pope": PopeBenchmark,
     "textvqa": TextVQABenchmark,
     "gqa": GQABenchmark,
@@ -23,7 +25,11 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
 }
 
 # Other spellings, without case, hyphens and underscores
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {
+    "objhal": "object_halbench",
+    "objhalbench": "object_halbench",
+    "recallcoco": "object_halbench",
+}
 
 
 def find_benchmark(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Which names are of one image: files of one benchmark call it by its id, by its file or by its path."""
+"""Images by their names: files of one benchmark call them by id, by file or by path, and ask several times of one."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 COCO_FILE = re.compile(r"(?:COCO_[A-Za-z]+\d+_)?0*(\d+)(?:\.\w+)?")
@@ -25,6 +25,27 @@ def image_finder(names: Iterable[str]) -> Callable[[str], str | None]:
         key = _id(name)
         by_id[key] = None if key in by_id else name
     return lambda image: image if image in exact else by_id.get(_id(image))
+
+
+def sums_per_image(images: Sequence[str], counts: Iterable[int], order: Iterable[str] | None = None) -> list[int]:
+    """
+    Sums the counts of the questions about each image.
+
+    Args:
+        images (`Sequence[str]`):
+            Image of each question.
+        counts (`Iterable[int]`):
+            Count of each question.
+        order (`Iterable[str]`, *optional*):
+            All images there are, in the order of the sums; by default as they come.
+
+    Returns:
+        `list[int]`
+    """
+    sums = dict.fromkeys(images if order is None else order, 0)
+    for image, count in zip(images, counts, strict=True):
+        sums[image] += count
+    return list(sums.values())
 
 
 def _id(name: str) -> str:

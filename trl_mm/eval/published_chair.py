@@ -64,7 +64,7 @@ class PublishedVocabulary:
         self.objects = tuple(dict.fromkeys(names[0] for names in synonyms))
         if not self.objects:
             raise ValueError("The list of synonyms is empty: it needs at least one object.")
-        self._forms = READINGS[reading]
+        self._forms, self._merged = READINGS[reading], MERGED
         self._meaning = {name: names[0] for names in synonyms for name in names}
 
     def named(self, text: str) -> list[Named]:
@@ -82,6 +82,10 @@ class PublishedVocabulary:
         """The objects that a text names (`list[Mention]`), as [`ObjectVocabulary.mentions`] gives them."""
         return [Mention(found.object, found.start, found.end) for found in self.named(text)]
 
+    def object_of(self, name: str) -> str | None:
+        """The object that a name in its base form stands for (`str`), or `None`."""
+        return self._meaning.get(name)
+
     def length(self, text: str) -> int:
         """Words and marks of a text, a merged pair being one (`int`)."""
         return len(self._words(text.lower()))
@@ -91,7 +95,7 @@ class PublishedVocabulary:
         places = spans(text, tokens)
         words, index = [], 0
         while index < len(forms):
-            merged = MERGED.get(" ".join(forms[index : index + 2]))
+            merged = self._merged.get(" ".join(forms[index : index + 2]))
             last = index if merged is None else index + 1
             words.append((merged or forms[index], places[index][0], places[last][1]))
             index = last + 1

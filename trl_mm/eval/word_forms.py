@@ -95,6 +95,18 @@ def wordnet_forms(text: str) -> tuple[list[str], list[str]]:
     return tokens, [lemma(token, WORDNET_PARTS.get(tag[:1], "n")) for token, tag in tagged(tokens)]
 
 
+def noun_forms(text: str) -> tuple[list[str], list[str]]:
+    """
+    The tokens of a text, and their lemmas in WordNet, each as if it were a noun.
+
+    Raises:
+        ImportError: NLTK is not installed.
+        OSError: its data are not.
+    """
+    tokens = word_tokenize(text)
+    return tokens, [lemma(token) for token in tokens]
+
+
 def tagged(tokens: Sequence[str]) -> list[tuple[str, str]]:
     """
     The tokens of a text with their parts of speech, as tags of the Penn Treebank.
