@@ -36,7 +36,11 @@ def test_answers_are_scored_as_published_by_default(tmp_path, capsys):
     assert out["scores"]["f1"] == pytest.approx((random["f1"] + popular["f1"]) / 2)
     assert out["scores"]["accuracy"] == (1 + 0.5) / 2
     assert out["scores"]["categories"]["popular"]["unreadable"] == 1
-    assert (out["benchmark"], out["num_answers"], out["settings"]) == ("pope", 4, {"reading": "published"})
+    assert (out["benchmark"], out["num_answers"], out["settings"]) == (
+        "pope",
+        4,
+        {"reading": "published", "files": None},
+    )
     assert "POPE: F1 83.3%" in capsys.readouterr().out
     array = json.dumps(ANSWERS, indent=1)
     assert score(tmp_path, "pope", answers=array)[1]["scores"] == out["scores"]
@@ -143,3 +147,21 @@ def test_amber_is_the_published_one(tmp_path):
     assert score(tmp_path, "amber", *files)[1]["scores"] == reference
     _, part = score(tmp_path, "amber", *files, "--parts", "relation")
     assert part["scores"] == {"Relation": reference["Relation"]}
+
+
+def test_answers_of_llava_find_their_labels(tmp_path):
+    """In LLaVA's order of categories, while the files are given in another, and `random` has 2,910 questions."""
+    files = [
+        published(f"pope/coco2910/coco_pope_{category}.json") for category in ("adversarial", "popular", "random")
+    ]
+    asked = [(row["text"], row["label"]) for file in files for row in map(json.loads, file.read_text().splitlines())]
+    lines = [
+        {"question_id": number, "prompt": f"{text}\nAnswer briefly.", "text": "Yes" if number % 3 else label.title()}
+        for number, (text, label) in enumerate(asked, start=1)
+    ]
+    given = ("--files", *map(str, reversed(files)))
+    _, out = score(tmp_path, "pope", *given, answers="\n".join(map(json.dumps, lines)))
+    expected = pope_scores([line["text"] for line in lines[:3000]], [label for _, label in asked[:3000]])
+    assert list(out["scores"]["categories"]) == ["coco_pope_adversarial", "coco_pope_popular", "coco_pope_random"]
+    assert out["scores"]["categories"]["coco_pope_adversarial"]["f1"] == expected["f1"]
+    assert out["num_answers"] == 8910

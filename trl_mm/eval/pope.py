@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .answer_files import as_answer, check_entries, read_entries
 from .benchmark import Benchmark, Metric, figure, figures, need_annotations
+from .pope_answers import read_answers_to_files, read_labelled_answers
 from .pope_categories import pope_categories, pope_headline, pope_parts
 from .pope_files import read_pope_files, with_suffix
 from .pope_scores import READINGS, Reading
@@ -141,13 +141,16 @@ class PopeBenchmark(Benchmark):
     pope_suffix: str | None = None
 
     title = "POPE"
-    answer_rows = "`answer`, `label` (yes or no), and if there are any `category` and `image`"
+    answer_rows = (
+        "`answer`, `label` (yes or no), and if there are any `category` and `image`; with `--files`, which have the "
+        "labels, POPE's own `question` and `answer` or LLaVA's `question_id`, `prompt` and `text`"
+    )
     metrics = {
         "pope_f1": Metric("F1", "higher"),
         "pope_accuracy": Metric("accuracy", "higher"),
         "pope_yes_share": Metric("says yes", "neither"),
     }
-    score_settings = {"pope_reading": "published"}
+    score_settings = {"pope_reading": "published", "pope_files": None}
 
     def __post_init__(self) -> None:
         if self.pope_reading is not None and self.pope_reading not in READINGS:
@@ -181,16 +184,7 @@ class PopeBenchmark(Benchmark):
         return pope_categories(questions, answers, reading=reading, seed=seed)
 
     def read_answers(self, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-        entries = read_entries(path)
-        check_entries(path, entries, ("answer", "label"))
-        rows = []
-        for number, entry in enumerate(entries, start=1):
-            label = str(entry["label"]).strip().lower()
-            if label not in ("yes", "no"):
-                raise ValueError(f"{path}, entry {number}: `label` must be yes or no, got {entry['label']!r}.")
-            image = entry.get("image", f"entry {number}")
-            rows.append({"image": str(image), "label": label, "category": str(entry.get("category", "all"))})
-        return rows, [as_answer(path, number, entry["answer"]) for number, entry in enumerate(entries, start=1)]
+        return read_answers_to_files(path, self.pope_files) if self.pope_files else read_labelled_answers(path)
 
     def published_scores(self, result: Mapping[str, Any]) -> dict[str, Any]:
         names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "f1"}
