@@ -165,3 +165,36 @@ def test_answers_of_llava_find_their_labels(tmp_path):
     assert list(out["scores"]["categories"]) == ["coco_pope_adversarial", "coco_pope_popular", "coco_pope_random"]
     assert out["scores"]["categories"]["coco_pope_adversarial"]["f1"] == expected["f1"]
     assert out["num_answers"] == 8910
+def test_reviews_of_llava_bench(tmp_path, capsys):
+    reviews = [
+        {"question_id": 0, "category": "llava_bench_conv", "content": "8 4\nBecause.", "tuple": [8.0, 4.0]},
+        {"question_id": 1, "category": "llava_bench_conv", "content": "8, 6", "tuple": [-1, -1]},
+        {"question_id": 2, "category": "llava_bench_detail", "content": None},
+        {"question_id": 3, "category": "llava_bench_detail", "content": "Scores: 9 and 3", "tuple": [9, 3]},
+    ]
+    status, out = score(tmp_path, "LLaVA-Bench", answers="\n".join(map(json.dumps, reviews)))
+    assert status == 0
+    assert out["scores"]["all"] == round(2 / 5.333 * 100, 1)
+    assert out["scores"]["llava_bench_conv"] == round(1.5 / 3.5 * 100, 1)
+    assert (out["scores"]["unreadable"], out["scores"]["unjudged"]) == (1, 1)
+    shown = capsys.readouterr().out
+    assert "1 of 4 answers were not judged" in shown
+    assert "1 reviews say other scores than their `tuple`, which counts" in shown
+    with_texts = "\n".join(json.dumps({key: row[key] for key in ("category", "content")}) for row in reviews[:2])
+    assert score(tmp_path, "llava_bench", answers=with_texts)[1]["scores"]["all"] == round(1.5 / 3.5 * 100, 1)
+
+
+@pytest.mark.parametrize(
+    ("review", "said"),
+    [
+        ('{"category": "conv"}', "entry 1: needs a review as published: `content`"),
+        ("[7]", "entry 1: needs a review as published"),
+        ('{"content": ["8 4"]}', "needs the judge's reply"),
+        ('{"tuple": [8, "4"]}', "`tuple` must be two numbers"),
+        ('{"tuple": [8, 4, 5]}', "`tuple` must be two numbers"),
+        ('{"tuple": [8, NaN]}', "`tuple` must be two numbers"),
+    ],
+)
+def test_bad_reviews_are_one_line(tmp_path, capsys, review, said):
+    assert score(tmp_path, "llava_bench", answers=review) == (2, None)
+    assert said in capsys.readouterr().err

@@ -9,6 +9,7 @@ from .gqa import GQABenchmark
 from .hallusionbench import HallusionBenchmark
 from .mme import MMEBenchmark
 from .object_halbench import ObjectHalBenchBenchmark
+from .llava_bench import LlavaBenchBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "gqa": GQABenchmark,
     "hallusionbench": HallusionBenchmark,
     "mme": MMEBenchmark,
+    "llava_bench": LlavaBenchBenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
@@ -29,6 +31,10 @@ ALIASES: dict[str, str] = {
     "objhal": "object_halbench",
     "objhalbench": "object_halbench",
     "recallcoco": "object_halbench",
+    "llavabenchinthewild": "llava_bench",
+    "llavabenchwild": "llava_bench",
+    "llavainthewild": "llava_bench",
+    "llavaw": "llava_bench",
 }
 
 
