@@ -198,3 +198,39 @@ def test_reviews_of_llava_bench(tmp_path, capsys):
 def test_bad_reviews_are_one_line(tmp_path, capsys, review, said):
     assert score(tmp_path, "llava_bench", answers=review) == (2, None)
     assert said in capsys.readouterr().err
+
+
+def test_replies_of_mmhal_in_all_forms(tmp_path, capsys):
+    replies = [f"Because.\nRating: {number % 7}" for number in range(95)] + ["3 or 4"]
+    response = [{"choices": [{"message": {"role": "assistant", "content": reply}}]} for reply in replies]
+    _, out = score(tmp_path, "MMHal-Bench", answers=json.dumps(response))
+    ratings = [number % 7 for number in range(95)] + [0]
+    assert out["scores"]["average_score"] == pytest.approx(sum(ratings) / 96)
+    assert out["scores"]["hallucination_rate"] == pytest.approx(sum(rating < 3 for rating in ratings) / 96)
+    assert out["scores"]["average_score_for_each_question_type"]["other"] == sum(ratings[7::8]) / 12
+    assert out["scores"]["unreadable"] == 1
+    assert "1 replies of the judge have no score to read. As published, they are rated 0." in capsys.readouterr().out
+    for form in (replies, [{"reply": reply} for reply in replies], [{"content": row} for row in response]):
+        assert score(tmp_path, "mmhal", answers="\n".join(map(json.dumps, form)))[1]["scores"] == out["scores"]
+        assert score(tmp_path, "mmhal_v", answers=json.dumps(form))[1]["scores"] == out["scores"]
+
+
+def test_few_replies_of_mmhal_say_their_type_or_have_none(tmp_path):
+    replies = [{"reply": "Rating: 5", "question_type": "other"}, {"reply": None}, "Rating: 1"]
+    _, out = score(tmp_path, "mmhal", answers=json.dumps(replies))
+    assert out["scores"]["average_score_for_each_question_type"] == {"other": 5}
+    assert (out["scores"]["average_score"], out["scores"]["unjudged"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("7", "entry 1: needs the judge's reply"),
+        ('{"answer": "Rating: 3"}', "entry 1: needs the judge's reply"),
+        ('{"choices": []}', "entry 1: its `choices` are not those of a chat completion"),
+        ('{"reply": "Rating: 3", "question_type": 7}', "entry 1: `question_type` must be a text"),
+    ],
+)
+def test_bad_replies_of_mmhal_are_one_line(tmp_path, capsys, reply, said):
+    assert score(tmp_path, "mmhal", answers=reply) == (2, None)
+    assert said in capsys.readouterr().err

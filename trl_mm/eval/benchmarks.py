@@ -10,6 +10,7 @@ from .hallusionbench import HallusionBenchmark
 from .mme import MMEBenchmark
 from .object_halbench import ObjectHalBenchBenchmark
 from .llava_bench import LlavaBenchBenchmark
+from .mmhal import MMHalBenchmark, MMHalVBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -24,6 +25,8 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "hallusionbench": HallusionBenchmark,
     "mme": MMEBenchmark,
     "llava_bench": LlavaBenchBenchmark,
+    "mmhal": MMHalBenchmark,
+    "mmhal_v": MMHalVBenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
@@ -35,6 +38,8 @@ ALIASES: dict[str, str] = {
     "llavabenchwild": "llava_bench",
     "llavainthewild": "llava_bench",
     "llavaw": "llava_bench",
+    "mmhalbench": "mmhal",
+    "mmhalbenchv": "mmhal_v",
 }
 
 
