@@ -234,3 +234,58 @@ def test_few_replies_of_mmhal_say_their_type_or_have_none(tmp_path):
 def test_bad_replies_of_mmhal_are_one_line(tmp_path, capsys, reply, said):
     assert score(tmp_path, "mmhal", answers=reply) == (2, None)
     assert said in capsys.readouterr().err
+
+
+MMVET = {
+    f"v1_{number}": {"imagename": "a.png", "question": "?", "answer": "!", "capability": capability}
+    for number, capability in enumerate((["ocr", "math"], ["rec"]))
+}
+
+
+def test_grades_of_mmvet(tmp_path, capsys):
+    (tmp_path / "mm-vet.json").write_text(json.dumps(MMVET))
+    grades = {
+        "v1_0": {"model": ["gpt"] * 2, "content": ["1.0", "0.5"], "score": [1.0, 0.5]},
+        "v1_1": {"model": ["gpt"] * 2, "content": ["0.2", "No idea"], "score": [0.2, 0.0]},
+    }
+    data = ("--file", str(tmp_path / "mm-vet.json"))
+    _, out = score(tmp_path, "MM-Vet", *data, answers=json.dumps(grades))
+    assert out["scores"]["total"] == pytest.approx(42.5)
+    assert out["scores"]["runs"] == pytest.approx([60, 25])
+    assert out["scores"]["std"] == pytest.approx(17.5)
+    assert out["scores"]["capability_sets"] == pytest.approx({"ocr_math": 75, "rec": 10})
+    assert {name: out["scores"][name] for name in ("ocr", "math", "rec")} == pytest.approx(
+        {"ocr": 75, "math": 75, "rec": 10}
+    )
+    assert "1 replies of the judge have no score to read" in capsys.readouterr().out
+    _, bare = score(tmp_path, "mmvet", answers=json.dumps(grades))
+    assert (bare["scores"]["total"], bare["scores"]["capability_sets"]) == (out["scores"]["total"], {})
+    assert "Give mm-vet.json as `--file`" in capsys.readouterr().out
+    rows = [{"id": "a", "score": 1, "capability": "ocr_math"}, {"id": "b", "score": None, "capability": ["rec"]}]
+    _, rows = score(tmp_path, "mmvet", answers="\n".join(map(json.dumps, rows)))
+    assert (rows["scores"]["total"], rows["scores"]["math"], rows["scores"]["unjudged"]) == (100, 100, 1)
+    _, said = score(tmp_path, "mmvet", answers='{"v1_0": {"content": ["0.4 or so", "Right"]}}')
+    assert said["scores"]["runs"] == pytest.approx([40, 0])
+
+
+@pytest.mark.parametrize(
+    ("grades", "said"),
+    [
+        ('{"v1_0": "text"}', "v1_0: needs `score` (a number from 0 to 1"),
+        ('{"v1_0": {"score": [1.5]}, "v1_1": {"score": [0]}}', "v1_0: `score` must be numbers from 0 to 1"),
+        ('{"v1_0": {"score": [true]}}', "`score` must be numbers from 0 to 1"),
+        ('{"v1_0": {"score": []}}', "`score` is empty"),
+        ('{"v1_0": {"score": [1, 0]}, "v1_1": {"score": [1]}}', "but v1_1 has 1, v1_0 has 2"),
+        (
+            '{"v1_0": {"score": [1]}, "v1_9": {"score": [1]}}',
+            "1 grades have an id that `file` does not have, and 1 of",
+        ),
+        ('[{"id": "v1_0", "score": 1}, {"id": "v1_0", "score": 1}]', "entry 2: v1_0 is there twice"),
+        ('[{"id": "v1_0", "score": 1}, 7]', "entry 2: needs `score`"),
+        ('[{"id": "x", "score": 1, "capability": 7}, {"id": "y", "score": 1}]', "`capability` must be a list"),
+    ],
+)
+def test_bad_grades_of_mmvet_are_one_line(tmp_path, capsys, grades, said):
+    (tmp_path / "mm-vet.json").write_text(json.dumps(MMVET))
+    assert score(tmp_path, "mmvet", "--file", str(tmp_path / "mm-vet.json"), answers=grades) == (2, None)
+    assert said in capsys.readouterr().err

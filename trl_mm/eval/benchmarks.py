@@ -11,6 +11,7 @@ from .mme import MMEBenchmark
 from .object_halbench import ObjectHalBenchBenchmark
 from .llava_bench import LlavaBenchBenchmark
 from .mmhal import MMHalBenchmark, MMHalVBenchmark
+from .mmvet import MMVetBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     "llava_bench": LlavaBenchBenchmark,
     "mmhal": MMHalBenchmark,
     "mmhal_v": MMHalVBenchmark,
+    "mmvet": MMVetBenchmark,
 }
 
 # Other spellings, without case, hyphens and underscores
