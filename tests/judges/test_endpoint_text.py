@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mm.judges.endpoint_text import shown, whole_characters, without_key
+from trl_mm.judges.endpoint_text import broken, json_of, message_of, shown, whole_characters, without_key
 
 
 KEY = "sk-a/secret+of=this-test"
@@ -42,3 +42,28 @@ def test_nothing_steers_a_terminal():
 
 def test_halves_of_characters_are_replaced():
     assert whole_characters("a\ud83d") == "a\ufffd" and whole_characters("\udc00b🙂") == "\ufffdb🙂"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"error": {"message": "No model."}}', "No model."),
+        (b'{"error": "No model"}', "No model."),
+        (b'{"object": "error", "message": "Too long", "code": 400}', "Too long."),
+        (b'{"detail": "Unexpected fields in the request"}', "Unexpected fields in the request."),
+        (
+            b'{"detail": [{"loc": ["body"], "msg": "Field required"}, {"msg": "Too short"}]}',
+            "Field required; Too short.",
+        ),
+        (b'{"detail": [7]}', '{"detail": [7]}.'),
+        (b"Internal Server Error", "Internal Server Error."),
+        (b"", "nothing."),
+    ],
+)
+def test_messages_are_found_in_what_servers_write(content, message):
+    assert message_of(json_of(content), content, "") == message
+
+
+def test_errors_without_a_text_have_a_name():
+    assert broken(ConnectionResetError(), "") == "ConnectionResetError: the connection broke."
+    assert broken(ValueError("Gone."), "") == "ValueError: Gone."

@@ -72,7 +72,7 @@ def test_a_question_that_is_refused_makes_the_pair_invalid(endpoint, tmp_path):
 
 
 def test_an_endpoint_that_is_down_is_unavailable(endpoint, tmp_path):
-    endpoint.failures = [500] * 9
+    endpoint.failures = [503] * 9
     judge = RemoteJudge("judge", endpoint.url, cache_dir=tmp_path, max_retries=1, sleep=lambda seconds: None)
     with pytest.raises(JudgeUnavailable):
         verdicts(judge)

@@ -168,7 +168,7 @@ def test_an_endpoint_that_is_down_is_named_after_the_last_attempt(endpoint, make
 
 def test_replies_before_a_failure_are_kept_and_nothing_else_is_asked(endpoint, make):
     questions = [(str(index), []) for index in range(10)]
-    endpoint.failures = [None] * 4 + [500] * 2
+    endpoint.failures = [None] * 4 + [503] * 2
     with pytest.raises(JudgeUnavailable):
         make(max_concurrency=1, max_retries=1).complete(questions)
     assert len(endpoint.requests) in (6, 7), "at most what had begun when the failure was seen"
@@ -250,6 +250,43 @@ def test_a_wrong_address_is_not_tried_again(endpoint, make, status, cure):
     with pytest.raises(ValueError, match=f"{status}: Not now.*{cure}"):
         make().complete([("a", [])])
     assert len(endpoint.requests) == 1
+
+
+def test_a_question_on_which_the_endpoint_always_fails_is_refused(endpoint, make, caplog):
+    endpoint.fails_on = lambda text: "<image>" in text
+    questions = [("a", []), ("An <image>", []), ("b", [])]
+    replies = make(max_concurrency=1, max_retries=2).complete(questions)
+    assert replies == ["a and 0 images", None, "b and 0 images"]
+    assert "1 of 3 questions were refused. The first: http" in caplog.text and "answered 500: Internal" in caplog.text
+    assert make(max_retries=2).complete(questions) == replies, "the others are kept, and it alone is asked again"
+
+
+def test_an_endpoint_that_fails_from_some_question_on_is_down(endpoint, make):
+    endpoint.fails_on = lambda text: text != "a"
+    with pytest.raises(JudgeUnavailable, match="The last: (500|.* Before that: 500): Internal Server Error. Replies"):
+        make(max_concurrency=1, max_retries=2).complete([("a", []), ("b", []), ("c", [])])
+
+
+def test_an_endpoint_that_answers_nothing_may_not_have_the_model(endpoint, make):
+    endpoint.fails_on = lambda text: text != "Hello."
+    with pytest.raises(JudgeUnavailable, match="It has answered nothing yet: check that it serves `judge`. Replies"):
+        make(max_retries=2).complete([("a", [])])
+
+
+def test_a_connection_that_breaks_is_named(endpoint, make):
+    def shut():
+        raise ConnectionAbortedError
+
+    endpoint.handle_error = lambda request, address: None
+    endpoint.failures = [shut] * 2
+    with pytest.raises(JudgeUnavailable, match=r"The last: (Read|RemoteProtocol)Error: [^.]+\. Replies so far"):
+        make(max_retries=1).complete([("a", [])])
+
+
+def test_what_fastapi_says_is_shown(endpoint, make):
+    endpoint.error_key, endpoint.failures = "detail", [422]
+    with pytest.raises(ValueError, match="answered 422: Not now, None. Check that"):
+        make().complete([("a", [])])
 
 
 def test_no_content_is_an_empty_reply(endpoint, make):

@@ -18,6 +18,10 @@ class Endpoint(ThreadingHTTPServer):
     `reply` is a function from the text of a question and its images to what the model writes. `requests` holds the
     bodies of all requests. `failures` are answers to the next requests instead: a status, a status with headers, bytes
     (an answer that is no chat completion), or a function that is called before the answer is given.
+
+    What `transformers serve` does otherwise: with `error_key = "detail"` a refusal is said as FastAPI says it, and a
+    question whose text `fails_on` is true of (there, one that spells an image token) is answered by a bare 500 in
+    text, after which the connection is closed without a word.
     """
 
     daemon_threads = True
@@ -27,6 +31,7 @@ class Endpoint(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.reply, self.requests, self.failures = reply, [], []
         self.key = None  # that requests must have
+        self.error_key, self.fails_on = "error", lambda text: False
         self.lock, self.in_flight, self.most_in_flight = threading.Lock(), 0, 0
 
 
@@ -49,7 +54,14 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def refuse(self, status, message, **headers):
-        self.answer({"error": {"message": message, "type": "some_error"}}, status, **headers)
+        key = self.server.error_key
+        self.answer(
+            {key: message if key == "detail" else {"message": message, "type": "some_error"}}, status, **headers
+        )
+
+    def crash(self):
+        self.answer(b"Internal Server Error", 500, Content_Type="text/plain; charset=utf-8")
+        self.close_connection = True
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -78,7 +90,10 @@ class Handler(BaseHTTPRequestHandler):
         elif failure is not None:
             status, headers = failure if isinstance(failure, tuple) else (failure, {})
             return self.refuse(status, f"Not now, {given}", **headers)
-        content = self.server.reply(*asked(body))
+        text, images = asked(body)
+        if self.server.fails_on(text):
+            return self.crash()
+        content = self.server.reply(text, images)
         message = {"role": "assistant", "content": content}
         self.answer({"object": "chat.completion", "choices": [{"index": 0, "message": message}]})
 

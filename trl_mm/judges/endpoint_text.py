@@ -5,6 +5,8 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from .bounded_http import BadReply
+
 
 LONGEST = 300  # characters of a message that are shown
 _PIECE = 8  # characters of a key that give it away
@@ -70,8 +72,23 @@ def reply_of(said: Any) -> str | None:
 
 
 def message_of(said: Any, content: bytes, api_key: str) -> str:
-    """Beginning of the message in a reply, which ends with a full stop."""
-    error = said.get("error") if isinstance(said, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
+    """
+    Beginning of the message in a reply, which ends with a full stop: `{"error": {"message": ...}}` of OpenAI, `error`
+    or `message` as a text, or FastAPI's `detail`, a text or a list of objects with `msg`.
+    """
+    message = None
+    if isinstance(said, dict):
+        message = next((said[key] for key in ("error", "detail", "message") if said.get(key)), None)
+    if isinstance(message, dict):
+        message = message.get("message")
+    if isinstance(message, list):
+        message = "; ".join(str(part["msg"]) for part in message if isinstance(part, dict) and "msg" in part) or None
     text = message if isinstance(message, str) else content.decode(errors="replace")
     return f"{shown(text, api_key) or 'nothing'}".rstrip(".") + "."
+
+
+def broken(error: Exception, api_key: str) -> str:
+    """Why there is no reply, which ends with a full stop: some errors of a connection say nothing but their name."""
+    text = str(error) or "the connection broke"
+    named = text if isinstance(error, BadReply) else f"{type(error).__name__}: {text}"
+    return f"{shown(named, api_key)}".rstrip(".") + "."

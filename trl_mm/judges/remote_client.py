@@ -26,7 +26,7 @@ from PIL import Image
 
 from ..data.protocols import JudgeUnavailable
 from .bounded_http import BadReply, bounded_post, retry_after
-from .endpoint_text import json_of, message_of, reply_of, shown
+from .endpoint_text import broken, json_of, message_of, reply_of
 from .prompts import Images, Questions
 from .reply_cache import ReplyCache, reply_key
 
@@ -125,7 +125,7 @@ class ChatClient:
 
         Returns:
             `list[str | None]`: what the model writes, `None` where the endpoint takes the model and the key but not
-            this question; a warning says why.
+            this question, or always fails on it with status 500 while it answers others; a warning says why.
 
         Raises:
             JudgeUnavailable: a request failed after all attempts. Replies that came before are kept.
@@ -185,6 +185,8 @@ class ChatClient:
         self, client: httpx2.AsyncClient, stop: threading.Event, api_key: str, key: str, question: Question
     ) -> Answer:
         body = await asyncio.to_thread(self._body, *question)
+        statuses: set[int | None] = set()  # None for a connection that broke
+        told = ""
         for attempt in range(self.max_retries + 1):
             if stop.is_set():
                 return None, "stopped"
@@ -192,12 +194,13 @@ class ChatClient:
             try:
                 status, given, content = await bounded_post(client, self.url, body, self.timeout)
             except (httpx2.RequestError, BadReply) as error:
-                name = "" if isinstance(error, BadReply) else f"{type(error).__name__}: "
-                reason = shown(f"{name}{error}", api_key)
+                statuses.add(0 if isinstance(error, BadReply) else None)
+                reason = broken(error, api_key) + (f" Before that: {told}" if told else "")
             else:
+                statuses.add(status)
                 said = json_of(content)
                 message = message_of(said, content, api_key)
-                reason = f"{status}: {message}"
+                reason = told = f"{status}: {message}"
                 least_delay = retry_after(given)
                 if status == 200:
                     reply = reply_of(said)
@@ -212,11 +215,30 @@ class ChatClient:
             if attempt == self.max_retries or delay > self.max_delay:
                 break
             await asyncio.to_thread(self.sleep or stop.wait, delay)
+        # Some servers have no better answer to a text that spells an image, and would have none tomorrow
+        always = 500 in statuses <= {500, None} and attempt == self.max_retries
+        if always and self._has_answered and await self._answers_another(client):
+            return None, f"{self.url} answered {told}"
         asks = f", and it asks to wait {least_delay:.0f} seconds" if least_delay > self.max_delay else ""
+        unknown = told.startswith("500") and not self._has_answered
         raise JudgeUnavailable(
             f"{self.url} did not answer in {attempt + 1} attempts{asks}. The last: {reason} "
-            f"Replies so far are kept in {self.cache.folder}: run again once it answers."
+            + (f"It has answered nothing yet: check that it serves `{self.model}`. " if unknown else "")
+            + f"Replies so far are kept in {self.cache.folder}: run again once it answers."
         )
+
+    async def _answers_another(self, client: httpx2.AsyncClient) -> bool:
+        """Whether the endpoint answers another question: then it is one's own fault that it always fails on it."""
+        body = self._body("Hello.", [])
+        for _ in range(3):  # after a failure some servers close the connection without a word
+            try:
+                status, _, content = await bounded_post(client, self.url, body, self.timeout)
+            except httpx2.RequestError:
+                continue
+            except BadReply:
+                return False
+            return status == 200 and reply_of(json_of(content)) is not None
+        return False
 
     def _refusal(self, status: int, reason: str, api_key: str) -> str:
         """Reason why this question alone was refused; raises if no question would be answered."""
