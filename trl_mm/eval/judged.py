@@ -109,13 +109,20 @@ def same_ids(given: Iterable[Any], known: Iterable[Any], what: str, where: str) 
         )
 
 
-def image_order(images: Iterable[str]) -> list[str]:
-    """Images in the order of their first question, one entry each."""
-    return list(dict.fromkeys(images))
+def judged_column(questions: Sequence[Mapping[str, Any]], name: str, title: str) -> list[Any]:
+    """
+    A column that the judge's part of a benchmark adds to its rows.
+
+    Raises:
+        ValueError: rows lack it: nobody has judged them.
+    """
+    if any(name not in row for row in questions):
+        raise ValueError(f"{title} is scored by a judge, and its answers were not shown to one: give a judge model.")
+    return [row[name] for row in questions]
 
 
 def per_image(images: Sequence[str], values: Sequence[float | None]) -> list[float]:
-    """Sums of values over the questions about each image, in the order of [`image_order`]; `None` adds nothing."""
+    """Sums of values over the questions about each image, in the order of its first; `None` adds nothing."""
     sums = dict.fromkeys(images, 0.0)
     for image, value in zip(images, values, strict=True):
         sums[image] += value or 0.0

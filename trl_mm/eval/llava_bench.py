@@ -10,7 +10,7 @@ from ..data.shown import shown
 from .answer_files import check_entries, read_entries
 from .benchmark import Ask, Benchmark, Metric
 from .intervals import bootstrap_ratio
-from .judged import json_object, read_data, reply_text, same_ids, unjudged_lines
+from .judged import json_object, judged_column, read_data, reply_text, same_ids, unjudged_lines
 from .llava_bench_scores import CATEGORIES, Pair, llava_bench_scores, read_pair, relative_parts
 from .llava_bench_wording import ROLE, RULE, SYSTEM, review_question
 
@@ -97,7 +97,8 @@ class LlavaBenchBenchmark(Benchmark):
         return [{"reply": reply} for reply in ask([(text, []) for text in texts])]
 
     def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
-        said: list[Pair | None] = [None if row["reply"] is None else read_pair(row["reply"]) for row in questions]
+        replies = judged_column(questions, "reply", self.title)
+        said: list[Pair | None] = [None if reply is None else read_pair(reply) for reply in replies]
         # The published summary takes the recorded pair, which its authors set by hand in some files
         recorded: list[Pair | None] = [row.get("recorded") for row in questions]
         pairs = [one or other for one, other in zip(recorded, said, strict=True)]

@@ -10,7 +10,7 @@ from ..data.images import open_image
 from ..data.shown import shown
 from .benchmark import Ask, Benchmark, Metric
 from .intervals import bootstrap_ratio, ratio
-from .judged import read_data, read_replies, unjudged_lines
+from .judged import judged_column, read_data, read_replies, unjudged_lines
 from .mmhal_scores import mmhal_parts, mmhal_scores, types_by_order
 from .mmhal_wording import grading_question
 
@@ -71,7 +71,8 @@ class MMHal(Benchmark):
 
     def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
         types = [row["truth"]["type"] for row in questions]
-        result = mmhal_scores(types, [row["image"] for row in questions], [row["reply"] for row in questions])
+        replies = judged_column(questions, "reply", self.title)
+        result = mmhal_scores(types, [row["image"] for row in questions], replies)
         parts = mmhal_parts(result)
         return {
             **{name: ratio(*part) for name, part in parts.items()},

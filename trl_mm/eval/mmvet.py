@@ -7,7 +7,7 @@ from typing import Any
 
 from .benchmark import Ask, Benchmark, Metric
 from .intervals import bootstrap_ratio
-from .judged import unjudged_lines
+from .judged import judged_column, unjudged_lines
 from .mmvet_grades import CURE, read_grades, read_mmvet
 from .mmvet_scores import CAPABILITIES, mmvet_parts, mmvet_scores, read_grade
 from .mmvet_wording import AGAIN, table_question
@@ -82,7 +82,7 @@ class MMVetBenchmark(Benchmark):
 
     def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
         needs = [row["truth"]["capability"] for row in questions]
-        grades = [row["grades"] for row in questions]
+        grades = judged_column(questions, "grades", self.title)
         result = mmvet_scores([row["image"] for row in questions], needs, grades)
         result["unreadable"] = sum(_unreadable(row) for row in questions)
         parts = self.metric_parts(result)
