@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from support.openai_server import running_endpoint
 
@@ -36,13 +38,13 @@ def make(tmp_path):
     for name, content in FILES.items():
         (tmp_path / name).write_text(json.dumps(content))
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
-    settings = {
+    options = {
         "llava_bench": {"llava_bench_data": str(tmp_path)},
         "mmhal": {"mmhal_file": str(tmp_path / "mmhal.json")},
         "mmhal_v": {"mmhal_v_file": str(tmp_path / "mmhal.json")},
         "mmvet": {"mmvet_file": str(tmp_path / "mm-vet.json")},
     }
-    return lambda name: BENCHMARKS[name](**settings[name])
+    return lambda name: BENCHMARKS[name](**options[name])
 
 
 @pytest.mark.parametrize("name", JUDGED)
@@ -100,3 +102,40 @@ def test_ids_of_one_side_only_are_counted():
 
 def test_sums_per_image_leave_out_what_there_is_not():
     assert per_image(["b", "a", "b"], [1.0, None, 2.0]) == [3.0, 0.0]
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+keys = st.sampled_from(
+    [
+        "content",
+        "tuple",
+        "score",
+        "category",
+        "text",
+        "reply",
+        "choices",
+        "message",
+        "question_type",
+        "id",
+        "capability",
+    ]
+    + ["image", "question_id", "image_id", "model"]
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys | st.text(max_size=3), inner, max_size=4)
+)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=values)
+def test_whatever_a_file_holds_is_scored_or_refused_in_one_line(tmp_path, name, content):
+    measure, path = BENCHMARKS[name](), tmp_path / "answers.json"
+    path.write_text(json.dumps(content))
+    try:
+        result = measure.score(*measure.read_answers(path), seed=0)
+    except ValueError as error:
+        assert "\n" not in str(error) and str(path) in str(error)
+    else:
+        json.dumps([result, measure.published_scores(result)], allow_nan=False)
+        assert measure.lines(result) and len(measure.row_scores(result)) >= 1

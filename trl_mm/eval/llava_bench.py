@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from .answer_files import check_entries, read_entries
 from .benchmark import Ask, Benchmark, Metric
 from .intervals import bootstrap_ratio
 from .judged import json_object, judged_column, read_data, reply_text, same_ids, unjudged_lines
-from .llava_bench_scores import CATEGORIES, Pair, llava_bench_scores, read_pair, relative_parts
+from .llava_bench_scores import CATEGORIES, LARGEST, Pair, llava_bench_scores, read_pair, relative_parts
 from .llava_bench_wording import ROLE, RULE, SYSTEM, review_question
 
 
@@ -185,7 +184,7 @@ def _pair(place: str, value: Any) -> Pair:
         isinstance(value, list)
         and len(value) == 2
         and all(isinstance(number, int | float) and not isinstance(number, bool) for number in value)
-        and all(map(isfinite, value))
+        and all(abs(number) <= LARGEST for number in value)
     ):
         raise ValueError(f"{place}: `tuple` must be two numbers, got {shown(value, 200)}.")
     return [float(value[0]), float(value[1])]

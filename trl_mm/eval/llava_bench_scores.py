@@ -1,13 +1,14 @@
 """How reviews of LLaVA-Bench are read and summed up, as LLaVA's scripts do."""
 
 from collections.abc import Mapping, Sequence
-from math import fsum, isfinite
+from math import fsum
 from typing import Any
 
 from .judged import per_image
 
 
 UNREADABLE = [-1.0, -1.0]
+LARGEST = 1e9  # no scale goes further, and sums stay finite
 CATEGORIES = ("conv", "detail", "complex")
 
 Pair = list[float]  # scores of GPT-4's answer and of the model's
@@ -23,14 +24,14 @@ def read_pair(review: str) -> Pair:
 
     Returns:
         `list[float]`: score of GPT-4's answer and of the model's; `[-1.0, -1.0]` where there are none, which enters
-        the means of the published script. So do we take what is no finite number, which would spoil them.
+        the means of the published script. So do we take infinities and the like, which would spoil them.
     """
     parts = review.split("\n")[0].replace(",", " ").split(" ")
     try:
         first, second = map(float, parts)
     except ValueError:
         return list(UNREADABLE)
-    return [first, second] if isfinite(first) and isfinite(second) else list(UNREADABLE)
+    return [first, second] if abs(first) <= LARGEST and abs(second) <= LARGEST else list(UNREADABLE)
 
 
 def relative_score(pairs: Sequence[Pair]) -> dict[str, float]:
@@ -70,7 +71,7 @@ def llava_bench_scores(
     """
     judged = [(category, pair) for category, pair in zip(categories, pairs, strict=True) if pair is not None]
     by_category: dict[str, list[Pair]] = {"all": [pair for _, pair in judged]}
-    for category in sorted({category for category in categories if category is not None}):
+    for category in sorted({category for category in categories if category not in (None, "all")}):
         by_category[category] = [pair for name, pair in judged if name == category]
     return {
         "scores": {name: relative_score(found) for name, found in by_category.items()},

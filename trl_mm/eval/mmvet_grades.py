@@ -80,6 +80,8 @@ def _entries(path: Path) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
     first = entries[0]
     if len(entries) == 1 and isinstance(first, dict) and not {"score", "content"} & first.keys():
         found = [(shown(id_), id_, entry) for id_, entry in first.items()]
+        if not found:
+            raise ValueError(f"{path} is an empty object: it needs an entry for each answer.")
     else:
         ids = [entry.get("id", entry.get("question_id")) if isinstance(entry, dict) else None for entry in entries]
         found = [
