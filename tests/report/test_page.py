@@ -212,6 +212,17 @@ def test_all_text_arrives_as_it_was(tmp_path):
     assert ("title", HOSTILE + "Q") in reader.attributes
 
 
+def test_plots_of_points_and_intervals_escape(tmp_path):
+    page = Page("plots")
+    word = HOSTILE[:40]
+    page.scatter(word + "A", {word + "B": ((1.0, (0.5, 1.5)), (2.0, (2.0, 2.0)))}, word + "C", word + "D")
+    page.intervals(word + "E", [(HOSTILE * 3, 0.5, (0.0, 1.0))], word + "F", reference=0.0)
+    reader = Reader(written(page, tmp_path))
+    text = "".join(reader.texts)
+    assert all(word + letter in text for letter in "ABCDEF") and "\"'></script></style></title><img src=x …" in text
+    assert not {"script", "img"} & set(reader.tags)
+
+
 def test_the_page_fetches_nothing(tmp_path):
     html = written(full_page(), tmp_path)
     addresses = [value for name, value in Reader(html).attributes if name in ("src", "href", "srcset", "data")]

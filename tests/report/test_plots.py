@@ -1,3 +1,4 @@
+import re
 import sys
 from xml.etree import ElementTree
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trl_mm.report.plots import interval_plot, line_plot
+from trl_mm.report.plots import interval_plot, line_plot, scatter_plot
 
 
 CLIPS = {"clipPath", "rect"}  # what keeps a line inside the axes
@@ -63,3 +64,20 @@ def test_intervals_stand_in_order_and_are_escaped():
     assert svg.count('class="line-0"') == 4 and svg.count("<use") == 2
     assert svg.index("base &amp; &lt;b&gt;") < svg.index("aligned")
     ElementTree.fromstring(svg)
+
+
+def test_points_have_markers_of_their_own_and_both_intervals():
+    point = ((10.0, (9.0, 12.0)), (60.0, (55.0, 61.0)))
+    svg = scatter_plot("CHAIR against recall", [point] * 7, "x & y", "<y>")
+    assert svg.count('class="line-0"') == 6 and svg.count('class="line-5"') == 3
+    assert svg.count("<use") == 7
+    assert "x &amp; y" in svg and "&lt;y&gt;" in svg and "style" not in svg
+    markers = re.findall(r'<defs><path id="[^"]*" d="([^"]*)"', re.sub(r"\s+", " ", svg).replace("> <", "><"))
+    assert len(set(markers)) == 6
+    assert scatter_plot("t", [], "", "").startswith("<svg")
+
+
+def test_a_reference_is_one_more_line():
+    rows = [("a", 1.0, (0.5, 2.0))]
+    without, with_zero = (interval_plot("t", rows, "", reference) for reference in (None, 0.0))
+    assert (without.count('class="reference"'), with_zero.count('class="reference"')) == (0, 1)

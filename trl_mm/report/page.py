@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..data.atomic_file import replacing
 from .gallery import GalleryItem, card
-from .plots import interval_plot, line_plot
+from .plots import Span, interval_plot, line_plot, scatter_plot
 
 
 NUMBER = re.compile(r"[\s(\[]*[-+−]?[.\d][\s\d.,%±+\-−–e×()\[\]]*")
@@ -115,7 +115,35 @@ class Page:
         svg = line_plot(title, list(series.values()), x_label, y_label)
         self._parts.append({"kind": "plot", "title": title, "names": list(series), "svg": svg})
 
-    def intervals(self, title: str, rows: Sequence[tuple[str, float, tuple[float, float]]], label: str = "") -> None:
+    def scatter(
+        self, title: str, points: Mapping[str, tuple[Span, Span]], x_label: str = "", y_label: str = ""
+    ) -> None:
+        """
+        Adds points with their intervals as inline SVG.
+
+        Args:
+            title (`str`):
+                What the plot shows.
+            points (`Mapping[str, tuple[Span, Span]]`):
+                From the name of a point to its x and y, each `(value, (low, high))`.
+            x_label (`str`, *optional*, defaults to `""`):
+                What is on the x axis, with its unit.
+            y_label (`str`, *optional*, defaults to `""`):
+                What is on the y axis, with its unit.
+
+        Raises:
+            ImportError: matplotlib is missing.
+        """
+        svg = scatter_plot(title, list(points.values()), x_label, y_label)
+        self._parts.append({"kind": "plot", "title": title, "names": list(points), "svg": svg})
+
+    def intervals(
+        self,
+        title: str,
+        rows: Sequence[tuple[str, float, tuple[float, float]]],
+        label: str = "",
+        reference: float | None = None,
+    ) -> None:
         """
         Adds values with their intervals, one below the other, as inline SVG.
 
@@ -126,11 +154,13 @@ class Page:
                 Name, value, and both ends of its interval.
             label (`str`, *optional*, defaults to `""`):
                 What is on the x axis, with its unit.
+            reference (`float`, *optional*):
+                Where a line crosses all rows, such as 0 for differences.
 
         Raises:
             ImportError: matplotlib is missing.
         """
-        svg = interval_plot(title, rows, label)
+        svg = interval_plot(title, rows, label, reference)
         self._parts.append({"kind": "plot", "title": title, "names": [], "svg": svg})
 
     def gallery(

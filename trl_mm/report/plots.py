@@ -1,4 +1,4 @@
-"""Lines and intervals as an SVG, mostly as a part of the page around it: no script, style or color of its own."""
+"""Lines, points and intervals as an SVG, mostly part of the page around it: no script, style or color of its own."""
 
 import contextlib
 import io
@@ -6,12 +6,16 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from typing import TypeAlias
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
 
 MAX_MARKERS = 50  # a longer line is drawn without a dot for each of its points
+MAX_NAME = 40  # characters of a name beside an axis, which else leaves no room for the plot
+
+Span: TypeAlias = tuple[float, tuple[float, float]]  # a value, and both ends of its interval
 
 
 def line_plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], x_label: str, y_label: str) -> Markup:
@@ -46,7 +50,42 @@ def line_plot(title: str, lines: Sequence[Sequence[tuple[float, float]]], x_labe
         return part_of_page(axes, title)
 
 
-def interval_plot(title: str, rows: Sequence[tuple[str, float, tuple[float, float]]], label: str) -> Markup:
+def scatter_plot(title: str, points: Sequence[tuple[Span, Span]], x_label: str, y_label: str) -> Markup:
+    """
+    Draws points with their intervals on both axes. Point i is a group of the class `line-{i % 6}`, as in
+    [`line_plot`], with a marker of its own.
+
+    Args:
+        title (`str`):
+            What a screen reader says of the plot.
+        points (`Sequence[tuple[Span, Span]]`):
+            For each point x and y, both as value and ends of the interval, which may be the value itself.
+        x_label (`str`):
+            What is on the x axis, with its unit.
+        y_label (`str`):
+            What is on the y axis, with its unit.
+
+    Returns:
+        `Markup`: an `<svg>` element, with all text escaped.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    with axes_of_page((6.4, 3.6)) as axes:
+        axes.grid(alpha=0.25)
+        axes.set_xlabel(printable(x_label))
+        axes.set_ylabel(printable(y_label))
+        for index, ((x, x_ends), (y, y_ends)) in enumerate(points):
+            group = f"line-{index % 6}"
+            axes.plot(x_ends, [y, y], linewidth=1, gid=group)
+            axes.plot([x, x], y_ends, linewidth=1, gid=group)
+            axes.plot([x], [y], marker=MARKERS[index % 6], markersize=8, markeredgewidth=0, gid=group)
+        return part_of_page(axes, title)
+
+
+def interval_plot(
+    title: str, rows: Sequence[tuple[str, float, tuple[float, float]]], label: str, reference: float | None = None
+) -> Markup:
     """
     Draws a value with its interval for each row, the first one at the top.
 
@@ -57,6 +96,8 @@ def interval_plot(title: str, rows: Sequence[tuple[str, float, tuple[float, floa
             Name, value, and both ends of its interval.
         label (`str`):
             What is on the x axis, with its unit.
+        reference (`float`, *optional*):
+            Where a line crosses all rows, such as 0 for differences.
 
     Returns:
         `Markup`: an `<svg>` element, with all text escaped.
@@ -67,8 +108,10 @@ def interval_plot(title: str, rows: Sequence[tuple[str, float, tuple[float, floa
     with axes_of_page((6.4, 0.8 + 0.27 * len(rows))) as axes:
         axes.grid(axis="x", alpha=0.25)
         axes.set_xlabel(printable(label))
-        axes.set_yticks(range(len(rows)), [printable(name) for name, _, _ in rows])
+        axes.set_yticks(range(len(rows)), [_clipped(printable(name)) for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        if reference is not None:
+            axes.axvline(reference, linewidth=1, gid="reference")
         for place, (_, value, (low, high)) in enumerate(rows):
             axes.plot([low, high], [place, place], gid="line-0")
             axes.plot([value], [place], marker="o", markersize=5, gid="line-0")
@@ -141,6 +184,13 @@ def part_of_page(axes, title: str) -> Markup:
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
+def _clipped(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 2].rstrip()} …"
+
+
 def printable(text: str) -> str:
     # XML has no way to write control characters and halves of surrogate pairs, not even escaped.
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
+
+
+MARKERS = "osD^vP"  # circle, square, diamond, triangles, plus: told apart without colours
