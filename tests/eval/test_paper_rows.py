@@ -1,19 +1,19 @@
 import pytest
 
 from trl_mm.eval.benchmarks import BENCHMARKS
-from trl_mm.eval.paper_rows import PAPER_COLUMNS, PAPER_ROWS, paper_row
+from trl_mm.eval.paper_rows import PAPER_COLUMNS, PAPER_ROWS, find_paper_row
 
 
 def test_rows_are_found_as_users_write_them():
-    name, values = paper_row("BDHS attention, 5k")
+    name, values = find_paper_row("BDHS attention, 5k")
     assert name == "BDHS attention, 5k"
     assert (values["POPE"], values["Recall_coco"], values["MMHal-V"]) == (88.75, 75.58, 2.71)
     for spelled in ("bdhs attention 5k", "BDHS-Attention (5k)"):
-        assert paper_row(spelled)[0] == name
-    assert paper_row("+ POVID's distortion")[0] == "DPO, POVID 5k + POVID's distortion"
-    assert paper_row("base")[0] == "base 7B"
+        assert find_paper_row(spelled)[0] == name
+    assert find_paper_row("+ POVID's distortion")[0] == "DPO, POVID 5k + POVID's distortion"
+    assert find_paper_row("base")[0] == "base 7B"
     for known in PAPER_ROWS:
-        assert paper_row(known)[0] == known
+        assert find_paper_row(known)[0] == known
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def test_rows_are_found_as_users_write_them():
 )
 def test_other_names_are_refused_with_what_is_known(name, problem, listed):
     with pytest.raises(ValueError) as refused:
-        paper_row(name)
-    assert problem in str(refused.value) and len(str(refused.value).splitlines()) == 1 + listed
+        find_paper_row(name)
+    assert problem in str(refused.value) and str(refused.value).count('"') == 2 * listed
 
 
 def test_standard_errors():
-    _, values = paper_row("BDHS attention, 5k")
+    _, values = find_paper_row("BDHS attention, 5k")
     errors = {name: column.standard_error(values[name]) for name, column in PAPER_COLUMNS.items()}
     assert errors.pop("POPE") == 0.4
     assert [name for name, error in errors.items() if error is None] == ["MMHal", "MMHal-V", "LLaVA-W"]

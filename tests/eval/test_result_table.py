@@ -18,7 +18,7 @@ def compared(*models, **settings):
 
 
 def test_the_table_reads():
-    lines = terminal_table(compared(paper_row_name="BDHS attention, 5k")).splitlines()
+    lines = terminal_table(compared(paper_row="BDHS attention, 5k")).splitlines()
     assert lines[0].split() == ["base", "aligned", "paper"]
     assert lines[1] == "Ghosts"
     assert lines[2].startswith("  ghosts         33.3 [")
@@ -38,7 +38,7 @@ def test_the_table_reads():
 @pytest.mark.parametrize("width", [60, 100])
 def test_many_models_are_shown_in_further_tables(width):
     models = [BASE, *(replace(ALIGNED, name=f"runs-of-one-kind-that-is-long-{index}") for index in range(7))]
-    text = terminal_table(compared(*models, paper_row_name="base 7B"), width)
+    text = terminal_table(compared(*models, paper_row="base 7B"), width)
     assert max(map(len, text.splitlines())) <= width
     assert len(re.findall(r"^ {4,}\S.*\n(?=Ghosts|POPE)", text, re.MULTILINE)) >= 3
     for index in range(7):
@@ -47,7 +47,7 @@ def test_many_models_are_shown_in_further_tables(width):
 
 
 def test_a_further_table_has_only_rows_with_something_in_them():
-    text = terminal_table(compared(paper_row_name="base 7B"), 50)
+    text = terminal_table(compared(paper_row="base 7B"), 50)
     assert re.split(r"\n\n", text)[2].split() == ["paper", "POPE", "F1", "86.40", "±", "0.4"]
 
 
@@ -58,7 +58,7 @@ def test_one_model_has_no_differences():
 
 
 def test_github_renders_it():
-    text = markdown_table(compared(BASE, replace(ALIGNED, name="a|b<c>_d_"), paper_row_name="base 7B"))
+    text = markdown_table(compared(BASE, replace(ALIGNED, name="a|b<c>_d_"), paper_row="base 7B"))
     lines = text.splitlines()
     assert lines[0] == r"| benchmark | metric | base | a\|b\<c\>\_d\_ | paper |"
     assert lines[1] == "| --- | --- | --- | --- | --- |"

@@ -67,14 +67,14 @@ def test_a_verdict_is_an_interval_without_zero(better, interval, verdict):
 
 
 def test_the_paper_stands_beside_the_same_metric_only():
-    comparison = compared(BASE, paper_row_name="bdhs attention 5k")
+    comparison = compared(BASE, paper_row="bdhs attention 5k")
     assert comparison.paper_row == "BDHS attention, 5k"
     assert [(row.key, row.paper.value) for row in comparison.rows if row.paper] == [("pope_f1", 88.75)]
-    own = compared(BASE, benchmarks={"pope": PopeBenchmark()}, paper_row_name="BDHS attention, 5k")
+    own = compared(BASE, benchmarks={"pope": PopeBenchmark()}, paper_row="BDHS attention, 5k")
     assert not any(row.paper for row in own.rows)
     assert own.notes == ["POPE: the paper asked other questions, so its figure is not shown."]
     with pytest.raises(ValueError, match=r"`paper_row` 'GRPO' is none of the paper's"):
-        compared(BASE, paper_row_name="GRPO")
+        compared(BASE, paper_row="GRPO")
 
 
 def test_models_that_lack_something():
@@ -96,7 +96,7 @@ def test_names_must_differ():
 
 
 def test_json():
-    found = json.loads(json.dumps(as_json(compared(BASE, ALIGNED, paper_row_name="base 7B", seed=1)), allow_nan=False))
+    found = json.loads(json.dumps(as_json(compared(BASE, ALIGNED, paper_row="base 7B", seed=1)), allow_nan=False))
     assert (found["models"], found["compared_with"], found["seed"]) == (["base", "aligned"], "base", 1)
     assert found["paper_row"] == "base 7B" and "2407.02477" in found["paper"]
     pope = found["benchmarks"]["pope"]

@@ -40,7 +40,7 @@ class PaperColumn:
         return self.error if self.items is None else 100 * sqrt(share * (1 - share) / self.items)
 
 
-def paper_row(name: str) -> tuple[str, dict[str, float]]:
+def find_paper_row(name: str) -> tuple[str, dict[str, float]]:
     """
     Finds a row.
 
@@ -60,8 +60,8 @@ def paper_row(name: str) -> tuple[str, dict[str, float]]:
     found = found or [known for known, spelled in letters.items() if asked and asked in spelled]
     if len(found) != 1:
         problem = f"is a part of {len(found)} rows" if found else "is none"
-        known = "".join(f"\n  {row}" for row in found or PAPER_ROWS)
-        raise ValueError(f"`paper_row` {name!r} {problem} of the paper's ({SOURCE}). Known:{known}")
+        known = ", ".join(f'"{row}"' for row in found or PAPER_ROWS)
+        raise ValueError(f"`paper_row` {name!r} {problem} of the paper's ({SOURCE}): give one of {known}.")
     return found[0], dict(zip(PAPER_COLUMNS, PAPER_ROWS[found[0]], strict=True))
 
 

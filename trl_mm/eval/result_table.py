@@ -62,7 +62,7 @@ def notes(comparison: Comparison) -> list[str]:
     found = ["[95 % intervals] are over images: these weights on other images. Another training may differ more."]
     if count:
         found.append(
-            f"Below each figure is its difference to {first}, on the same images. Better and worse are differences "
+            f"Differences are to {first}, on the same images. Better and worse are those "
             f"whose interval leaves out zero: of {count} differences that are none, {count / 20:.1f} would by chance."
         )
     if comparison.signs:

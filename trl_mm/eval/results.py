@@ -11,7 +11,7 @@ import numpy as np
 
 from .benchmark import Benchmark, Metric
 from .intervals import bootstrap_ratio, paired_difference, ratio
-from .paper_rows import PAPER_COLUMNS, SOURCE, paper_row
+from .paper_rows import PAPER_COLUMNS, SOURCE, find_paper_row
 from .sign_test import SignTest, sign_test
 
 
@@ -125,7 +125,7 @@ def compare_results(
     models: Sequence[EvaluatedModel],
     benchmarks: Mapping[str, Benchmark],
     *,
-    paper_row_name: str | None = None,
+    paper_row: str | None = None,
     seed: int = 0,
 ) -> Comparison:
     """
@@ -134,7 +134,7 @@ def compare_results(
     Args:
         models (`Sequence[EvaluatedModel]`): the models, in the order of the columns.
         benchmarks (`Mapping[str, Benchmark]`): the benchmarks by name, with the settings they were run with.
-        paper_row_name (`str`, *optional*): row of the paper to stand beside them, as [`paper_row`] finds it.
+        paper_row (`str`, *optional*): row of the paper to stand beside them, as [`find_paper_row`] finds it.
         seed (`int`, *optional*, defaults to `0`): seed of the bootstrap.
 
     Returns:
@@ -146,7 +146,7 @@ def compare_results(
     names = [model.name for model in models]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"`models` must be at least one, each with a name of its own, got {names}.")
-    known, paper = (None, {}) if paper_row_name is None else paper_row(paper_row_name)
+    known, paper = (None, {}) if paper_row is None else find_paper_row(paper_row)
     rows: list[MetricRow] = []
     signs: dict[str, dict[str, SignTest]] = {}
     notes: list[str] = []

@@ -1,0 +1,57 @@
+import re
+from dataclasses import replace
+
+import pytest
+from support.measured import benchmarks_measured, measured
+
+from trl_mm.eval import result_plots
+from trl_mm.eval.benchmarks import BENCHMARKS
+from trl_mm.eval.result_plots import HALLUCINATION, add_plots
+from trl_mm.eval.results import compare_results
+from trl_mm.report.page import Page
+
+
+BASE = measured("base", wrong=range(0, 30), ghosts=range(20))
+ALIGNED = measured("aligned", wrong=range(25, 35), ghosts=[30])
+
+
+def plotted(folder, *models):
+    page = Page("plots")
+    add_plots(page, compare_results(models, benchmarks_measured()), models)
+    return page.write(folder / "page.html").read_text(encoding="utf-8")
+
+
+def titles(html):
+    return re.findall(r"<figcaption><strong>(.*?)</strong>", html)
+
+
+def test_differences_of_each_scale_and_categories(tmp_path):
+    html = plotted(tmp_path, BASE, ALIGNED, replace(ALIGNED, name="other"))
+    assert titles(html) == ["Difference to base", "Difference to base", "POPE by category"]
+    for text in ("Ghosts ghosts, aligned", "POPE F1, other", "points of percent", "popular, other", "F1, %"):
+        assert text in html, text
+    assert html.count('class="reference"') == 2
+    assert "base," not in html  # the first one has no difference to itself
+
+
+def test_hallucination_stands_beside_recall_and_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", "ghost_dogs"), "gone": ("a", "b")})
+    html = plotted(tmp_path, BASE, ALIGNED)
+    assert titles(html)[2:4] == [
+        "Ghosts: hallucination against recall (right and low is better)",
+        "Ghosts: hallucination against length (long answers name more)",
+    ]
+    assert "ghosts, %" in html and "words of an answer" in html
+    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", None)})
+    assert len(titles(plotted(tmp_path, replace(BASE, rows={}), replace(ALIGNED, rows={})))) == 3  # no lengths
+
+
+def test_one_model_has_no_differences(tmp_path):
+    assert titles(plotted(tmp_path, BASE)) == ["POPE by category"]
+
+
+@pytest.mark.parametrize("name", HALLUCINATION)
+def test_they_are_metrics_of_the_benchmark(name):
+    if name not in BENCHMARKS:
+        pytest.skip(f"there is no {name} yet")
+    assert set(filter(None, HALLUCINATION[name])) <= set(BENCHMARKS[name].metrics)
