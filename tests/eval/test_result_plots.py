@@ -55,3 +55,23 @@ def test_they_are_metrics_of_the_benchmark(name):
     if name not in BENCHMARKS:
         pytest.skip(f"there is no {name} yet")
     assert set(filter(None, HALLUCINATION[name])) <= set(BENCHMARKS[name].metrics)
+
+
+def test_what_is_drawn_is_on_the_scale_of_the_table(monkeypatch):
+    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", "ghost_dogs")})
+    drawn = {}
+    monkeypatch.setattr(Page, "intervals", lambda self, title, rows, label, **_: drawn.update({label: rows}))
+    monkeypatch.setattr(Page, "scatter", lambda self, title, points, x_label, y_label: drawn.update({x_label: points}))
+    comparison = compare_results([BASE, ALIGNED], benchmarks_measured())
+    add_plots(Page("plots"), comparison, [BASE, ALIGNED])
+    share, dogs = (next(row for row in comparison.rows if row.key == key) for key in ("ghost_share", "ghost_dogs"))
+    aligned = share.figures["aligned"]
+    ends = tuple(100 * end for end in aligned.difference_interval)
+    assert drawn["points of percent"][0] == ("Ghosts ghosts", 100 * aligned.difference, ends)
+    x, y = drawn["dogs"]["aligned"]
+    assert x == (dogs.figures["aligned"].value, dogs.figures["aligned"].interval)
+    assert y == (100 * aligned.value, tuple(100 * end for end in aligned.interval))
+    assert drawn["words of an answer"]["base"][0] == (5.5, (5.5, 5.5))  # 20 answers of 7 words and 20 of 4
+    category = BASE.scores["pope"]["popular"]
+    low, high = category["intervals"]["f1"]
+    assert ("popular, base", 100 * category["f1"], (100 * low, 100 * high)) in drawn["F1, %"]
