@@ -104,6 +104,7 @@ def test_long_answers_are_cut_with_their_marks():
         ({"question_type": "counting"}, "counting", []),
         ({"truth": ["9", "nine", "9"]}, None, [("expected", "9, nine")]),
         ({"truth": {"answer": "left", "structural": "choose"}}, "choose", [("expected", "left")]),
+        ({"truth": {"type": "generative", "truth": ["sky", "dog"]}}, "generative", [("expected", "sky, dog")]),
         ({"truth": {"objects": 3}, "image": None}, None, []),
         ({"truth": set()}, None, []),
     ],

@@ -35,15 +35,27 @@ def test_differences_of_each_scale_and_categories(tmp_path):
 
 
 def test_hallucination_stands_beside_recall_and_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", "ghost_dogs"), "gone": ("a", "b")})
+    monkeypatch.setattr(
+        result_plots, "HALLUCINATION", {"ghost": ("ghost_share", "ghost_dogs", None), "gone": ("a", "b", None)}
+    )
     html = plotted(tmp_path, BASE, ALIGNED)
     assert titles(html)[2:4] == [
         "Ghosts: hallucination against recall (right and low is better)",
         "Ghosts: hallucination against length (long answers name more)",
     ]
     assert "ghosts, %" in html and "words of an answer" in html
-    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", None)})
+    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", None, None)})
     assert len(titles(plotted(tmp_path, replace(BASE, rows={}), replace(ALIGNED, rows={})))) == 3  # no lengths
+
+
+def test_lengths_are_those_of_texts(monkeypatch):
+    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", None, "text")})
+    drawn = {}
+    monkeypatch.setattr(Page, "scatter", lambda self, title, points, x_label, y_label: drawn.update(points))
+    rows = [{**row, "truth": {"type": "text" if i < 20 else "yes or no"}} for i, row in enumerate(BASE.rows["ghost"])]
+    model = replace(BASE, rows={"ghost": rows})
+    add_plots(Page("plots"), compare_results([model], benchmarks_measured()), [model])
+    assert drawn["base"][0] == (7.0, (7.0, 7.0))
 
 
 def test_one_model_has_no_differences(tmp_path):
@@ -54,11 +66,11 @@ def test_one_model_has_no_differences(tmp_path):
 def test_they_are_metrics_of_the_benchmark(name):
     if name not in BENCHMARKS:
         pytest.skip(f"there is no {name} yet")
-    assert set(filter(None, HALLUCINATION[name])) <= set(BENCHMARKS[name].metrics)
+    assert set(filter(None, HALLUCINATION[name][:2])) <= set(BENCHMARKS[name].metrics)
 
 
 def test_what_is_drawn_is_on_the_scale_of_the_table(monkeypatch):
-    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", "ghost_dogs")})
+    monkeypatch.setattr(result_plots, "HALLUCINATION", {"ghost": ("ghost_share", "ghost_dogs", None)})
     drawn = {}
     monkeypatch.setattr(Page, "intervals", lambda self, title, rows, label, **_: drawn.update({label: rows}))
     monkeypatch.setattr(Page, "scatter", lambda self, title, points, x_label, y_label: drawn.update({x_label: points}))

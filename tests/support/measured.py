@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trl_mm.eval.benchmark import Benchmark, Metric
 from trl_mm.eval.pope import PopeBenchmark
-from trl_mm.eval.results import EvaluatedModel
+from trl_mm.eval.results import ModelResults
 
 
 @dataclass(kw_only=True)
@@ -93,7 +93,7 @@ def measured(name, *, wrong=(), ghosts=(), silent=()):
         key: [{**row, "answer": answer} for row, answer in zip(questions[key], answers[key], strict=True)]
         for key in questions
     }
-    return EvaluatedModel(name, scores, rows)
+    return ModelResults(name, scores, rows)
 
 
 def benchmarks_measured():

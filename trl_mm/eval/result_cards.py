@@ -7,24 +7,24 @@ from typing import Any
 from ..data.images import ImageError, open_image
 from ..report.gallery import GalleryItem, Mark
 from .benchmark import Benchmark
-from .results import EvaluatedModel
+from .results import ModelResults
 
 
 MAX_CHARACTERS = 1500  # of a text on a card; the rest is counted
 BENCHMARK, CATEGORY = "benchmark", "category"  # filters
 BETTER, WORSE, SAME = "got better", "got worse", "unchanged"
 _CATEGORIES = ("category", "question_type", "type", "structural")
-_REFERENCES = ("answer", "reference", "gt_answer")
+_REFERENCES = ("answer", "reference", "gt_answer", "truth")
 
 Scores = Mapping[str, Sequence[float | None]]
 
 
-def row_scores(models: Sequence[EvaluatedModel], name: str, benchmark: Benchmark) -> dict[str, list[float | None]]:
+def row_scores(models: Sequence[ModelResults], name: str, benchmark: Benchmark) -> dict[str, list[float | None]]:
     """
     How good each answer of each model is.
 
     Args:
-        models (`Sequence[EvaluatedModel]`): the models.
+        models (`Sequence[ModelResults]`): the models.
         name (`str`): key of the benchmark.
         benchmark ([`Benchmark`]): the benchmark.
 
@@ -97,13 +97,13 @@ def chosen(changed: Mapping[str, Sequence[float | None]], num_rows: int, most: i
 
 
 def cards(
-    models: Sequence[EvaluatedModel], name: str, benchmark: Benchmark, scores: Scores, rows: Sequence[int]
+    models: Sequence[ModelResults], name: str, benchmark: Benchmark, scores: Scores, rows: Sequence[int]
 ) -> Iterator[GalleryItem]:
     """
     Cards of the rows: the image, the question, what was expected, and the answers of all models with their marks.
 
     Args:
-        models (`Sequence[EvaluatedModel]`): the models, the first of which all are compared with.
+        models (`Sequence[ModelResults]`): the models, the first of which all are compared with.
         name (`str`): key of the benchmark.
         benchmark ([`Benchmark`]): the benchmark.
         scores (`Mapping[str, Sequence[float | None]]`): as [`row_scores`] gives them.
@@ -117,7 +117,7 @@ def cards(
     binary = all(score in (0, 1) for column in scores.values() for score in column)
     for index in rows:
         row = asked[0].rows[name][index]
-        category = _category(row)
+        category = category_of(row)
         answers: list[tuple[str, str, list[Mark]]] = [(label, text, []) for label, text in _reference(row)]
         for model in asked:
             own = model.rows[name][index]
@@ -163,7 +163,8 @@ def _image(path: Any) -> Any:
         return str(error)
 
 
-def _category(row: Mapping[str, Any]) -> str | None:
+def category_of(row: Mapping[str, Any]) -> str | None:
+    """Kind of a question (`str`), by whichever name a benchmark has for it; `None` where there are no kinds."""
     truth = row.get("truth")
     for source in (row, truth if isinstance(truth, Mapping) else {}):
         for key in _CATEGORIES:

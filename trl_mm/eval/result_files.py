@@ -15,7 +15,7 @@ from ..data.atomic_file import replacing
 from .benchmark import Benchmark
 from .result_page import result_page
 from .result_table import markdown_table, terminal_table
-from .results import EvaluatedModel, as_json, compare_results
+from .results import ModelResults, as_json, compare_results
 
 
 def write_results(
@@ -58,7 +58,7 @@ def write_results(
     return f"{terminal_table(comparison)}\n\nResults in {', '.join(map(str, paths))}"
 
 
-def read_model(name: str, folder: str | Path, questions: Mapping[str, Sequence[Mapping[str, Any]]]) -> EvaluatedModel:
+def read_model(name: str, folder: str | Path, questions: Mapping[str, Sequence[Mapping[str, Any]]]) -> ModelResults:
     """
     Reads the scores and answers of a model.
 
@@ -69,7 +69,7 @@ def read_model(name: str, folder: str | Path, questions: Mapping[str, Sequence[M
             is known of them joins the rows, whose images are where they were found.
 
     Returns:
-        [`EvaluatedModel`]
+        [`ModelResults`]
 
     Raises:
         FileNotFoundError: there are no scores, or no answers to a benchmark.
@@ -81,7 +81,7 @@ def read_model(name: str, folder: str | Path, questions: Mapping[str, Sequence[M
         raise FileNotFoundError(f"There is no {path}: run `trl-mm eval` for {name} first.")
     scores = json.loads(path.read_text(encoding="utf-8"))
     rows = {benchmark: _rows(folder / benchmark, asked) for benchmark, asked in questions.items()}
-    return EvaluatedModel(name, scores, rows)
+    return ModelResults(name, scores, rows)
 
 
 def _rows(folder: Path, questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from .benchmark import Benchmark
 from .result_cards import BENCHMARK, CATEGORY, cards, change_filter, changes, chosen, row_scores
 from .result_plots import add_plots
 from .result_table import difference_text, figure_text, notes, paper_text, sign_text
-from .results import Comparison, EvaluatedModel, MetricRow
+from .results import Comparison, MetricRow, ModelResults
 
 
 MAX_CARDS = 1000  # on the page, of all benchmarks together
@@ -18,7 +18,7 @@ PIXELS, MAX_BYTES = 176, 6000  # of the image of a card
 
 def result_page(
     comparison: Comparison,
-    models: Sequence[EvaluatedModel],
+    models: Sequence[ModelResults],
     benchmarks: Mapping[str, Benchmark],
     *,
     max_cards: int = MAX_CARDS,
@@ -28,7 +28,7 @@ def result_page(
 
     Args:
         comparison ([`Comparison`]): what [`compare_results`] gives for these models.
-        models (`Sequence[EvaluatedModel]`): the models, with the rows that were asked.
+        models (`Sequence[ModelResults]`): the models, with the rows that were asked.
         benchmarks (`Mapping[str, Benchmark]`): the benchmarks by name.
         max_cards (`int`, *optional*, defaults to `1000`): most questions whose answers are shown. A page of so many is
             about 10 MB with two models, and grows with the answers, of which 1,500 characters are shown.
@@ -87,7 +87,7 @@ def _cell(text: str) -> str | None:
 def _add_answers(
     page: Page,
     comparison: Comparison,
-    models: Sequence[EvaluatedModel],
+    models: Sequence[ModelResults],
     benchmarks: Mapping[str, Benchmark],
     max_cards: int,
 ) -> None:
@@ -125,7 +125,7 @@ def _add_answers(
 
 
 def _items(
-    models: Sequence[EvaluatedModel],
+    models: Sequence[ModelResults],
     benchmarks: Mapping[str, Benchmark],
     scores: Mapping[str, Mapping[str, list[float | None]]],
     shown: Mapping[str, list[int]],

@@ -4,29 +4,30 @@ from collections.abc import Mapping, Sequence
 
 from ..data.pair_statistics import count_words
 from ..report.page import Page
-from .results import Comparison, EvaluatedModel, Figure, MetricRow
+from .result_cards import category_of
+from .results import Comparison, Figure, MetricRow, ModelResults
 
 
-def add_plots(page: Page, comparison: Comparison, models: Sequence[EvaluatedModel]) -> None:
+def add_plots(page: Page, comparison: Comparison, models: Sequence[ModelResults]) -> None:
     """
     Adds the plots for which there is something to show.
 
     Args:
         page ([`Page`]): the page.
         comparison ([`Comparison`]): figures of the models.
-        models (`Sequence[EvaluatedModel]`): the models.
+        models (`Sequence[ModelResults]`): the models.
 
     Raises:
         ImportError: matplotlib is missing.
     """
     _add_differences(page, comparison)
-    for benchmark, (hallucination, recall) in HALLUCINATION.items():
+    for benchmark, (hallucination, recall, category) in HALLUCINATION.items():
         rows = {row.key: row for row in comparison.rows if row.benchmark == benchmark}
         if hallucination not in rows:
             continue
         if recall in rows:
             _add_recall(page, rows[hallucination], rows[recall])
-        _add_lengths(page, rows[hallucination], models)
+        _add_lengths(page, rows[hallucination], models, category)
     _add_categories(page, models)
 
 
@@ -56,10 +57,11 @@ def _add_recall(page: Page, hallucination: MetricRow, recall: MetricRow) -> None
     page.scatter(title, points, _axis(recall), _axis(hallucination))
 
 
-def _add_lengths(page: Page, hallucination: MetricRow, models: Sequence[EvaluatedModel]) -> None:
+def _add_lengths(page: Page, hallucination: MetricRow, models: Sequence[ModelResults], category: str | None) -> None:
     points = {}
     for model in models:
-        figure, rows = hallucination.figures.get(model.name), model.rows.get(hallucination.benchmark)
+        figure = hallucination.figures.get(model.name)
+        rows = [r for r in model.rows.get(hallucination.benchmark, ()) if category in (None, category_of(r))]
         if figure is not None and rows:
             length = sum(count_words(row["answer"]) for row in rows) / len(rows)
             points[model.name] = ((length, (length, length)), _span(hallucination, figure))
@@ -68,7 +70,7 @@ def _add_lengths(page: Page, hallucination: MetricRow, models: Sequence[Evaluate
         page.scatter(title, points, "words of an answer", _axis(hallucination))
 
 
-def _add_categories(page: Page, models: Sequence[EvaluatedModel]) -> None:
+def _add_categories(page: Page, models: Sequence[ModelResults]) -> None:
     """F1 of each category of POPE."""
     results: Mapping[str, Mapping] = {model.name: model.scores["pope"] for model in models if "pope" in model.scores}
     categories = dict.fromkeys(category for result in results.values() for category in result)
@@ -95,11 +97,12 @@ def _axis(row: MetricRow) -> str:
     return row.metric.label + ", %" * (row.metric.scale == 100)
 
 
-# For benchmarks of free texts, the share that is hallucinated, and what it is to be read beside, if there is such
-HALLUCINATION: Mapping[str, tuple[str, str | None]] = {
-    "chair": ("chair_i", "recall"),
-    "amber": ("amber_chair", "amber_cover"),
-    "object_halbench": ("object_halbench_chair_i", "object_halbench_recall"),
-    "mmhal": ("mmhal_hallucination", None),
-    "mmhal_v": ("mmhal_v_hallucination", None),
+# For benchmarks of free texts the share that is hallucinated, what it is to be read beside if there is such, and the
+# category of the questions that ask for texts if there are others
+HALLUCINATION: Mapping[str, tuple[str, str | None, str | None]] = {
+    "chair": ("chair_i", "recall", None),
+    "amber": ("amber_chair", "amber_cover", "generative"),
+    "object_halbench": ("object_halbench_chair_i", "object_halbench_recall", None),
+    "mmhal": ("mmhal_hallucination_rate", None, None),
+    "mmhal_v": ("mmhal_v_hallucination_rate", None, None),
 }

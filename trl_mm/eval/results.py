@@ -19,7 +19,7 @@ Parts = tuple[list, list]
 
 
 @dataclass(frozen=True)
-class EvaluatedModel:
+class ModelResults:
     """
     What was measured of a model.
 
@@ -122,7 +122,7 @@ class Comparison:
 
 
 def compare_results(
-    models: Sequence[EvaluatedModel],
+    models: Sequence[ModelResults],
     benchmarks: Mapping[str, Benchmark],
     *,
     paper_row: str | None = None,
@@ -132,7 +132,7 @@ def compare_results(
     Compares models with the first one.
 
     Args:
-        models (`Sequence[EvaluatedModel]`): the models, in the order of the columns.
+        models (`Sequence[ModelResults]`): the models, in the order of the columns.
         benchmarks (`Mapping[str, Benchmark]`): the benchmarks by name, with the settings they were run with.
         paper_row (`str`, *optional*): row of the paper to stand beside them, as [`find_paper_row`] finds it.
         seed (`int`, *optional*, defaults to `0`): seed of the bootstrap.
