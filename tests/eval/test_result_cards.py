@@ -90,6 +90,25 @@ def test_marks_are_those_of_the_benchmark():
     assert better.image.startswith("No image file at") or "0.png" in better.image
 
 
+def test_of_marks_that_overlap_one_is_shown(monkeypatch):
+    spans = [(4, 7, "bad"), (0, 7, "good"), (2, 9, "bad"), (8, 10, "bad")]
+    monkeypatch.setattr(GhostBenchmark, "marks", lambda self, row, answer: spans)
+    (card,) = cards_of([BASE], "ghost", [0])
+    assert card.answers[1][2] == [(0, 7, "good"), (8, 10, "bad")]
+
+
+def test_marks_and_replies_are_those_of_each_model(monkeypatch):
+    """A judge says something else of each answer, and marks may depend on it."""
+    monkeypatch.setattr(GhostBenchmark, "marks", lambda self, row, answer: [(0, len(row["reply"]), "bad")])
+    models = [
+        replace(model, rows={"ghost": [{**row, "reply": reply} for row in model.rows["ghost"]]})
+        for model, reply in ((BASE, "3 of 6"), (ALIGNED, "5"))
+    ]
+    (card,) = cards_of(models, "ghost", [0])
+    assert [marks for *_, marks in card.answers[1:]] == [[(0, 6, "bad")], [], [(0, 1, "bad")], []]
+    assert card.answers[2][:2] == ("judge of base", "3 of 6") and card.answers[4][1] == "5"
+
+
 def test_long_answers_are_cut_with_their_marks():
     rows = [{**row, "answer": "dog " * 1000 + "ghost"} for row in BASE.rows["ghost"]]
     (card,) = cards_of([replace(BASE, rows={"ghost": rows})], "ghost", [0])

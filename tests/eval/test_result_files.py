@@ -73,6 +73,20 @@ def test_missing_and_other_answers_are_named(run):
         read_model("gone", folder / "gone", questions)
 
 
+def test_what_a_judge_said_joins_the_rows(run):
+    folder, questions = run
+    path = folder / "base" / "ghost" / "judged.jsonl"
+    path.write_text(
+        "".join(json.dumps({"image": "x", "answer": "x", "reply": f"{i}\u2028"}) + "\n" for i in range(40))
+    )
+    row = read_model("base", folder / "base", questions).rows["ghost"][3]
+    assert row["reply"] == "3\u2028" and row["answer"] == "A dog and a ghost in it." and row["truth"] == {"dog"}
+    assert row["image"].endswith("images/3.png")
+    path.write_text("{}\n")
+    with pytest.raises(ValueError, match=r"judged\.jsonl has 1 lines of the judge for 40 answers"):
+        read_model("base", folder / "base", questions)
+
+
 def test_figures_stay_where_the_page_cannot_be_made(run, monkeypatch):
     folder, questions = run
     monkeypatch.setattr("trl_mm.eval.result_files.result_page", lambda *args: 1 / 0)

@@ -122,7 +122,9 @@ def cards(
         for model in asked:
             own = model.rows[name][index]
             label = f"{model.name}{_verdict(scores[model.name][index], binary)}"
-            answers.append((label, *_marked(benchmark, row, own["answer"])))
+            answers.append((label, *_marked(benchmark, own, own["answer"])))
+            if own.get("reply"):
+                answers.append((f"judge of {model.name}", _clipped(str(own["reply"])), []))
         values: dict[str, float | str | None] = {BENCHMARK: benchmark.title, CATEGORY: category}
         for other, column in changed.items():
             values[change_filter(other, models[0].name)] = _direction(column[index])
@@ -147,10 +149,13 @@ def _verdict(score: float | None, binary: bool) -> str:
 
 
 def _marked(benchmark: Benchmark, row: Mapping[str, Any], answer: str) -> tuple[str, list[Mark]]:
-    """The answer, and those of its marks that are in what is shown of it."""
+    """The answer, and those of its marks that are in what is shown of it; of two that overlap, the first and longer."""
     if not answer.strip():
         return "(empty answer)", []
-    marks: list[Any] = [mark for mark in benchmark.marks(row, answer) if mark[1] <= MAX_CHARACTERS]
+    marks: list[Any] = []
+    for start, end, kind in sorted(benchmark.marks(row, answer), key=lambda mark: (mark[0], -mark[1])):
+        if end <= MAX_CHARACTERS and (not marks or start >= marks[-1][1]):
+            marks.append((start, end, kind))
     return _clipped(answer), marks
 
 

@@ -60,7 +60,7 @@ def write_results(
 
 def read_model(name: str, folder: str | Path, questions: Mapping[str, Sequence[Mapping[str, Any]]]) -> ModelResults:
     """
-    Reads the scores and answers of a model.
+    Reads the scores and answers of a model, and what a judge said of them (`judged.jsonl` beside the answers).
 
     Args:
         name (`str`): its name in tables.
@@ -73,7 +73,7 @@ def read_model(name: str, folder: str | Path, questions: Mapping[str, Sequence[M
 
     Raises:
         FileNotFoundError: there are no scores, or no answers to a benchmark.
-        ValueError: there are more or fewer answers than questions.
+        ValueError: there are more or fewer answers than questions, or lines of a judge than answers.
     """
     folder = Path(folder)
     path = folder / "scores.json"
@@ -96,7 +96,20 @@ def _rows(folder: Path, questions: Sequence[Mapping[str, Any]]) -> list[dict[str
             f"{folder} has {len(stored)} answers to {len(questions)} questions: run `trl-mm eval` again, with the "
             "settings that it was begun with."
         )
-    return [{**question, **row} for question, row in zip(questions, stored, strict=True)]
+    said = _judged(folder / "judged.jsonl", len(stored))
+    return [{**question, **judged, **row} for question, judged, row in zip(questions, said, stored, strict=True)]
+
+
+def _judged(path: Path, num_rows: int) -> list[dict[str, Any]]:
+    """What a judge said of each answer, where one has looked at them."""
+    if not path.is_file():
+        return [{}] * num_rows
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    if len(lines) != num_rows:
+        raise ValueError(
+            f"{path} has {len(lines)} lines of the judge for {num_rows} answers: run `trl-mm eval` again."
+        )
+    return lines
 
 
 def _write(path: Path, text: str) -> Path:
