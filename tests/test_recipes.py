@@ -11,6 +11,7 @@ import yaml
 from trl import SFTConfig, TrlParser
 
 from trl_mm.cli.main import COMMANDS
+from trl_mm.eval.paper_rows import PAPER_COLUMNS, find_paper_row
 from trl_mm.eval.pope import PopeBenchmark
 
 
@@ -178,6 +179,29 @@ def test_evaluations_ask_pope_as_the_paper_does(path, monkeypatch):
     assert pope.pope_suffix == "Answer the question using a single word or phrase."
     head = path.read_text().split("# Hardware")[0]
     assert "`pope_f1`" in head and "Not comparable: CHAIR" in head
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.parent.name)
+def test_all_that_the_paper_reports_is_asked_by_the_settings_in_the_head(path, monkeypatch):
+    head = path.read_text().split("# All that the paper reports")[1].split("# The base:")[0]
+    words = shlex.split(" ".join(re.findall(r"^# {3,}(.*)$", head, re.MULTILINE)))
+    benchmarks = words[words.index("--benchmarks") + 1 : words.index("--max_new_tokens")]
+    assert set(benchmarks) == {column.benchmark for column in PAPER_COLUMNS.values()}
+    assert ("--paper_row" in words) == (
+        path.parent.name == "llava_v1.6_vicuna_7b"
+    )  # the paper's rows are of this model
+    parser = parser_of(path, monkeypatch)
+    unknown = {word for word in words if word.startswith("--")} - set(parser._option_string_actions)
+    if unknown:
+        pytest.skip(f"not there yet: {', '.join(sorted(unknown))}")
+    monkeypatch.chdir(ROOT)
+    args, *_ = parsed(path, parser, [*command_of(path)[2:], *words])
+    assert args.benchmarks == benchmarks
+
+
+def test_rows_of_the_paper_that_recipes_name_are_known():
+    named = [row for path in RECIPES for row in re.findall(r'# Paper: row "(.*?)"', path.read_text())]
+    assert named and all(find_paper_row(row) for row in [*named, *PAPER_ROWS])
 
 
 @pytest.mark.parametrize("name", ["bdhs_noise", "bdhs_unguided"])

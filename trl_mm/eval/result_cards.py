@@ -149,7 +149,7 @@ def _verdict(score: float | None, binary: bool) -> str:
 
 
 def _marked(benchmark: Benchmark, row: Mapping[str, Any], answer: str) -> tuple[str, list[Mark]]:
-    """The answer, and those of its marks that are in what is shown of it; of two that overlap, the first and longer."""
+    """The answer, and those of its marks that are shown with it; of two that overlap, the first and longer."""
     if not answer.strip():
         return "(empty answer)", []
     marks: list[Any] = []
