@@ -5,7 +5,7 @@ from support.tiny import tiny_image, tiny_model, tiny_processor
 
 from trl_mm.data.images import open_image
 from trl_mm.data.shards import read_manifest
-from trl_mm.eval.answers import answer_questions, read_answers
+from trl_mm.eval.answers import answer_questions, read_answers, shard_size_of
 from trl_mm.generation import Completer, Request, SamplingSettings
 
 
@@ -94,6 +94,36 @@ def test_other_questions_or_settings_are_refused(questions, tmp_path):
     for other, options in ((changed, {}), (questions[:5], {}), (questions, {"max_new_tokens": 6})):
         with pytest.raises(ValueError, match="made with other settings"):
             ask(other, tmp_path / "answers", Silent(), **options)
+
+
+def test_questions_to_one_image_are_asked_together_and_answered_in_their_order(questions, tmp_path, monkeypatch):
+    """As POPE has them: all images, and then all of them again."""
+    asked = [{**q, "question": text, "row_id": "?"} for text in ("Is it late?", "Is it a dog?") for q in questions[:4]]
+    complete, sizes = Completer.complete, []
+
+    def counting(self, model, requests):
+        sizes.append([len({id(request.prompt.row["images"][0]) for request in requests}), len(requests)])
+        return complete(self, model, requests)
+
+    monkeypatch.setattr(Completer, "complete", counting)
+    ask(asked, tmp_path / "answers")
+    assert sizes == [[2, 4], [2, 4]]
+    monkeypatch.undo()
+    assert read_answers(tmp_path / "answers") == by_completer(asked)
+
+
+def test_a_question_without_an_image_is_text(questions, tmp_path):
+    ask([*questions[:2], {"image": None, "question": "Is it late?"}], tmp_path / "answers")
+    completer = Completer(PROCESSOR, SamplingSettings(5, temperature=0.0))
+    prompts = completer.prompts([{"images": [], "prompt": [{"role": "user", "content": "Is it late?"}]}])
+    assert read_answers(tmp_path / "answers")[2] == completer.complete(MODEL, [Request(prompts[0])])[0].strip()
+
+
+@pytest.mark.parametrize(("each", "batch_size", "size"), [(18, 32, 126), (1, 32, 128), (6, 1, 6), (200, 32, 200)])
+def test_shards_tear_no_image_apart(each, batch_size, size):
+    questions = [{"image": str(index % 7)} for index in range(7 * each)]
+    assert shard_size_of(questions, batch_size) == size
+    assert shard_size_of(questions[:-1], batch_size) == 4 * batch_size or each == 1
 
 
 def test_the_bar_of_the_first_process_counts_answers(questions, tmp_path, capsys):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from PIL import Image
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -18,10 +20,13 @@ from ..tokens.chat_template import prompt_settings
 from ..tokens.control_tokens import check_texts
 
 
+Question = Mapping[str, Any]
+
+
 def answer_questions(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    questions: Sequence[Mapping[str, Any]],
+    questions: Sequence[Question],
     folder: str | Path,
     settings: Mapping[str, Any],
     *,
@@ -30,14 +35,16 @@ def answer_questions(
     name: str = "eval",
     rank: int = 0,
     world_size: int = 1,
+    digest: str | None = None,
 ) -> None:
     """
-    Ask a model about images and keep what it answers.
+    Ask a model about images and keep what it answers. An image goes through the model once for all its questions,
+    where the prompts have it in front of what they ask.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model.
         processor ([`~transformers.ProcessorMixin`]): its processor.
-        questions (`Sequence[Mapping[str, Any]]`): rows with `image` (path) and `question`.
+        questions (`Sequence[Mapping[str, Any]]`): rows with `image` (path, or `None`) and `question`.
         folder (`str` or `Path`): where the answers are kept; a killed run's folder is resumed.
         settings (`Mapping[str, Any]`): what determines the answers besides the questions: model, revision, ...
         max_new_tokens (`int`, *optional*, defaults to `256`): longest answer in tokens.
@@ -45,38 +52,60 @@ def answer_questions(
         name (`str`, *optional*, defaults to `"eval"`): name on the progress bar.
         rank (`int`, *optional*, defaults to `0`): this process.
         world_size (`int`, *optional*, defaults to `1`): number of processes.
+        digest (`str`, *optional*): [`questions_digest`] of the questions, if it is known already.
 
     [`read_answers`] reads them once all processes are done.
     """
     completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
-    rows = [{"row_id": str(index), **question} for index, question in enumerate(questions)]
-    bar = tqdm(total=len(range(rank, len(rows), world_size)), desc=name, unit="answer", disable=rank != 0)
 
-    def transform(rows):
+    def answer(rows: Sequence[Question]) -> list[str]:
         prompts = completer.prompts(
             [
-                {
-                    "images": [open_image(row["image"])],
-                    "prompt": as_prompt(row["question"]),
-                    "row_id": row["image"],
-                }
-                for row in rows
+                {"images": images, "prompt": as_prompt(row["question"]), "row_id": row["image"] or row["question"]}
+                for row, images in zip(rows, opened_images(rows), strict=True)
             ]
         )
-        answers = completer.complete(model, [Request(prompt) for prompt in prompts])
-        return [{**row, "answer": answer.strip()} for row, answer in zip(rows, answers, strict=True)]
+        return completer.complete(model, [Request(prompt) for prompt in prompts])
 
-    # By content: a picture that is made anew may keep its name and its size
-    pictures = {image: file_digest(image) for image in {question["image"] for question in questions}}
-    digest = hashlib.sha256(json.dumps([questions, pictures], sort_keys=True).encode()).hexdigest()
-    settings = {**settings, **prompt_settings(processor), "max_new_tokens": max_new_tokens, "questions": digest}
+    settings = {**settings, **prompt_settings(processor), "max_new_tokens": max_new_tokens}
+    size = shard_size_of(questions, batch_size)
+    keep_answers(questions, folder, settings, answer, size, name=name, rank=rank, world_size=world_size, digest=digest)
+
+
+def keep_answers(
+    questions: Sequence[Question],
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    answer: Callable[[Sequence[Question]], Sequence[str]],
+    shard_size: int,
+    *,
+    name: str = "eval",
+    rank: int = 0,
+    world_size: int = 1,
+    digest: str | None = None,
+) -> None:
+    """
+    Keep the answers of whatever answers, a model or an endpoint, shard by shard. Questions about one image stand
+    together.
+
+    Args:
+        questions, folder, settings, name, rank, world_size, digest: as in [`answer_questions`].
+        answer (`Callable`): function from the rows of a shard to what is said to each.
+        shard_size (`int`): questions of a shard, which is what a kill costs at most.
+    """
+    rows = by_image([{**question, "row_id": str(index)} for index, question in enumerate(questions)])
+    bar = tqdm(total=len(rows[rank::world_size]), desc=name, unit="answer", disable=rank != 0)
+
+    def transform(rows: Sequence[Question]) -> list[dict[str, Any]]:
+        return [{**row, "answer": said.strip()} for row, said in zip(rows, answer(rows), strict=True)]
+
     try:
         write_shards(
             folder,
             rows,
             transform,
-            settings,
-            shard_size=4 * batch_size,
+            {**settings, "questions": digest or questions_digest(questions)},
+            shard_size=shard_size,
             rank=rank,
             world_size=world_size,
             on_shard=lambda shard, num_rows: bar.update(num_rows),
@@ -85,7 +114,37 @@ def answer_questions(
         bar.close()
 
 
-def check_questions(questions: Iterable[Mapping[str, Any]], processor: ProcessorMixin, name: str) -> None:
+def questions_digest(questions: Sequence[Question]) -> str:
+    """Digest (`str`) of questions, in the order in which they are asked, and of the content of their images."""
+    # By content: a picture that is made anew may keep its name and its size
+    named = {question["image"] for question in questions} - {None}
+    pictures = {image: file_digest(image) for image in named}
+    return hashlib.sha256(json.dumps([by_image(questions), pictures], sort_keys=True).encode()).hexdigest()
+
+
+def by_image(questions: Sequence[Question]) -> list[Question]:
+    """Questions with those about one image beside one another; otherwise they keep their order."""
+    places: dict[Any, int] = {}
+    for question in questions:
+        places.setdefault(question["image"], len(places))
+    return sorted(questions, key=lambda question: places[question["image"]])
+
+
+def shard_size_of(questions: Sequence[Question], batch_size: int) -> int:
+    """Questions of a shard: four batches, or about as many that tear no image's questions apart, if all have alike."""
+    sizes = Counter(question["image"] for question in questions).values()
+    each = max(sizes, default=1) if len(set(sizes)) == 1 else 1
+    return each * max(1, round(4 * batch_size / each))
+
+
+def opened_images(rows: Iterable[Question]) -> list[list[Image.Image]]:
+    """For each row the image that it shows, if any: the same object for the same image, so that it is seen once."""
+    rows = list(rows)
+    opened = {image: [open_image(image)] for image in {row["image"] for row in rows} - {None}}
+    return [opened.get(row["image"], []) for row in rows]
+
+
+def check_questions(questions: Iterable[Question], processor: ProcessorMixin, name: str) -> None:
     """
     Find out whether [`answer_questions`] can ask these questions, before the model is loaded.
 
@@ -110,4 +169,6 @@ def as_prompt(question: str) -> list[dict[str, str]]:
 
 def read_answers(folder: str | Path) -> list[str]:
     """Answers of a finished folder of [`answer_questions`], in the order of the questions."""
-    return Dataset.from_parquet(sorted(str(path) for path in Path(folder).glob("shard-*.parquet")))["answer"][:]
+    shards = sorted(str(path) for path in Path(folder).glob("shard-*.parquet"))
+    kept = Dataset.from_parquet(shards).select_columns(["row_id", "answer"])[:]
+    return [said for _, said in sorted(zip(map(int, kept["row_id"]), kept["answer"], strict=True))]

@@ -10,10 +10,10 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedConfig
 from ..data.shown import shown
 from ..tokens.chat import prompt_ids, render, text_ids
 from ..tokens.chat_template import check_chat_template
-from .batches import batches, same_prompts
+from .batches import batches, same_beginnings
 from .decoding import SamplingSettings, StopWhere, generating
 from .inputs import model_inputs
-from .prefill import continue_from, prefill, supports_continuation
+from .prefill import beginnings, continue_from, prefill, supports_continuation
 from .prompts import Prompt, Request
 from .sight import check_sees_images
 
@@ -70,7 +70,8 @@ class Completer:
     ) -> list[str]:
         """
         Complete all requests, sorted by length so that padding stays small. A prompt that several of them show alike
-        goes through the model once, its images included.
+        goes through the model once, its images included; so do the same images (as objects) at the beginning of
+        different prompts.
 
         Args:
             model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
@@ -89,15 +90,19 @@ class Completer:
         check_sees_images(model)
         config = self._generation_config(model)
         continued = [text_ids(self.processor, request.prefix) for request in requests]
+        groups, shared = [[index] for index in range(len(requests))], [len(r.prompt.ids) for r in requests]
+        if supports_continuation(model):
+            groups, shared = same_beginnings(requests)
+        rests = [request.prompt.ids[tokens:].tolist() for request, tokens in zip(requests, shared, strict=True)]
         new = self.settings.max_new_tokens
-        lengths = [(r.prompt_length, len(ids) + new) for r, ids in zip(requests, continued, strict=True)]
-        groups = (
-            same_prompts(requests) if supports_continuation(model) else [[index] for index in range(len(requests))]
-        )
+        lengths = [
+            (request.prompt_length - len(rest), len(rest) + len(ids) + new)
+            for request, rest, ids in zip(requests, rests, continued, strict=True)
+        ]
         texts = [""] * len(requests)
         with generating(model):
             for batch in batches(groups, lengths, self.settings):
-                for indices, inputs in self._inputs(model, requests, continued, lengths, batch, positions):
+                for indices, inputs in self._inputs(model, requests, rests, continued, lengths, batch, positions):
                     asked, given = [requests[i] for i in indices], [continued[i] for i in indices]
                     answers = self._complete(model, inputs, asked, given, config, find_end)
                     for index, answer in zip(indices, answers, strict=True):
@@ -132,8 +137,8 @@ class Completer:
                     texts[index] = answer
         return texts
 
-    def _inputs(self, model, requests, continued, lengths, batch, positions):
-        """Numbers of requests, and what `generate` needs for them; a prompt of several goes through the model once."""
+    def _inputs(self, model, requests, rests, continued, lengths, batch, positions):
+        """Numbers of requests, and what `generate` needs for them; what several share goes through the model once."""
         number = {index: place for place, group in enumerate(batch) for index in group}
         if len(number) == len(batch):
             indices = list(number)
@@ -142,11 +147,14 @@ class Completer:
             return
         firsts = [requests[group[0]] for group in batch]
         inputs = model_inputs(model, self.processor, firsts, [[]] * len(firsts), positions)
-        prefilled = prefill(model, inputs, [int(first.prompt.ids[-1]) for first in firsts])
+        cut = [len(rests[group[0]]) for group in batch]
+        inputs = beginnings(inputs, cut, self.tokenizer.pad_token_id)
+        last_ids = [int(first.prompt.ids[-1 - count]) for first, count in zip(firsts, cut, strict=True)]
+        prefilled = prefill(model, inputs, last_ids)
         # One part, unless a single prompt has more completions than a batch may hold
         for part in batches([[index] for index in number], lengths, self.settings):
             indices = [index for (index,) in part]
-            rows, given = [number[i] for i in indices], [continued[i] for i in indices]
+            rows, given = [number[i] for i in indices], [[*rests[i], *continued[i]] for i in indices]
             yield indices, continue_from(model, prefilled, rows, given)
 
     def _complete(self, model, inputs, batch, prefixes, config, find_end):

@@ -48,6 +48,31 @@ class Prefilled:
     rope_deltas: torch.Tensor | None
 
 
+def beginnings(inputs: dict[str, torch.Tensor], cut: Sequence[int], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Inputs without the ends of their prompts, for [`prefill`].
+
+    Args:
+        inputs (`dict[str, torch.Tensor]`): prompts as [`~trl_mm.generation.inputs.model_inputs`] makes them.
+        cut (`list[int]`): tokens to leave out at the end of each prompt; all images are before them.
+        pad_token_id (`int`): what stands in front of shorter ones in `input_ids`.
+
+    Returns:
+        `dict[str, torch.Tensor]`: the same, padded on the left to the longest beginning.
+    """
+    if not any(cut):
+        return inputs
+    real = inputs["attention_mask"].bool()  # (B, T)
+
+    def shortened(values: torch.Tensor, fill: int) -> torch.Tensor:
+        rows = [row[keep] for row, keep in zip(values, real, strict=True)]
+        return pad_left([row[: len(row) - count] for row, count in zip(rows, cut, strict=True)], fill)
+
+    fill = {"input_ids": pad_token_id}
+    names = [name for name in GENERATION_INPUTS if name in inputs]
+    return {**inputs, **{name: shortened(inputs[name], fill.get(name, 0)) for name in names}}
+
+
 def prefill(model: Any, inputs: dict[str, torch.Tensor], last_ids: Sequence[int]) -> Prefilled:
     """
     Compute the keys and values of prompts, for completions that [`continue_from`] from them.
