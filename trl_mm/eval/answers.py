@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.fingerprints import file_digest
 from ..data.images import open_image
+from ..data.manifest import MANIFEST, open_manifest, read_manifest
 from ..data.shards import write_shards
 from ..generation import Completer, Request, SamplingSettings
 from ..tokens.chat_template import prompt_settings
@@ -67,7 +68,7 @@ def answer_questions(
         )
         return completer.complete(model, [Request(prompt) for prompt in prompts])
 
-    settings = {**settings, **prompt_settings(processor), "max_new_tokens": max_new_tokens}
+    settings = model_settings(settings, processor, max_new_tokens)
     size = shard_size_of(questions, batch_size)
     keep_answers(questions, folder, settings, answer, size, name=name, rank=rank, world_size=world_size, digest=digest)
 
@@ -112,6 +113,40 @@ def keep_answers(
         )
     finally:
         bar.close()
+
+
+def model_settings(settings: Mapping[str, Any], processor: ProcessorMixin, max_new_tokens: int) -> dict[str, Any]:
+    """What stands in the manifest of [`answer_questions`], besides the digest of the questions."""
+    return {**settings, **prompt_settings(processor), "max_new_tokens": max_new_tokens}
+
+
+def check_resumable(
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    questions: Sequence[Question],
+    batch_size: int,
+    unknown: Iterable[str] = (),
+) -> None:
+    """
+    Find out whether a folder has answers of other settings, before the model is loaded.
+
+    Args:
+        folder (`str` or `Path`): folder of [`answer_questions`]; it need not be there.
+        settings (`Mapping[str, Any]`): all that decides the answers, the digest of the questions included.
+        questions (`Sequence[Mapping[str, Any]]`): the questions.
+        batch_size (`int`): questions that go through the model together.
+        unknown (`Iterable[str]`, *optional*): settings that may only be known with the model; whatever the folder has
+            is taken for them, if they are missing.
+
+    Raises:
+        ValueError: they differ; the message names the settings.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists():
+        return
+    kept = read_manifest(folder)["settings"]
+    guessed = {name: kept[name] for name in unknown if name in kept and name not in settings}
+    open_manifest(folder, {**settings, **guessed}, len(questions), shard_size_of(questions, batch_size), rank=0)
 
 
 def questions_digest(questions: Sequence[Question]) -> str:

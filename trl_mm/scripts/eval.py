@@ -1,11 +1,12 @@
-"""`trl-mm eval`: what a model says of images, by the benchmarks of [`trl_mm.eval.benchmarks`]."""
+"""`trl-mm eval`: what models say of images, by the benchmarks of [`trl_mm.eval.benchmarks`]."""
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..eval.benchmarks import BENCHMARKS
-from .models import ModelArguments, check_base, check_model_path, load_model, load_processor
+from .eval_models import check_models, loaded_models, models_of, named_values
+from .eval_questions import as_asked, image_folders_of, limited, longest_answer, read_truths
+from .models import ModelArguments, load_processor
 from .output_lock import alone_in
 from .preflight import check_attention, check_writable
 from .processes import partners_of, process_state
@@ -18,15 +19,24 @@ class EvalArguments(ModelArguments):
     Arguments of `trl-mm eval`, besides [`AskingArguments`] and the settings of each benchmark.
 
     Args:
+        model_name_or_path (`str`, *optional*): id or path of a vision-language model, or of a LoRA adapter for one.
+        models (`list[str]`, *optional*): several models instead, as NAME=PATH. Each has a folder NAME in `output_dir`.
+            Adapters in folders share their base in memory, and with it if it is among them; others are loaded one
+            after the other.
         annotations (`str`, *optional*): COCO-style JSON with `images`, `annotations` and `categories`. CHAIR and
             POPE's questions need it; published POPE questions (`pope_files`) do not.
-        image_folder (`str`): folder of the images.
+        image_folder (`str`, *optional*): folder of the images.
+        image_folders (`list[str]`, *optional*): folders of the images of single benchmarks, as NAME=FOLDER, where they
+            are not in `image_folder`.
         output_dir (`str`): where answers and `scores.json` go. A killed run's folder is resumed.
         benchmarks (`list[str]`, *optional*, defaults to `["chair", "pope"]`): what to measure.
     """
 
+    model_name_or_path: str | None = None  # type: ignore[assignment]
+    models: list[str] | None = None
     annotations: str | None = None
-    image_folder: str
+    image_folder: str | None = None
+    image_folders: list[str] | None = None
     output_dir: str
     benchmarks: list[str] = field(default_factory=lambda: ["chair", "pope"], metadata={"choices": list(BENCHMARKS)})
 
@@ -35,6 +45,8 @@ class EvalArguments(ModelArguments):
         for name in self.benchmarks:
             if name not in BENCHMARKS:
                 raise ValueError(f"`benchmarks` has no {name!r}. Known: {', '.join(BENCHMARKS)}.")
+        named_values("models", self.models)
+        image_folders_of(self)
 
 
 # Apart from the others: --help has the settings of the benchmarks in between
@@ -45,18 +57,21 @@ class AskingArguments:
 
     Args:
         max_images (`int`, *optional*): use only the first images of the annotations.
-        max_new_tokens (`int`, *optional*, defaults to `256`): longest caption in tokens.
+        limit (`int`, *optional*): ask only about the first images of each benchmark.
+        max_new_tokens (`int`, *optional*): longest answer in tokens; defaults to the published length of each
+            benchmark, and 256 where there is none, as for captions.
         batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
         seed (`int`, *optional*, defaults to `0`): POPE questions and bootstrap samples derive from it.
     """
 
     max_images: int | None = None
-    max_new_tokens: int = 256
+    limit: int | None = None
+    max_new_tokens: int | None = None
     batch_size: int = 32
     seed: int = 0
 
     def __post_init__(self):
-        check_at_least(self, max_images=1, max_new_tokens=1, batch_size=1, seed=0)
+        check_at_least(self, max_images=1, limit=1, max_new_tokens=1, batch_size=1, seed=0)
 
 
 def make_parser():
@@ -69,79 +84,101 @@ def main(argv=None):
     args, *settings, asking = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
     known = dict(zip(BENCHMARKS, settings, strict=True))
 
-    check_model_path(args.model_name_or_path)
-    check_base(args.model_name_or_path)
+    models = models_of(args)
+    check_models(models)
     check_attention(args.attn_implementation)
     check_writable("output_dir", args.output_dir)
     state = process_state(args.process_timeout)
     with alone_in(output_dir=args.output_dir):
-        run(args, {name: known[name] for name in args.benchmarks}, asking, state)
+        run(args, models, {name: known[name] for name in args.benchmarks}, asking, state)
     state.destroy_process_group()
 
 
-def run(args, benchmarks, asking, state):
-    from ..data.fingerprints import weights_digest
-    from ..eval.answers import answer_questions, check_questions, read_answers
+def run(args, models, benchmarks, asking, state):
+    from ..eval.answers import check_questions, questions_digest
 
+    # Everything that can be wrong in the files is found before a model is loaded
     truths = read_truths(args.annotations, asking.max_images)
-    # Everything that can be wrong in the files is found before the model is loaded
-    questions = {name: benchmark.questions(truths, seed=asking.seed) for name, benchmark in benchmarks.items()}
-    asked = {name: without_truth(rows, args.image_folder) for name, rows in questions.items()}
-    processor = load_processor(args)
-    for name, rows in asked.items():
-        check_questions(rows, processor, name)
-    model = load_model(args, state.device)
-    settings = {
-        "model": args.model_name_or_path,
-        "model_revision": args.model_revision,
-        "weights": weights_digest(model, args.model_name_or_path),
-        "dtype": args.dtype,
+    folders = image_folders_of(args)
+    questions = {
+        name: limited(benchmark.questions(truths, seed=asking.seed), asking.limit)
+        for name, benchmark in benchmarks.items()
     }
-    results: dict = {}
+    asked = {name: as_asked(name, rows, folders[name]) for name, rows in questions.items()}
+    for model in models:
+        model.processor = load_processor(model.args)
+        for name, rows in asked.items():
+            check_questions(rows, model.processor, name)
+    digests = {name: questions_digest(rows) for name, rows in asked.items()}
+    for model in models:
+        check_kept(model, benchmarks, asked, digests, asking)
+
     partners = partners_of(state, args.process_timeout)
-    for name, benchmark in benchmarks.items():
-        folder = Path(args.output_dir) / name
-        answer_questions(
-            model,
-            processor,
-            asked[name],
-            folder,
-            {**settings, **benchmark.answer_settings()},
-            max_new_tokens=benchmark.longest_answer(asking.max_new_tokens),
-            batch_size=asking.batch_size,
-            name=name,
-            rank=state.process_index,
-            world_size=state.num_processes,
-        )
-        partners.wait()
-        state.wait_for_everyone()
-        if state.is_main_process:
-            results[name] = benchmark.score(questions[name], read_answers(folder), seed=asking.seed)
+    for model, loaded in loaded_models(models, state.device):
+        for name, benchmark in benchmarks.items():
+            ask_model(model, loaded, benchmark, asked[name], digests[name], asking, name, state)
+            partners.wait()
+        del loaded  # or it would be in memory beside the next one
+    state.wait_for_everyone()
     if state.is_main_process:
-        path = Path(args.output_dir) / "scores.json"
-        scores = with_overall(results, asking.seed)
-        path.write_text(json.dumps(scores, indent=2) + "\n")
-        print(f"{args.model_name_or_path}\n{summary(scores)}\nScores in {path}")
+        for model in models:
+            print(scored(model, benchmarks, questions, asking.seed))
 
 
-def read_truths(annotations, max_images):
-    """Objects of each image (`dict[str, set[str]]`), or `None` without annotations."""
-    from ..eval.objects import load_annotations
+def ask_model(model, loaded, benchmark, asked, digest, asking, name, state):
+    """Ask one model the questions of one benchmark."""
+    from ..data.fingerprints import weights_digest
+    from ..eval.answers import answer_questions
 
-    return None if annotations is None else dict(list(load_annotations(annotations).items())[:max_images])
+    answer_questions(
+        loaded,
+        model.processor,
+        asked,
+        model.folder / name,
+        {**settings_of(model), "weights": weights_digest(loaded, model.path), **benchmark.answer_settings()},
+        max_new_tokens=longest_answer(benchmark, asking.max_new_tokens),
+        batch_size=asking.batch_size,
+        name=name if model.name is None else f"{model.name} {name}",
+        rank=state.process_index,
+        world_size=state.num_processes,
+        digest=digest,
+    )
 
 
-def without_truth(rows, image_folder):
-    """What is asked of rows: all but their `truth`, with the images where they are."""
-    from ..data.images import resolve_image
+def check_kept(model, benchmarks, asked, digests, asking):
+    """Refuse a folder of other settings before the model is loaded; of a model on the Hub, other weights later."""
+    from pathlib import Path
 
-    return [
-        {
-            **{name: value for name, value in row.items() if name != "truth"},
-            "image": resolve_image(row["image"], image_folder)["path"],
-        }
-        for row in rows
-    ]
+    from ..data.fingerprints import weights_digest
+    from ..eval.answers import check_resumable, model_settings
+
+    weights = {"weights": weights_digest(None, model.path)} if Path(model.path).is_dir() else {}
+    for name, benchmark in benchmarks.items():
+        settings = {**settings_of(model), **weights, **benchmark.answer_settings()}
+        longest = longest_answer(benchmark, asking.max_new_tokens)
+        settings = {**model_settings(settings, model.processor, longest), "questions": digests[name]}
+        check_resumable(model.folder / name, settings, asked[name], asking.batch_size, unknown=("weights",))
+
+
+def settings_of(model):
+    """What decides the answers of a model besides weights and questions, for the manifest."""
+    return {"model": model.path, "model_revision": model.args.model_revision, "dtype": model.args.dtype}
+
+
+def scored(model, benchmarks, questions, seed):
+    """Score the answers of a model, and write `scores.json`; returns what the terminal shows (`str`)."""
+    from ..data.atomic_file import replacing
+    from ..eval.answers import read_answers
+
+    results = {
+        name: benchmark.score(questions[name], read_answers(model.folder / name), seed=seed)
+        for name, benchmark in benchmarks.items()
+    }
+    scores = with_overall(results, seed)
+    path = model.folder / "scores.json"
+    with replacing(path, "main") as file:
+        file.write(json.dumps(scores, indent=2).encode() + b"\n")
+    return f"{model.title}\n{summary(scores)}\nScores in {path}"
 
 
 def with_overall(results, seed):
