@@ -1,4 +1,5 @@
 import json
+import weakref
 
 import pytest
 from support.eval_world import made_world, run_eval, save_adapter, save_other
@@ -47,6 +48,21 @@ def test_models_answer_as_they_do_alone_and_share_their_base(world, tmp_path, mo
     scores = [json.loads((tmp_path / "all" / name / "scores.json").read_text()) for name in names]
     assert scores == [json.loads((tmp_path / name / "scores.json").read_text()) for name in names]
     assert not (tmp_path / "all" / "scores.json").exists()
+
+
+def test_a_model_is_gone_when_the_next_one_is_loaded(world, tmp_path, monkeypatch):
+    load_model, before, alive = eval_models.load_model, [], []
+
+    def watched(args, device):
+        alive.append([reference() is not None for reference in before])
+        model = load_model(args, device)
+        before.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(eval_models, "load_model", watched)
+    names = ("base", "first", "other")
+    run_eval(world, tmp_path, "--models", *(f"{name}={world / name}" for name in names))
+    assert alive == [[], [False]]
 
 
 def test_an_adapter_alone_is_loaded_as_it_is(world, tmp_path, monkeypatch):

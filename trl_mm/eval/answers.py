@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
@@ -204,6 +204,7 @@ def as_prompt(question: str) -> list[dict[str, str]]:
 
 def read_answers(folder: str | Path) -> list[str]:
     """Answers of a finished folder of [`answer_questions`], in the order of the questions."""
-    shards = sorted(str(path) for path in Path(folder).glob("shard-*.parquet"))
-    kept = Dataset.from_parquet(shards).select_columns(["row_id", "answer"])[:]
-    return [said for _, said in sorted(zip(map(int, kept["row_id"]), kept["answer"], strict=True))]
+    shards = sorted(Path(folder).glob("shard-*.parquet"))
+    tables = [pq.read_table(shard, columns=["row_id", "answer"]).to_pydict() for shard in shards]
+    answers = {int(row): said for table in tables for row, said in zip(table["row_id"], table["answer"], strict=True)}
+    return [answers[row] for row in sorted(answers)]

@@ -1,11 +1,61 @@
 """The questions of `trl-mm eval`: which of them are asked, and whether their images are there."""
 
-from ..eval.benchmarks import BENCHMARKS, find_benchmark
+from dataclasses import dataclass
+from typing import Any
+
+from ..eval.benchmark import Benchmark
+from ..eval.benchmarks import find_benchmark
 from .eval_models import named_values
 
 
 NAMED = 5  # missing images that a message names
 UNLIMITED = 1_000_000  # tokens that no benchmark publishes
+
+
+@dataclass
+class Part:
+    """
+    One benchmark of a run.
+
+    Args:
+        name (`str`): key of the benchmark.
+        benchmark ([`~trl_mm.eval.benchmark.Benchmark`]): with the user's settings.
+        questions (`list[dict]`): its rows.
+        asked (`list[dict]`): what is asked of them; see [`as_asked`].
+        digest (`str`): digest of what is asked.
+        longest (`int`): most tokens of an answer.
+    """
+
+    name: str
+    benchmark: Benchmark
+    questions: list[dict[str, Any]]
+    asked: list[dict[str, Any]]
+    digest: str
+    longest: int
+
+
+def parts_of(args, benchmarks, asking):
+    """
+    All that is asked in a run. What is wrong with the files of the benchmarks is found here, before a model is loaded.
+
+    Args:
+        args ([`~trl_mm.scripts.eval.EvalArguments`]): the settings.
+        benchmarks (`dict[str, Benchmark]`): the benchmarks, with theirs.
+        asking ([`~trl_mm.scripts.eval.AskingArguments`]): how they are asked.
+
+    Returns:
+        `list[Part]`
+    """
+    from ..eval.answers import questions_digest
+
+    truths, folders = read_truths(args.annotations, asking.max_images), image_folders_of(args)
+    parts = []
+    for name, benchmark in benchmarks.items():
+        questions = limited(benchmark.questions(truths, seed=asking.seed), asking.limit)
+        asked = as_asked(name, questions, folders[name])
+        longest = longest_answer(benchmark, asking.max_new_tokens)
+        parts.append(Part(name, benchmark, questions, asked, questions_digest(asked), longest))
+    return parts
 
 
 def read_truths(annotations, max_images):
@@ -114,8 +164,3 @@ def longest_answer(benchmark, max_new_tokens):
     """
     longest = benchmark.longest_answer(max_new_tokens or UNLIMITED)
     return 256 if longest == UNLIMITED else longest
-
-
-def judged(benchmarks):
-    """Names (`list[str]`) of the benchmarks that a judge scores."""
-    return [name for name in benchmarks if BENCHMARKS[name].judge_options is not None]
