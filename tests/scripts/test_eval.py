@@ -248,8 +248,7 @@ def test_answers_of_other_weights_are_not_served_again(world, tmp_path):
 def test_an_unknown_benchmark_lists_the_known_ones(checkpoint, world, tmp_path):
     recipe = tmp_path / "eval.yaml"
     recipe.write_text("benchmarks: [chiar]\n")
-    with pytest.raises(ValueError, match="'chiar'. Known: .*chair, .*pope"):
-    with pytest.raises(ValueError, match="`benchmarks`: unknown benchmark `chiar`.*`chair`.*known: chair, pope"):
+    with pytest.raises(ValueError, match="`benchmarks`: unknown benchmark `chiar`.*`chair`.*known: .*chair.*pope"):
         run(checkpoint, world, tmp_path, "--config", str(recipe))
 
 

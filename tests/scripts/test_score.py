@@ -113,6 +113,8 @@ def test_mme_is_scored_from_its_folder(tmp_path):
     (folder / "color.txt").write_text("1.jpg\tRed?\tYes\tyes\n1.jpg\tBlue?\tNo\tYes\n")
     status, out = score(tmp_path, "mme", "--answers", str(folder))
     assert status == 0 and out["scores"]["perception"] == 50
+
+
 @pytest.mark.parametrize("model", ["lim_r1-llava1.5-7b", "opera_llava-1.5.greedy"])
 @pytest.mark.parametrize("reading", ["singularize", "wordnet"])
 def test_chair_is_the_published_one(tmp_path, capsys, model, reading):
@@ -165,6 +167,8 @@ def test_answers_of_llava_find_their_labels(tmp_path):
     assert list(out["scores"]["categories"]) == ["coco_pope_adversarial", "coco_pope_popular", "coco_pope_random"]
     assert out["scores"]["categories"]["coco_pope_adversarial"]["f1"] == expected["f1"]
     assert out["num_answers"] == 8910
+
+
 def test_reviews_of_llava_bench(tmp_path, capsys):
     reviews = [
         {"question_id": 0, "category": "llava_bench_conv", "content": "8 4\nBecause.", "tuple": [8.0, 4.0]},

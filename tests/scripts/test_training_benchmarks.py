@@ -47,7 +47,7 @@ def test_a_recipe_measures_benchmarks_while_it_trains(checkpoint, data, tmp_path
     recipe = {"benchmarks": ["POPE"], "benchmark_steps": 1, "benchmark_settings": settings(data, max_new_tokens=2)}
     if main is online_dpo:
         recipe |= {"judge": {"kind": "vlm", "model": checkpoint, "max_new_tokens": 16}, "max_new_tokens": 4}
-            recipe["max_steps_without_verdict"] = 0  # the tiny judge gives none
+        recipe["max_steps_without_verdict"] = 0  # the tiny judge gives none
     measured = run(main, checkpoint, data, tmp_path, recipe)
     assert [step for step, _ in measured] == [1, 2] and all(0 <= share <= 1 for _, share in measured)
 

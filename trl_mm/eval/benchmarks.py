@@ -7,11 +7,11 @@ from .benchmark import Benchmark
 from .chair import ChairBenchmark
 from .gqa import GQABenchmark
 from .hallusionbench import HallusionBenchmark
-from .mme import MMEBenchmark
-from .object_halbench import ObjectHalBenchBenchmark
 from .llava_bench import LlavaBenchBenchmark
+from .mme import MMEBenchmark
 from .mmhal import MMHalBenchmark, MMHalVBenchmark
 from .mmvet import MMVetBenchmark
+from .object_halbench import ObjectHalBenchBenchmark
 from .pope import PopeBenchmark
 from .textvqa import TextVQABenchmark
 
