@@ -18,8 +18,9 @@ from support.rows import image_dataset, said
 from support.tiny import tiny_row
 from transformers import AutoModelForImageTextToText
 
-from trl_mm import BDHSConfig, BDHSDataGenerator, MMDPOConfig, MMDPOTrainer
+from trl_mm import BDHSConfig, BDHSDataGenerator, BenchmarkCallback, MMDPOConfig, MMDPOTrainer
 from trl_mm.data.loading import load_preferences
+from trl_mm.eval.pope import PopeBenchmark
 
 
 BATCH_SIZE = 2  # rows of all processes together
@@ -99,7 +100,27 @@ def generator(pairs, mode="attention", **options):
     return BDHSDataGenerator(BDHSConfig(**BDHS, mode=mode), save_to=save_to, **options)
 
 
-def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
+class KeepsAnswers(PopeBenchmark):
+    """POPE, with what is answered."""
+
+    def score(self, questions, answers, *, seed):
+        self.answers = [*getattr(self, "answers", []), list(answers)]
+        return super().score(questions, answers, seed=seed)
+
+
+def benchmarks(folder, num_questions):
+    """A benchmark with so many questions, one an image; and where the images are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"image": f"{number}.png", "text": "Is it red?", "label": "yes"} for number in range(num_questions)]
+    if PartialState().is_main_process:
+        for number in range(num_questions):
+            tiny_row(number, size=(30 + 10 * number, 40))["images"][0].save(folder / f"{number}.png")
+        (folder / "pope.json").write_text(json.dumps(rows))
+    PartialState().wait_for_everyone()
+    return KeepsAnswers(pope_files=[str(folder / "pope.json")])
+
+
+def train(checkpoint, folder, num_images, lora=None, bdhs=None, measured=None, **settings):
     """
     Train for one epoch and evaluate on the same rows.
 
@@ -110,6 +131,7 @@ def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
         lora (`str` or `list[str]`, *optional*): modules that get an adapter; `None` trains all weights.
         bdhs (`dict`, *optional*): arguments of the [`BDHSDataGenerator`] that makes pairs, and its mode; `None` takes
             those stored.
+        measured (`list[int]`, *optional*): numbers of questions of benchmarks that are asked after each second step.
         settings: settings of [`MMDPOConfig`].
 
     Returns:
@@ -126,11 +148,19 @@ def train(checkpoint, folder, num_images, lora=None, bdhs=None, **settings):
         callbacks=None if bdhs is None else [generator(pairs, **bdhs)],
         peft_config=None if lora is None else LoraConfig(target_modules=lora, lora_alpha=64),
     )
+    asked = {str(count): benchmarks(Path(folder) / f"pope{count}", count) for count in measured or ()}
+    for count, benchmark in asked.items():
+        images = Path(folder) / f"pope{count}"
+        trainer.add_callback(
+            BenchmarkCallback(trainer, {"pope": benchmark}, image_folder=images, steps=2, max_new_tokens=6)
+        )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     found = {name: [step[name] for step in steps] for name in LOGGED}
     if pairs.exists():
         found.update(made_pairs(pairs, steps[0]))
+    if asked:
+        found["answers"] = [benchmark.answers for benchmark in asked.values()]
     found["eval_loss"] = [trainer.evaluate()["eval_loss"]]
     trainer.save_model(folder)
     return found
