@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 import pytest
 
 from trl_mm.eval.benchmark import need_annotations
-from trl_mm.eval.benchmarks import BENCHMARKS
+from trl_mm.eval.benchmarks import ALIASES, BENCHMARKS, find_benchmark
 from trl_mm.scripts.eval import AskingArguments, EvalArguments
 from trl_mm.scripts.recipe_parser import documented_settings
 
@@ -26,3 +26,9 @@ def test_missing_annotations_are_asked_for():
     assert need_annotations({}) == {}
     with pytest.raises(ValueError, match="`annotations` is missing"):
         need_annotations(None)
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_other_spellings_name_a_benchmark(name):
+    assert name.isalnum() and name == name.lower()
+    assert find_benchmark(name.upper()) == ALIASES[name] in BENCHMARKS

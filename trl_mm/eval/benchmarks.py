@@ -42,6 +42,9 @@ ALIASES: dict[str, str] = {
     "llavaw": "llava_bench",
     "mmhalbench": "mmhal",
     "mmhalbenchv": "mmhal_v",
+    "gqatestdevbalanced": "gqa",
+    "hallusion": "hallusionbench",
+    "textvqaval": "textvqa",
 }
 
 
