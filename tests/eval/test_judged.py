@@ -10,7 +10,7 @@ from PIL import Image
 from support.openai_server import running_endpoint
 
 from trl_mm.eval.benchmarks import BENCHMARKS
-from trl_mm.eval.judged import per_image, read_replies, reply_text, same_ids
+from trl_mm.eval.judged import per_image, read_replies, reply_text, same_ids, unjudged_lines
 from trl_mm.judges.remote_client import ChatClient
 
 
@@ -92,6 +92,12 @@ def test_replies_are_found_in_all_forms(tmp_path):
     (tmp_path / "replies.json").write_text(json.dumps([*forms, {"answer": "Yes"}]))
     with pytest.raises(ValueError, match="entry 8: needs the judge's reply.*'answer'"):
         read_replies(tmp_path / "replies.json")
+
+
+@pytest.mark.parametrize(("unreadable", "most"), [(1, False), (2, True)])
+def test_a_judge_that_answers_nonsense_is_named(unreadable, most):
+    lines = unjudged_lines("MM-Vet", [0.5, 0.0, None], unreadable, "they are 0")
+    assert any("most replies have no score to read" in line for line in lines) == most
 
 
 def test_ids_of_one_side_only_are_counted():

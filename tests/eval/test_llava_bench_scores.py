@@ -35,6 +35,7 @@ def test_means_are_rounded_before_they_are_divided():
     pairs = [[8.0, 5.0], [8.0, 6.0], [7.0, 6.0]]
     assert relative_score(pairs) == {"relative": round(5.667 / 7.667 * 100, 1), "reference": 7.667, "model": 5.667}
     assert relative_score([])["relative"] == relative_score([[0.0, 5.0]])["relative"] == 0.0
+    assert relative_score([UNREADABLE] * 3) == {"relative": 100.0, "reference": -1.0, "model": -1.0}
 
 
 def test_all_is_over_all_reviews_and_unreadable_ones_count():

@@ -134,7 +134,9 @@ def counted(values: Iterable[float | None]) -> list[float]:
     return [float(value is not None) for value in values]
 
 
-def unjudged_lines(title: str, values: Sequence[float | None], unreadable: int, read_as: str) -> list[str]:
+def unjudged_lines(
+    title: str, values: Sequence[float | None], unreadable: int, read_as: str, runs: int = 1
+) -> list[str]:
     """
     What has to be said of the judge.
 
@@ -143,6 +145,7 @@ def unjudged_lines(title: str, values: Sequence[float | None], unreadable: int, 
         values (`Sequence[float | None]`): scores, `None` for what was not judged.
         unreadable (`int`): replies without a score that can be read.
         read_as (`str`): what the published rule makes of them.
+        runs (`int`, *optional*, defaults to `1`): replies for each answer.
     """
     lines, missing = [], sum(value is None for value in values)
     if missing == len(values):
@@ -151,6 +154,10 @@ def unjudged_lines(title: str, values: Sequence[float | None], unreadable: int, 
         lines.append(f"{title}: {missing} of {len(values)} answers were not judged. They are left out of all scores.")
     if unreadable:
         lines.append(f"{title}: {unreadable} replies of the judge have no score to read. As published, {read_as}.")
+    if unreadable > runs * (len(values) - missing) / 2:
+        lines.append(
+            f"{title}: most replies have no score to read, so its scores say nothing of the model. Read them."
+        )
     return lines
 
 

@@ -43,7 +43,8 @@ def relative_score(pairs: Sequence[Pair]) -> dict[str, float]:
 
     Returns:
         `dict[str, float]`: `relative` in percent, with one digit, from means of three digits, as published; these
-        means as `reference` and `model`. `relative` is 0.0 where there is nothing to divide by.
+        means as `reference` and `model`. `relative` is 0.0 where there is nothing to divide by. Of nothing but
+        unreadable reviews it is 100, as published: -1 of -1.
     """
     reference, model = (round(fsum(pair[side] for pair in pairs) / (len(pairs) or 1), 3) for side in (0, 1))
     return {

@@ -126,7 +126,7 @@ class MMVetBenchmark(Benchmark):
                 lines.append(f"{title} by {what}: {shown}")
         if not result["capabilities"]:
             lines.append(f"{title}: no answer says what it needs. Give mm-vet.json as `--file` for its capabilities.")
-        return lines + unjudged_lines(title, result["means"], result["unreadable"], "they are graded 0")
+        return lines + unjudged_lines(title, result["means"], result["unreadable"], "they are graded 0", len(runs))
 
 
 def _run(texts: Sequence[str], run: int, ask: Ask) -> list[tuple[str | None, float | None]]:
