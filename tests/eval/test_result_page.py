@@ -97,7 +97,10 @@ def test_nothing_from_data_becomes_markup(models, tmp_path):
         named = [replace(in_folder(model, tmp_path, word), name=f"{word}{i}") for i, model in enumerate(models)]
         pages.append(Reader(page_of(named, tmp_path, max_cards=10).read_text(encoding="utf-8")))
     harmless, hostile = pages
-    assert [tag for tag in hostile.tags if tag != "mark"] == [tag for tag in harmless.tags if tag != "mark"]
+    # Marks move in texts that differ, and plots have fewer ticks beside longer names
+    drawn = {"mark", "svg", "g", "path", "use", "text", "tspan", "defs", "clippath", "rect"}
+    assert [tag for tag in hostile.tags if tag not in drawn] == [tag for tag in harmless.tags if tag not in drawn]
+    assert set(hostile.tags) == set(harmless.tags)
     assert hostile.tags.count("script") == 1 and not any(name.startswith("on") for name, _ in hostile.attributes)
 
 

@@ -51,6 +51,13 @@ def test_a_further_table_has_only_rows_with_something_in_them():
     assert re.split(r"\n\n", text)[2].split() == ["paper", "POPE", "F1", "86.40", "±", "0.4"]
 
 
+def test_without_a_figure_of_the_paper_there_is_no_column_for_it():
+    comparison = compare_results([BASE], {"ghost": benchmarks_measured()["ghost"]}, paper_row="base 7B")
+    text = terminal_table(comparison)
+    assert text.splitlines()[0].split() == ["base"] and 'the paper\'s row "base 7B" was measured' in text
+    assert markdown_table(comparison).splitlines()[0] == "| benchmark | metric | base |"
+
+
 def test_one_model_has_no_differences():
     text = terminal_table(compared(BASE))
     assert "better" not in text and "sign test" not in text and "paper" not in text

@@ -72,7 +72,11 @@ def test_the_paper_stands_beside_the_same_metric_only():
     assert [(row.key, row.paper.value) for row in comparison.rows if row.paper] == [("pope_f1", 88.75)]
     own = compared(BASE, benchmarks={"pope": PopeBenchmark()}, paper_row="BDHS attention, 5k")
     assert not any(row.paper for row in own.rows)
-    assert own.notes == ["POPE: the paper asked other questions, so its figure is not shown."]
+    assert own.notes == [
+        "POPE: the paper asked other questions, so its figure is not shown.",
+        'Nothing of the paper\'s row "BDHS attention, 5k" was measured.',
+    ]
+    assert comparison.has_paper and not own.has_paper and not compared(BASE).has_paper
     with pytest.raises(ValueError, match=r"`paper_row` 'GRPO' is none of the paper's"):
         compared(BASE, paper_row="GRPO")
 

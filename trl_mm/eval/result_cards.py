@@ -11,6 +11,7 @@ from .results import ModelResults
 
 
 MAX_CHARACTERS = 1500  # of a text on a card; the rest is counted
+MAX_REFERENCE = 500  # characters of what was expected
 BENCHMARK, CATEGORY = "benchmark", "category"  # filters
 BETTER, WORSE, SAME = "got better", "got worse", "unchanged"
 _CATEGORIES = ("category", "question_type", "type", "structural")
@@ -187,9 +188,9 @@ def _reference(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(truth, set | frozenset | list | tuple):
         texts = list(dict.fromkeys(filter(lambda part: isinstance(part, str), truth)))
         truth = ", ".join(sorted(texts) if label == "in the image" else texts)
-    return [(label, _clipped(truth))] if isinstance(truth, str) and truth else []
+    return [(label, _clipped(truth, MAX_REFERENCE))] if isinstance(truth, str) and truth else []
 
 
-def _clipped(text: str) -> str:
-    rest = len(text) - MAX_CHARACTERS
-    return text if rest <= 0 else f"{text[:MAX_CHARACTERS]} … ({rest:,} more characters)"
+def _clipped(text: str, most: int = MAX_CHARACTERS) -> str:
+    rest = len(text) - most
+    return text if rest <= 0 else f"{text[:most]} … ({rest:,} more characters)"

@@ -51,7 +51,7 @@ def result_page(
 
 def _add_tables(page: Page, comparison: Comparison) -> None:
     names, (first, *others) = comparison.models, comparison.models
-    paper = [f"paper: {comparison.paper_row}"] if comparison.paper_row else []
+    paper = [f"paper: {comparison.paper_row}"] if comparison.has_paper else []
     rows = [
         [
             row.title,

@@ -70,7 +70,7 @@ def notes(comparison: Comparison) -> list[str]:
             "Right : wrong are questions that turned right and that turned wrong, with the exact sign test, which "
             "takes questions for independent."
         )
-    if comparison.paper_row:
+    if comparison.has_paper:
         found.append(
             f'The paper\'s row is "{comparison.paper_row}" ({SOURCE}), one run, with the standard error that the size '
             "of the benchmark allows, where it is known; a judge's scores move with the judge."
@@ -115,7 +115,7 @@ def _headers(comparison: Comparison) -> list[str]:
     names = [shown(name) for name in comparison.models]
     half = MAX_NAME // 2  # both ends: names of one run often begin alike
     names = [name if len(name) <= MAX_NAME else f"{name[: half - 1]}…{name[-half:]}" for name in names]
-    return [*names, *(["paper"] if comparison.paper_row else [])]
+    return [*names, *(["paper"] if comparison.has_paper else [])]
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, str, list[Cell]]]:
@@ -125,11 +125,11 @@ def _rows(comparison: Comparison) -> list[tuple[str, str, list[Cell]]]:
         mine = [row for row in comparison.rows if row.benchmark == benchmark]
         for row in mine:
             cells = [_cell(row, model) for model in comparison.models]
-            rows.append((row.title, row.metric.label, cells + [[paper_text(row.paper)]] * bool(comparison.paper_row)))
+            rows.append((row.title, row.metric.label, cells + [[paper_text(row.paper)]] * comparison.has_paper))
         tests = comparison.signs.get(benchmark)
         if tests:
             cells = [[sign_text(tests[model]) if model in tests else ""] for model in comparison.models]
-            rows.append((mine[0].title, "right : wrong", cells + [[""]] * bool(comparison.paper_row)))
+            rows.append((mine[0].title, "right : wrong", cells + [[""]] * comparison.has_paper))
     return rows
 
 

@@ -115,6 +115,11 @@ class Comparison:
     notes: list[str]
 
     @property
+    def has_paper(self) -> bool:
+        """Whether the paper reports any of what was measured."""
+        return any(row.paper is not None for row in self.rows)
+
+    @property
     def num_differences(self) -> int:
         """Differences whose interval is marked as better or worse where it leaves out zero."""
         figures = [figure for row in self.rows if row.metric.better != "neither" for figure in row.figures.values()]
@@ -163,6 +168,8 @@ def compare_results(
         notes += _notes(benchmark, rows, names)
         if name in {column.benchmark for column in PAPER_COLUMNS.values()} and paper and not paper_figures:
             notes.append(f"{benchmark.title}: the paper asked other questions, so its figure is not shown.")
+    if paper and not any(row.paper for row in rows):
+        notes.append(f'Nothing of the paper\'s row "{known}" was measured.')
     return Comparison(names, rows, signs, known, seed, notes)
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 
 MAX_MARKERS = 50  # a longer line is drawn without a dot for each of its points
-MAX_NAME = 40  # characters of a name beside an axis, which else leaves no room for the plot
+MAX_NAME = 48  # characters of a name beside an axis, which else leaves no room for the plot
 
 Span: TypeAlias = tuple[float, tuple[float, float]]  # a value, and both ends of its interval
 
