@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +177,9 @@ def shard_size_of(questions: Sequence[Question], batch_size: int) -> int:
 def opened_images(rows: Iterable[Question]) -> list[list[Image.Image]]:
     """For each row the image that it shows, if any: the same object for the same image, so that it is seen once."""
     rows = list(rows)
-    opened = {image: [open_image(image)] for image in {row["image"] for row in rows} - {None}}
+    named = list({row["image"] for row in rows} - {None})
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # decoders let other threads run
+        opened = {image: [found] for image, found in zip(named, threads.map(open_image, named), strict=True)}
     return [opened.get(row["image"], []) for row in rows]
 
 

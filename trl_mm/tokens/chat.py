@@ -13,8 +13,8 @@ from PIL import Image
 from trl import prepare_multimodal_messages
 
 from ..data.rows import message_text
-from .chat_template import MARK, bos_ids, end_of_turn, render_examples
-from .control_tokens import as_text, check_text, eos_tokens, image_placeholders, strip_eos, structure_tokens
+from .chat_template import MARK, bos_ids, end_of_turn, kept_placeholders, render_examples
+from .control_tokens import as_text, check_text, eos_tokens, strip_eos, structure_tokens
 from .image_tokens import UNFIT, unfit_sizes
 
 
@@ -51,7 +51,7 @@ def render(row: Mapping[str, Any], processor: Any) -> RenderedRow:
         ValueError: the chat template changes the answer, so that it cannot be found in what the template renders; or
             a text holds a token that stands for an image.
     """
-    check_text(row, image_placeholders(processor), f"row {row['row_id']}" if "row_id" in row else "")
+    check_text(row, kept_placeholders(processor), f"row {row['row_id']}" if "row_id" in row else "")
     prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
     if not row.get("chosen"):
         return RenderedRow(render_examples([{"prompt": prompt}], processor)[0]["prompt"])

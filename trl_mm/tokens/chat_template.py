@@ -45,7 +45,7 @@ def render_examples(examples: Iterable[Mapping[str, Any]], processor: Any) -> li
     Returns:
         `list[dict[str, str]]`
     """
-    tail, end, tokens, ends = _written(processor)
+    tail, end, tokens, ends, _ = _written(processor)
     # Without the space that the template puts after an answer: it separates the answer from a next turn
     ended = re.compile(rf"\s*{_EOS_MARK}\s*(?:{re.escape(tail.strip())})?\s*")
     space = tail[len(tail.rstrip(" ")) :] if not end and tail.strip() else ""
@@ -75,7 +75,7 @@ def messages_as_read(
     messages: Sequence[Mapping[str, Any]], processor: Any, system_prompt: str | None = None
 ) -> list[Mapping[str, Any]]:
     """Messages for somebody who renders them elsewhere: with the system prompt, and control tokens as text."""
-    _, _, tokens, ends = _written(processor)
+    _, _, tokens, ends, _ = _written(processor)
     system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}]
     has_own = not system_prompt or any(message["role"] == "system" for message in messages)
     return [*([] if has_own else system), *(_as_read(message, tokens, ends) for message in messages)]
@@ -181,6 +181,11 @@ def system_prompt_of(processor: Any) -> str | None:
     return json.loads(found[1]) if found else None
 
 
+def kept_placeholders(processor: Any) -> set[str]:
+    """[`image_placeholders`] of a processor, worked out once, until its template or its tokens change."""
+    return _written(processor).image_placeholders
+
+
 def prompt_settings(processor: Any) -> dict[str, str]:
     """What stands in a manifest of what was sampled: the system prompt, if there is one (`dict[str, str]`)."""
     text = system_prompt_of(processor)
@@ -194,6 +199,7 @@ class _Written(NamedTuple):
     missing_eos: str
     structure_tokens: set[str]
     eos_tokens: set[str]
+    image_placeholders: set[str]
 
 
 # Processor to what it looked like, and its `_Written`
@@ -208,7 +214,13 @@ def _written(processor):
     state = named, tokenizer, dict(tokenizer.special_tokens_map), added
     if processor not in _KEPT or _KEPT[processor][0] != state:
         tail = end_of_turn(processor)
-        made = _Written(tail, missing_eos(processor), structure_tokens(processor), eos_tokens(processor, tail))
+        made = _Written(
+            tail,
+            missing_eos(processor),
+            structure_tokens(processor),
+            eos_tokens(processor, tail),
+            image_placeholders(processor),
+        )
         _KEPT[processor] = state, made
     return _KEPT[processor][1]
 
