@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,3 +155,20 @@ def test_answers_are_as_long_as_their_reading_looks():
 def test_a_bad_number_of_questions_is_named(value):
     with pytest.raises(ValueError, match=r"`pope_questions_per_image` must be at least 2 and whole, got "):
         PopeBenchmark(pope_questions_per_image=value)
+
+
+def test_scores_of_rows_stand_where_the_rows_do(tmp_path):
+    rows = [
+        {
+            "image": f"{index}.jpg",
+            "answer": "Yes." if index in (1, 2) else "No.",
+            "label": "yes",
+            "category": "ab"[index % 2],
+        }
+        for index in range(4)
+    ]
+    (tmp_path / "answers.json").write_text(json.dumps(rows))
+    benchmark = PopeBenchmark(pope_reading="published")
+    questions, answers = benchmark.read_answers(tmp_path / "answers.json")
+    assert [row["image"] for row in questions] == ["0.jpg", "2.jpg", "1.jpg", "3.jpg"]
+    assert benchmark.row_scores(benchmark.score(questions, answers, seed=0)) == [0, 1, 1, 0]

@@ -38,17 +38,10 @@ def flags_of(world, endpoint, tmp_path):
     ]
 
 
-def grade(body):
-    """What the judge of these tests says to a request with a system message."""
-    system, user = body["messages"]
-    assert system == {"role": "system", "content": "You grade."} and len(user["content"]) == 2
-    return f"Grade of {user['content'][1]['text'].partition(':')[0]}"
-
-
-@pytest.fixture(autouse=True)
-def with_system(monkeypatch):
-    """Gives [`grade`] whole requests."""
-    monkeypatch.setattr("support.openai_server.asked", lambda body: (body,))
+def grade(text, images):
+    """What the judge of these tests says."""
+    assert len(images) == 1
+    return f"Grade of {text.partition(':')[0]}"
 
 
 def judged_run(world, output, *flags, benchmarks=("graded", "pope")):
@@ -63,6 +56,7 @@ def test_the_judge_is_asked_as_published_and_its_replies_are_scored(world, tmp_p
     assert scores["graded"]["replies"] == [f"Grade of truth {name}.png" for name in "abc"] and "pope" in scores
     assert "3 grades, 0 not judged" in capsys.readouterr().out
     for body in endpoint.requests:
+        assert body["messages"][0] == {"role": "system", "content": "You grade."}
         assert (body["model"], body["max_tokens"], body["top_p"]) == ("gpt", 7, 1) and "temperature" not in body
     rows = [json.loads(line) for line in (tmp_path / "out" / "graded" / "judged.jsonl").read_text().splitlines()]
     answers = read_answers(tmp_path / "out" / "graded")

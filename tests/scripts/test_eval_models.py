@@ -90,7 +90,7 @@ def test_names_are_given_once():
     [
         (["--models", "a=gone/there/x"], r"a: `models` \(gone/there/x\) is no folder here"),
         (["--models", "a"], "`models` takes NAME=PATH"),
-        (["--models", "a=x/y", "--model_name_or_path", "x/y"], "two ways to name"),
+        (["--models", "a=x/y", "--paper_row", "BDHS, 6k"], "BDHS attention, 5k"),
         ([], "`model_name_or_path` is missing"),
         (["--model_name_or_path", "x/y", "--image_folders", "poep=x"], "`image_folders`: unknown benchmark `poep`"),
     ],

@@ -7,8 +7,9 @@ from support.tiny import tiny_image
 
 from trl_mm.eval.answers import read_answers
 from trl_mm.eval.chair import ChairBenchmark
+from trl_mm.eval.mmvet import MMVetBenchmark
 from trl_mm.eval.pope import PopeBenchmark
-from trl_mm.scripts.eval_questions import as_asked, limited, longest_answer
+from trl_mm.scripts.eval_questions import as_asked, limited
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,9 @@ def test_images_need_a_folder():
 
 def test_answers_are_as_long_as_is_published():
     chair, made, published = ChairBenchmark(), PopeBenchmark(), PopeBenchmark(pope_files=["x"])
-    assert [longest_answer(kind, None) for kind in (chair, made, published)] == [256, 16, 128]
-    assert [longest_answer(kind, 64) for kind in (chair, made, published)] == [64, 16, 64]
+    kinds = (chair, made, published, MMVetBenchmark())
+    assert [kind.longest_answer(kind.default_length) for kind in kinds] == [256, 16, 128, 1024]
+    assert [kind.longest_answer(64) for kind in kinds] == [64, 16, 64, 64]
 
 
 def test_a_benchmark_may_have_images_of_its_own_and_be_short(world, tmp_path):

@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def asked(body):
     """Text and images (`list[PIL.Image.Image]`) of a request."""
-    (message,) = body["messages"]
+    *_, message = body["messages"]
     if isinstance(message["content"], str):
         return message["content"], []
     *images, text = message["content"]

@@ -62,6 +62,8 @@ class Benchmark(ABC):
     """The metrics of [`~Benchmark.metric_parts`]; the first is what papers report."""
     score_settings: ClassVar[Mapping[str, Any]] = {}
     """The settings that `trl-mm score` has, with its defaults, which are those of published scores."""
+    default_length: ClassVar[int] = 256
+    """Most tokens of an answer where the user sets none: the published length, if there is one."""
     judge_options: ClassVar[Mapping[str, Any] | None] = None
     """Fields of the request to the judge, as published, such as `{"temperature": 0, "max_tokens": 1024}`."""
     judge_system: ClassVar[str | None] = None

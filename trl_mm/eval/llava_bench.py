@@ -45,6 +45,7 @@ class LlavaBenchBenchmark(Benchmark):
         "llava_bench": Metric("relative score", "higher"),
         **{f"llava_bench_{name}": Metric(f"relative score, {name}", "higher") for name in CATEGORIES},
     }
+    default_length = 1024
     judge_options = {"temperature": 0.2, "max_tokens": 1024}
     judge_system = SYSTEM
 

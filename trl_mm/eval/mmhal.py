@@ -29,6 +29,7 @@ class MMHal(Benchmark):
         "the judge's reply: a text, `reply` or `content`, or an OpenAI response as the published script stores it; "
         "`question_type`, or all 96 in the published order"
     )
+    default_length = 1024
     judge_options = {"temperature": 0.0}
 
     def data_file(self) -> str | None:

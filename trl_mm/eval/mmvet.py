@@ -49,6 +49,7 @@ class MMVetBenchmark(Benchmark):
         **{f"mmvet_{name}": Metric(name, "higher") for name in CAPABILITIES},
     }
     score_settings = {"mmvet_file": None}
+    default_length = 1024
     judge_options = {"temperature": 0.0, "max_tokens": 3}
 
     def __post_init__(self) -> None:

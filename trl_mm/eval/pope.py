@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .benchmark import Benchmark, Metric, figure, figures, need_annotations
 from .pope_answers import read_answers_to_files, read_labelled_answers
@@ -17,6 +17,8 @@ from .pope_categories import pope_categories, pope_headline, pope_parts
 from .pope_files import read_pope_files, with_suffix
 from .pope_scores import READINGS, Reading
 
+
+Item = TypeVar("Item")
 
 # "an hour", but "a unicycle", "a ukulele", "a euro coin", "a one-way sign": the sound decides, not the letter.
 AN = re.compile(r"hour|heir|honest|(?!uni|uk|us[ei]|eu|one\b)[aeiou]", re.IGNORECASE)
@@ -162,6 +164,7 @@ class PopeBenchmark(Benchmark):
 
     def questions(self, truths: Mapping[str, Set[str]] | None, *, seed: int) -> list[dict[str, Any]]:
         rows = read_pope_files(self.pope_files) if self.pope_files else self._made_questions(truths, seed)
+        rows = by_category(rows, [row["category"] for row in rows])
         return [{**row, "question": with_suffix(row["question"], self.pope_suffix)} for row in rows]
 
     def _made_questions(self, truths: Mapping[str, Set[str]] | None, seed: int) -> list[dict[str, str]]:
@@ -184,7 +187,11 @@ class PopeBenchmark(Benchmark):
         return pope_categories(questions, answers, reading=reading, seed=seed)
 
     def read_answers(self, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-        return read_answers_to_files(path, self.pope_files) if self.pope_files else read_labelled_answers(path)
+        rows, answers = (
+            read_answers_to_files(path, self.pope_files) if self.pope_files else read_labelled_answers(path)
+        )
+        categories = [row["category"] for row in rows]
+        return by_category(rows, categories), by_category(answers, categories)
 
     def published_scores(self, result: Mapping[str, Any]) -> dict[str, Any]:
         names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "f1"}
@@ -234,6 +241,13 @@ class PopeBenchmark(Benchmark):
             if unreadable > asked / 2:
                 lines.append("Most answers are neither yes nor no. Read them.")
         return lines
+
+
+def by_category(items: Sequence[Item], categories: Sequence[str]) -> list[Item]:
+    """Items in the order of their categories, as results have them; those of one category stay in theirs."""
+    order = {category: place for place, category in enumerate(dict.fromkeys(categories))}
+    places = sorted(range(len(items)), key=lambda index: order[categories[index]])
+    return [items[index] for index in places]
 
 
 # What the readings of POPE make of an answer that is neither yes nor no

@@ -1,8 +1,10 @@
 """`trl-mm eval`: what models say of images, by the benchmarks of [`trl_mm.eval.benchmarks`]."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..eval.benchmarks import BENCHMARKS, find_benchmark
+from ..eval.paper_rows import find_paper_row
 from .eval_asking import ask_endpoint, ask_here
 from .eval_judge import JudgingArguments, check_judge, judges_of
 from .eval_models import check_models, models_of, named_values
@@ -26,7 +28,10 @@ class EvalArguments(ModelArguments):
         model_name_or_path (`str`, *optional*): id or path of a vision-language model, or of a LoRA adapter for one.
         models (`list[str]`, *optional*): several models instead, as NAME=PATH. Each has a folder NAME in `output_dir`.
             Adapters in folders share their base in memory, and with it if it is among them; others are loaded one
-            after the other.
+            after the other. The `model_name_or_path` of a recipe is then not looked at. All are compared with the
+            first one, in `results.md` and `report.html`.
+        paper_row (`str`, *optional*): training of arXiv 2407.02477 whose figures stand beside, such as "BDHS
+            attention, 5k".
         annotations (`str`, *optional*): COCO-style JSON with `images`, `annotations` and `categories`. CHAIR and
             POPE's questions need it; published POPE questions (`pope_files`) do not.
         image_folder (`str`, *optional*): folder of the images.
@@ -39,6 +44,7 @@ class EvalArguments(ModelArguments):
 
     model_name_or_path: str | None = None  # type: ignore[assignment]
     models: list[str] | None = None
+    paper_row: str | None = None
     annotations: str | None = None
     image_folder: str | None = None
     image_folders: list[str] | None = None
@@ -52,6 +58,8 @@ class EvalArguments(ModelArguments):
         except ValueError as error:
             raise ValueError(f"`benchmarks`: {error}") from error
         named_values("models", self.models)
+        if self.paper_row is not None:
+            find_paper_row(self.paper_row)
         image_folders_of(self)
 
 
@@ -145,6 +153,8 @@ def run(args, models, benchmarks, asking, judging, state):
     if state.is_main_process:
         for model in models:
             finish(model, parts, asking, judging, judges, state.device)
+        if not judging.answers_only:
+            print(compared(args, models, benchmarks, parts, asking.seed))
 
 
 def finish(model, parts, asking, judging, judges, device):
@@ -157,6 +167,15 @@ def finish(model, parts, asking, judging, judges, device):
     path = model.folder / "scores.json"
     write_json(path, scores)
     print(f"{model.title}\n{summary(scores)}\nScores in {path}")
+
+
+def compared(args, models, benchmarks, parts, seed):
+    """The table of all models beside the first one, and where it is written (`str`)."""
+    from ..eval.result_files import write_results
+
+    folders = {model.name or Path(model.path).name: model.folder for model in models}
+    questions = {part.name: part.questions for part in parts}
+    return write_results(args.output_dir, folders, benchmarks, questions, paper_row=args.paper_row, seed=seed)
 
 
 if __name__ == "__main__":

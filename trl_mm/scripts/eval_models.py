@@ -49,12 +49,10 @@ def models_of(args):
         `list[EvaluatedModel]`: in the order of the user.
 
     Raises:
-        ValueError: none is named, or both settings are given, or a name is no name of a folder.
+        ValueError: a name is no name of a folder.
     """
     if args.models is None:
         return [EvaluatedModel(None, args, Path(args.output_dir))]
-    if args.model_name_or_path is not None:
-        raise ValueError("`models` and `model_name_or_path` are two ways to name what is measured. Pass one of them.")
     return [
         EvaluatedModel(name, replace(args, models=None, model_name_or_path=path), Path(args.output_dir) / name)
         for name, path in named_values("models", args.models).items()

@@ -9,7 +9,6 @@ from .eval_models import named_values
 
 
 NAMED = 5  # missing images that a message names
-UNLIMITED = 1_000_000  # tokens that no benchmark publishes
 
 
 @dataclass
@@ -53,7 +52,7 @@ def parts_of(args, benchmarks, asking):
     for name, benchmark in benchmarks.items():
         questions = limited(benchmark.questions(truths, seed=asking.seed), asking.limit)
         asked = as_asked(name, questions, folders[name])
-        longest = longest_answer(benchmark, asking.max_new_tokens)
+        longest = benchmark.longest_answer(asking.max_new_tokens or benchmark.default_length)
         parts.append(Part(name, benchmark, questions, asked, questions_digest(asked), longest))
     return parts
 
@@ -149,18 +148,3 @@ def found_images(name, images, image_folder):
             f"{named}{more}.{other} The first: {next(iter(problems.values()))}"
         )
     return paths
-
-
-def longest_answer(benchmark, max_new_tokens):
-    """
-    Most tokens of an answer.
-
-    Args:
-        benchmark ([`~trl_mm.eval.benchmark.Benchmark`]): the benchmark.
-        max_new_tokens (`int`, *optional*): the user's limit; without one the published length, or 256.
-
-    Returns:
-        `int`
-    """
-    longest = benchmark.longest_answer(max_new_tokens or UNLIMITED)
-    return 256 if longest == UNLIMITED else longest
