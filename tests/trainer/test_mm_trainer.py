@@ -100,6 +100,30 @@ def test_a_loss_that_is_none_stops_training_where_a_scaled_loss_skips_steps(chec
 
 
 @BOTH
+@pytest.mark.parametrize("name", ["eval", "eval_held_out"])
+def test_an_evaluation_that_is_none_stops_training_before_it_is_the_best_one(kind, name, checkpoint, tmp_path):
+    rows = pairs(2) if name == "eval" else {"held_out": pairs(2)}
+    given = {"callbacks": [Breaks(4, after=True)], "eval_dataset": rows}
+    saving = {"save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True}
+    best = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": f"{name}_loss"}
+    trainer = make(kind, checkpoint, tmp_path, given, **saving, **best)
+    with pytest.raises(ValueError, match=f"`{name}_loss` after step 4 is nan, so training stops.*checkpoint-2 was"):
+        trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert [entry["step"] for entry in trainer.state.log_history if f"{name}_loss" in entry] == [2]
+
+
+@BOTH
+def test_an_evaluation_leaves_no_row_out_whose_loss_is_none(kind, checkpoint, tmp_path, monkeypatch):
+    trainer = make(kind, checkpoint, tmp_path, {"eval_dataset": pairs(4)}, per_device_eval_batch_size=1)
+    losses = iter([1.0, float("inf"), 1.0, 1.0])
+    monkeypatch.setattr(trainer, "prediction_step", lambda *args, **kwargs: (torch.tensor(next(losses)), None, None))
+    with pytest.raises(ValueError, match="`eval_loss` after step 0 is inf, so it says nothing. .*`learning_rate`"):
+        trainer.evaluate()
+    assert trainer.args.logging_nan_inf_filter, "what the user has set is back"
+
+
+@BOTH
 @pytest.mark.parametrize("until", [{"max_steps": 6}, {"max_steps": -1, "num_train_epochs": 1.5}, {"max_steps": 4}])
 def test_a_finished_run_that_is_repeated_trains_nothing(kind, until, checkpoint, tmp_path, caplog):
     def run():

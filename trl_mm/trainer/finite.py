@@ -1,5 +1,7 @@
 """Training stops at the first number that is none. transformers would leave it out of the logged loss and go on."""
 
+from contextlib import contextmanager
+
 import torch
 
 
@@ -30,6 +32,32 @@ def check_loss(trainer, logs):
         raise NotFiniteError(_message(trainer, f"The loss up to step {trainer.state.global_step} is {loss}"))
 
 
+def check_evaluation(trainer, metrics, name):
+    """
+    Refuse a loss of an evaluation, which is the mean over rows of all processes, that is not finite: it would be kept
+    for the best one, or shown on a card.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): the trainer.
+        metrics (`dict`): metrics of the evaluation.
+        name (`str`): name of its loss.
+    """
+    loss = metrics.get(name)
+    if loss is not None and not torch.as_tensor(loss).isfinite().item():
+        what = f"`{name}` after step {trainer.state.global_step} is {loss}"
+        raise NotFiniteError(_message(trainer, what, "training stops" if trainer.is_in_train else "it says nothing"))
+
+
+@contextmanager
+def unfiltered(args):
+    """While it lasts, transformers leaves no loss that is NaN or infinite out of means; `args` are as before then."""
+    filtered, args.logging_nan_inf_filter = args.logging_nan_inf_filter, False
+    try:
+        yield
+    finally:
+        args.logging_nan_inf_filter = filtered
+
+
 def check_weights(trainer):
     """Refuse weights that are not finite. All processes must call this: each may hold a part."""
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -51,10 +79,10 @@ def _step(trainer):
     return trainer.state.global_step + 1  # it counts finished ones
 
 
-def _message(trainer, what):
+def _message(trainer, what, so="training stops"):
     saved = trainer.last_checkpoint
     return (
-        f"{what}, so training stops. "
+        f"{what}, so {so}. "
         + (f"{saved.name} was saved before. " if saved else "No checkpoint was saved before. ")
         + f"Lower `learning_rate` (it is {trainer.args.learning_rate:g}) or raise `warmup_steps`; "
         + ("use bf16 in place of fp16; " if trainer.args.fp16 else "")

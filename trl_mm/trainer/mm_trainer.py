@@ -8,7 +8,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..generation.sight import check_sees_images
 from .checkpoints import checkpoint_to_resume, loads_saved_weights, save_checkpoint
-from .finite import check_gradients, check_loss, check_weights
+from .finite import check_evaluation, check_gradients, check_loss, check_weights, unfiltered
 from .fsdp import prepare_for_fsdp, prepare_plugin
 from .model_card import write_model_card
 from .parts.data_types import in_saved_types
@@ -55,12 +55,8 @@ class MMTrainer:
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         resume_from_checkpoint = checkpoint_to_resume(self, resume_from_checkpoint)
-        # It would leave such losses out of the logged one, and asks the device for each batch; see finite.py
-        filtered, self.args.logging_nan_inf_filter = self.args.logging_nan_inf_filter, False
-        try:
+        with unfiltered(self.args):  # the filter also asks the device for each batch
             result = super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            self.args.logging_nan_inf_filter = filtered
         check_weights(self)
         return result
 
@@ -106,6 +102,16 @@ class MMTrainer:
             name = metric_key_prefix if metric_key_prefix.startswith("eval") else f"eval_{metric_key_prefix}"
             eval_dataset = self._checked(eval_dataset, self.processing_class, self.args, name)
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        with unfiltered(self.args):
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        check_evaluation(self, output.metrics, f"{metric_key_prefix}_loss")
+        return output
 
     def log(self, logs, start_time=None):
         check_loss(self, logs)
