@@ -183,10 +183,11 @@ def other(answers, chosen):
 
 
 def test_pairs_made_before_training_are_pushed_once(tmp_path, monkeypatch):
-    pushed = []
+    pushed, checked = [], []
     monkeypatch.setattr(
         "trl_mm.bdhs.callback.push_preferences", lambda *args, **options: pushed.append((args, options))
     )
+    monkeypatch.setattr("trl_mm.bdhs.callback.check_repo", lambda **options: checked.append(options))
     push = {"repo_id": "me/pairs", "private": True}
 
     def begin(callback, **state):
@@ -199,6 +200,7 @@ def test_pairs_made_before_training_are_pushed_once(tmp_path, monkeypatch):
             folder = made_dataset(made, tmp_path)
         begin(made, **state)
     assert pushed == [((folder,), push)]
+    assert checked == [push], "before pairs are made; a run that finds some may be a resumed one"
 
 
 def test_a_push_without_a_name_is_refused():
@@ -210,7 +212,8 @@ class Training:
     """What a trainer tells its callbacks, without a trainer."""
 
     def __init__(self, callback, folder, step=0, rows=None, **arguments):
-        self.callback, self.state = callback, TrainerState(global_step=step)
+        self.callback = callback
+        self.state = TrainerState(global_step=step, max_steps=arguments.get("max_steps", 0))
         self.args = TrainingArguments(str(folder), per_device_train_batch_size=2, use_cpu=True, **arguments)
         self.rows = list(rows or dataset(8))
         self.tell("train_begin", model=MODEL, train_dataloader=DataLoader(rows or dataset(8)))
@@ -292,6 +295,18 @@ def test_online_pairs_are_pushed_at_the_end(tmp_path, hub):
     assert not hub.pushed
     training.tell("train_end")
     assert hub.pushed == [(2, push)]
+
+
+def test_a_finished_run_that_is_repeated_pushes_nothing(tmp_path, hub, caplog):
+    made = BDHSDataGenerator(BDHSConfig(**FAST), push_to_hub={"repo_id": "me/pairs"})
+    training = Training(made, tmp_path, step=3, max_steps=3)
+    training.tell("train_end")
+    assert not hub.checked and not hub.pushed
+    assert f"pairs in {tmp_path / 'pairs'} are not pushed again" in caplog.text
+    training = Training(made, tmp_path, step=2, max_steps=3)
+    training.step()
+    training.tell("train_end")
+    assert hub.checked and len(hub.pushed) == 1
 
 
 def test_a_push_that_fails_at_the_end_loses_neither_model_nor_pairs(tmp_path, hub, caplog):

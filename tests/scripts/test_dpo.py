@@ -113,6 +113,28 @@ def test_a_push_is_named_by_a_mapping_that_is_checked():
         push_arguments({"repo": "me/pairs"}, [])
 
 
+@pytest.mark.parametrize("online", ["true", "false"])
+def test_a_push_of_pairs_that_cannot_be_is_said_before_the_model_is_loaded(
+    checkpoint, data, tmp_path, monkeypatch, online
+):
+    def refused(**options):
+        raise ValueError(f"{options} exists already")
+
+    def loaded(*args, **options):
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr("trl_mm.bdhs.callback.check_repo", refused)
+    monkeypatch.setattr(MMDPOTrainer, "__init__", loaded)
+    push = '{"repo_id": "me/pairs", "license": "mit"}'
+    flags = ["--bdhs", json.dumps(BDHS), "--bdhs_online", online, "--bdhs_push_to_hub", push]
+    with pytest.raises(ValueError, match="{'repo_id': 'me/pairs'} exists already"):
+        run(checkpoint, data / "sft.jsonl", tmp_path, *flags)
+    with pytest.raises(ValueError, match="exists already"):
+        run(checkpoint, data / "sft.jsonl", tmp_path, *flags, "--resume_from_checkpoint", "true")
+    with pytest.raises(AssertionError, match="loaded"):  # it may have pushed them already
+        run(checkpoint, data / "sft.jsonl", tmp_path, *flags, "--resume_from_checkpoint", str(tmp_path))
+
+
 def test_a_recipe_gives_the_settings_of_bdhs_as_a_mapping(checkpoint, data, tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(MMDPOTrainer, "train", lambda self, **options: trained.append(self))

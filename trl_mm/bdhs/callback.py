@@ -17,6 +17,7 @@ from ..data.append_shards import AppendableShards
 from ..data.fingerprints import rows_digest, weights_digest
 from ..data.hub import check_repo, push_preferences
 from ..data.images import with_open_images
+from ..data.manifest import MANIFEST
 from ..tokens.chat_template import prompt_settings
 from .config import BDHSConfig
 from .dataset import make_pairs
@@ -58,7 +59,8 @@ class BDHSDataGenerator(TrainerCallback):
         push_to_hub (`dict`, *optional*):
             Arguments of [`push_preferences`], such as `{"repo_id": "me/pairs", "private": True}`. With `online=True`
             pairs are pushed after the last step; if that fails, a warning says so and they stay in their folder. With
-            `online=False` they are pushed before the first step, and training that is resumed does not push again.
+            `online=False` they are pushed before the first step, and training that is resumed does not push again. Nor
+            does a finished run that is repeated.
 
     Metrics of each step, next to TRL's; with `online=False` of all pairs, with the first step:
     `bdhs/attempts` (mean attempts per row), `bdhs/acceptance_rate` (share of rows accepted by the similarity gate; not
@@ -96,6 +98,7 @@ class BDHSDataGenerator(TrainerCallback):
         self._sampler: BDHSSampler | None = None
         self._folder: str | os.PathLike | None = None
         self._shards = None
+        self._pushes = False
         self._answers_per_second = 0.0
 
     @property
@@ -159,6 +162,9 @@ class BDHSDataGenerator(TrainerCallback):
     ) -> str | os.PathLike:
         """Make pairs from all rows with the initial policy; returns the folder of the shards."""
         folder = self.save_to or folder
+        # Where pairs are begun already, the run may be one that has pushed them and is resumed
+        if rank == 0 and not (Path(folder) / MANIFEST).exists():
+            self.check_repo()
         source = {"model": model.config.name_or_path, "weights": weights_digest(model), **prompt_settings(processor)}
         if self.rejected_weight is not None and "rejected" in dataset.column_names:
             source["rejected"] = Hasher.hash(dataset["rejected"][:])
@@ -173,11 +179,29 @@ class BDHSDataGenerator(TrainerCallback):
         metrics = pair_metrics(*(columns[name] for name in COLUMNS), self.config)
         return {**metrics, "bdhs/answers_per_second": self._answers_per_second}
 
+    def check_repo(self) -> None:
+        """
+        Find out whether the pairs may be pushed, if they shall be. For one process, before anything long begins.
+
+        Raises:
+            ValueError: `repo_id` is no name of a repository, or the repository exists.
+            PermissionError: there is no token, or the Hub refuses it.
+            OSError: the Hub cannot be reached.
+        """
+        if self.push_to_hub:
+            check_repo(**{name: value for name, value in self.push_to_hub.items() if name in CHECKED})
+
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, processing_class=None, **kwargs):
         if self.online and (self.save_to or self.push_to_hub):
-            if self.push_to_hub and state.is_world_process_zero:
-                check_repo(**{name: value for name, value in self.push_to_hub.items() if name in CHECKED})
             self._folder = self.save_to or Path(args.output_dir) / "pairs"
+            self._pushes = state.is_world_process_zero and not 0 < state.max_steps <= state.global_step
+            if self._pushes:
+                self.check_repo()
+            elif self.push_to_hub and state.is_world_process_zero:
+                logger.warning(
+                    "No step is left, so the pairs in %s are not pushed again. If they are not on the Hub, push them "
+                    "with `push_preferences`.", self._folder,
+                )  # fmt: skip
             # A trainer of somebody else, or a test, may hand over no processor
             prompt = prompt_settings(processing_class) if processing_class is not None else {}
             self._shards = AppendableShards(
@@ -216,7 +240,7 @@ class BDHSDataGenerator(TrainerCallback):
         if state.is_world_process_zero:
             shards.finish()
         PartialState().wait_for_everyone()
-        if state.is_world_process_zero and self.push_to_hub:
+        if self._pushes and self.push_to_hub:
             try:
                 push_preferences(self._folder, **self.push_to_hub)
             except (OSError, ValueError) as error:  # the model is not saved yet

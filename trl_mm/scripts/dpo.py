@@ -58,6 +58,7 @@ def main(argv=None, launch=None):
 def run(args, training_args, model_args, argv, launch=None):
     from trl import get_quantization_config
 
+    from ..trainer.checkpoints import is_resumed
     from ..trainer.dpo_trainer import MMDPOTrainer, check_settings, needed_columns
     from ..trainer.vision_processor import vision_processor
 
@@ -76,6 +77,9 @@ def run(args, training_args, model_args, argv, launch=None):
         check_writable("bdhs_save_to", args.bdhs_save_to)
         if not generator.distorts:
             generator.sampler(processor, str(training_args.device))  # packages and the embedding model show now
+        # One that is resumed may have pushed already; it looks itself, when it knows its step
+        if training_args.process_index == 0 and not is_resumed(training_args):
+            generator.check_repo()
     train_dataset, eval_dataset = load_splits(args, training_args, needs)
     trainer = MMDPOTrainer(
         model_args.model_name_or_path,

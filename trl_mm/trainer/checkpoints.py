@@ -91,7 +91,7 @@ def checkpoint_to_resume(trainer, wanted):
     # Each node may have a disk of its own: what goes is what all processes have
     seen = gather_object([[folder.name for folder in complete_checkpoints(run)]])
     complete = [name for name in seen[0] if all(name in names for names in seen)]
-    if wanted in (None, False) or str(wanted).lower() == "false":
+    if not _is_wanted(wanted):
         if complete and main:
             logger.warning(
                 "`output_dir` (%s) holds %s of an earlier run, and this one starts from the beginning. Set "
@@ -100,7 +100,7 @@ def checkpoint_to_resume(trainer, wanted):
                 complete[-1],
             )
         return None
-    if wanted is True or str(wanted).lower() == "true":
+    if _wants_last(wanted):
         broken = [folder.name for folder in _checkpoints(run) if folder.name not in complete]
         if broken and main:
             logger.warning("%s in %s: not complete, passed over.", ", ".join(broken), run)
@@ -127,6 +127,13 @@ def checkpoint_to_resume(trainer, wanted):
     logger.info("Training resumes from %s.", folder)
     trainer.last_checkpoint = folder.resolve()
     return str(folder)
+
+
+def is_resumed(args):
+    """Whether training with these arguments ([`~transformers.TrainingArguments`]) will resume (`bool`), as one sees
+    from one machine before anything is loaded."""
+    wanted = args.resume_from_checkpoint
+    return bool(complete_checkpoints(Path(args.output_dir))) if _wants_last(wanted) else _is_wanted(wanted)
 
 
 def complete_checkpoints(run):
@@ -190,6 +197,14 @@ def loads_saved_weights(trainer, folder, model):
     saved = type(model).from_pretrained(folder, dtype=widest)
     model.load_state_dict(saved.state_dict())
     return True
+
+
+def _is_wanted(wanted):
+    return wanted not in (None, False) and str(wanted).lower() != "false"
+
+
+def _wants_last(wanted):
+    return wanted is True or str(wanted).lower() == "true"
 
 
 def _check(folder, hint):
