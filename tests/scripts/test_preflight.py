@@ -1,7 +1,7 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from peft import LoraConfig
@@ -59,6 +59,65 @@ def test_what_is_installed_is_taken(installed, tmp_path):
 def test_an_unknown_tracker_names_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="unknown tracker `wandbb`, did you mean `wandb`"):
         preflight.check_trackers(["wandbb"])
+
+
+class WandbError(Exception):
+    pass
+
+
+def fake_wandb(monkeypatch, login, mode="online"):
+    """A wandb whose `login` is a function of `prompt`."""
+    settings, module = SimpleNamespace(mode=mode), ModuleType("wandb")
+    module.__spec__ = SimpleNamespace(name="wandb")
+    module.setup, module.run = lambda: SimpleNamespace(settings=settings), None
+    module.login, module.Error, module.api = login, WandbError, SimpleNamespace(api_key=None)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def refused(prompt):
+    raise WandbError("Failed to authenticate:\n invalid API key.")
+
+
+def test_wandb_without_a_login_is_named_with_the_cure(monkeypatch, tmp_path):
+    monkeypatch.delenv("RANK", raising=False)
+    cure = r"Run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline"
+    fake_wandb(monkeypatch, lambda prompt: False)
+    with pytest.raises(PermissionError, match=f"`report_to: wandb` needs a login: there is none. {cure}"):
+        preflight.check_training(settings(tmp_path, report_to=["wandb"]), ModelConfig())
+    fake_wandb(monkeypatch, refused)
+    with pytest.raises(PermissionError, match=f"Failed to authenticate: invalid API key. {cure}"):
+        preflight.check_trackers(["wandb"])
+    old = fake_wandb(monkeypatch, lambda: pytest.fail("it asks"))
+    with pytest.raises(PermissionError, match="there is none"):
+        preflight.check_trackers(["wandb"])
+    old.api.api_key = "key"
+    preflight.check_trackers(["wandb"])
+    fake_wandb(monkeypatch, lambda prompt: True)
+    preflight.check_trackers(["wandb"])
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_wandb_that_stays_on_the_disk_needs_no_login(monkeypatch, mode):
+    fake_wandb(monkeypatch, refused, mode)
+    preflight.check_trackers(["wandb"])
+
+
+def test_only_the_process_that_reports_needs_a_login(monkeypatch):
+    fake_wandb(monkeypatch, refused)
+    monkeypatch.setenv("RANK", "8")  # the first of the second machine
+    preflight.check_trackers(["wandb"])
+
+
+def test_comet_without_a_key_is_named_with_the_cure(monkeypatch):
+    module = ModuleType("comet_ml")
+    module.__spec__ = SimpleNamespace(name="comet_ml")
+    module.config = SimpleNamespace(get_config=lambda name: None)
+    monkeypatch.setitem(sys.modules, "comet_ml", module)
+    with pytest.raises(PermissionError, match="`report_to: comet_ml` needs an API key.*set COMET_API_KEY"):
+        preflight.check_trackers(["comet_ml"])
+    monkeypatch.setenv("COMET_START_ONLINE", "0")
+    preflight.check_trackers(["comet_ml"])
 
 
 def test_one_process_of_a_machine_looks(installed, monkeypatch, tmp_path):

@@ -58,7 +58,7 @@ def check_training(training_args, model_args):
 
     Raises:
         ImportError: a package is missing.
-        OSError: a folder cannot be written to, or the Hub cannot be pushed to.
+        OSError: a folder cannot be written to, the Hub cannot be pushed to, or a tracker needs a login.
         ValueError: `report_to` names something unknown.
     """
     if os.environ.get("LOCAL_RANK", "0") not in ("0", "-1"):
@@ -83,7 +83,7 @@ def check_training(training_args, model_args):
 
 
 def check_trackers(names):
-    """Raise an error if a tracker of `report_to` (`list[str]`) is unknown or its package is missing."""
+    """Raise an error if a tracker of `report_to` (`list[str]`) is unknown, or its package or its login is missing."""
     from transformers.integrations.integration_utils import (
         INTEGRATION_TO_CALLBACK,
         get_available_reporting_integrations,
@@ -97,6 +97,44 @@ def check_trackers(names):
             raise ValueError(f"`report_to`: {unknown('tracker', name, INTEGRATION_TO_CALLBACK)}")
         if name not in available and name in TRACKERS:
             need_package(name, f"`report_to: {name}`")
+        if name in LOGINS and os.environ.get("RANK", "0") == "0":  # the process that reports
+            LOGINS[name]()
+
+
+def check_wandb():
+    """Raise a `PermissionError` with the cure if Weights & Biases would ask for a login or refuses it."""
+    import wandb
+
+    if wandb.setup().settings.mode in (
+        "offline",
+        "disabled",
+        "dryrun",
+    ):  # also where WANDB_MODE or `wandb offline` say it
+        return
+    reason = "there is none"
+    try:
+        try:
+            found = wandb.login(prompt=False)
+        except TypeError:  # an older wandb, which would ask
+            found = wandb.api.api_key
+    except wandb.Error as error:
+        found, reason = False, " ".join(str(error).split()).rstrip(".")
+    if not found:
+        raise PermissionError(
+            f"`report_to: wandb` needs a login: {reason}. Run `wandb login`, set WANDB_API_KEY, or set "
+            "WANDB_MODE=offline to keep the run on this disk."
+        )
+
+
+def check_comet():
+    """Raise a `PermissionError` with the cure if there is no key for Comet."""
+    import comet_ml
+
+    if comet_ml.config.get_config("comet.api_key") is None and os.environ.get("COMET_START_ONLINE", "1") != "0":
+        raise PermissionError(
+            "`report_to: comet_ml` needs an API key and there is none. Run `comet login`, set COMET_API_KEY, or set "
+            "COMET_START_ONLINE=0 to keep the run on this disk."
+        )
 
 
 def check_login(token):
@@ -129,3 +167,5 @@ OF_BITSANDBYTES = re.compile(r"adamw_(bnb_)?8bit|paged_|ademamix|lion|rmsprop_")
 ATTENTION = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 # Trackers whose package is called as they are
 TRACKERS = ("wandb", "tensorboard", "trackio", "mlflow", "comet_ml", "swanlab", "clearml", "codecarbon", "dvclive")
+# Those that would ask for a login when training begins, hours after the command
+LOGINS = {"wandb": check_wandb, "comet_ml": check_comet}
