@@ -1,7 +1,5 @@
 """Tokens that were added for an adapter: its base has no rows for them, and a merge must not lose them."""
 
-PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")  # in a configuration
-
 
 def with_added_tokens(model, processor, adapter, **revision):
     """
@@ -18,6 +16,8 @@ def with_added_tokens(model, processor, adapter, **revision):
     """
     from peft import load_peft_weights
 
+    from ..tokens.added_tokens import tokens_without_embeddings
+
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     rows = embeddings.weight.shape[0]
     layers = [embeddings] if head is None or head.weight is embeddings.weight else [embeddings, head]
@@ -27,15 +27,11 @@ def with_added_tokens(model, processor, adapter, **revision):
     if None not in brought and len(set(brought)) == 1 and brought[0] != rows:
         rows = brought[0]
         model.resize_token_embeddings(rows, mean_resizing=False)
-    vocabulary = getattr(processor, "tokenizer", processor).get_vocab()
-    # Features take the place of these, so some models have no embedding of them
-    images = [getattr(model.config, name, None) for name in PLACEHOLDERS]
-    tokens = {token: number for token, number in vocabulary.items() if number >= rows and number not in images}
+    tokens = tokens_without_embeddings(processor, model.config, rows)
     if tokens:
-        first = min(tokens, key=tokens.get)
         raise ValueError(
-            f"The processor of the adapter ({adapter}) has {len(tokens)} tokens, such as {first!r}, that its base has "
-            f"no embeddings for ({rows} rows). The adapter does not hold all of them either, so the merged model "
+            f"The processor of the adapter ({adapter}) has {len(tokens)} tokens, such as {tokens[0]!r}, that its base "
+            f"has no embeddings for ({rows} rows). The adapter does not hold all of them either, so the merged model "
             "could not read them. Pass the base whose embeddings were resized for the training "
             "(`--base_model_name_or_path`), or train again with the embeddings in the adapter: "
             f"`--lora_modules_to_save {' '.join(name.rsplit('.')[-1] for name in names)}`."

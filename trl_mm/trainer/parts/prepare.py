@@ -2,6 +2,7 @@
 
 from ...generation.sight import check_sees_images
 from ...tokens.image_tokens import check_processor
+from .added_tokens import check_added_tokens
 from .data_types import settle_data_types
 from .parameter_groups import freeze_parts, train_projector_in_float32
 from .quantization import keep_gradients
@@ -24,11 +25,12 @@ def prepare_parts(model, processor, args, mixed_precision, ref_model=None, say=T
         `dict`: as from [`settle_data_types`].
 
     Raises:
-        ValueError: the model takes no images, its processor is that of another, or its parts cannot train as `args`
-            says.
+        ValueError: the model takes no images, its processor is that of another, its adapters would be saved without
+            embeddings that were added, or its parts cannot train as `args` says.
     """
     check_processor(processor, model.config)
     check_sees_images(model)
+    check_added_tokens(model, processor)
     freeze_parts(model, args)
     keep_gradients(model)
     if mixed_precision is None:
