@@ -1,16 +1,11 @@
-"""Which process of how many this is, for commands that share their work out, and how they wait for one another.
+"""Which process of how many this is, for commands that share their work out."""
 
-The share of one may take hours longer than that of another, so no time limit on the work tells a slow process from a
-dead one. Each gives signs of life from a thread instead, and only one that is silent for long is given up.
-"""
-
-import os
-import threading
-import time
 from datetime import timedelta
 
+from ..data.partners import partners_of
 
-LONGEST_PAUSE = 10.0  # seconds between two signs of life
+
+__all__ = ["partners_of", "process_state"]
 
 
 def process_state(timeout=600.0):
@@ -20,72 +15,3 @@ def process_state(timeout=600.0):
 
     # Without being told, accelerate 1.15 takes every process for the only one on a machine without accelerator
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(seconds=timeout))
-
-
-def partners_of(state, timeout):
-    """[`Partners`] of a process (`accelerate.PartialState`), which gives signs of life from now on."""
-    if state.num_processes == 1:
-        return Partners(None, 0, 1, timeout)
-    from torch.distributed import PrefixStore, TCPStore
-
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    partners = Partners(PrefixStore(f"trl_mm/{attempt}", store), state.process_index, state.num_processes, timeout)
-    threading.Thread(target=partners.give_signs_of_life, daemon=True).start()
-    return partners
-
-
-class Partners:
-    """
-    The processes of a run, which say to one another that they live and how far they are.
-
-    Args:
-        store (`torch.distributed.Store`): what they share.
-        rank (`int`): this process.
-        world_size (`int`): number of processes.
-        timeout (`float`): seconds without a sign of life after which a process counts as dead.
-        clock (`Callable`, *optional*): seconds that have passed.
-        pause (`Callable`, *optional*): waits for some seconds.
-    """
-
-    def __init__(self, store, rank, world_size, timeout, clock=time.monotonic, pause=time.sleep):
-        self.store, self.rank, self.world_size, self.timeout = store, rank, world_size, timeout
-        self.clock, self.pause, self.interval = clock, pause, min(LONGEST_PAUSE, timeout / 10)
-        self.round = 0
-
-    def give_signs_of_life(self):
-        """Goes on until the process or the store ends."""
-        try:
-            while True:
-                self.store.add(f"alive/{self.rank}", 1)
-                self.pause(self.interval)
-        except RuntimeError:  # the store has ended, and with it the run
-            pass
-
-    def wait(self):
-        """
-        Wait until all processes have come here as often as this one, however long it takes those that live.
-
-        Raises:
-            ConnectionError: one of them is silent.
-        """
-        if self.world_size == 1:
-            return
-        self.round += 1
-        heard = {}
-        try:
-            self.store.add(f"at/{self.rank}", 1)
-            while missing := [r for r in range(self.world_size) if self.store.add(f"at/{r}", 0) < self.round]:
-                for rank in missing:
-                    signs, now = self.store.add(f"alive/{rank}", 0), self.clock()
-                    if rank not in heard or heard[rank][0] != signs:
-                        heard[rank] = signs, now
-                    elif now - heard[rank][1] > self.timeout:
-                        raise ConnectionError(
-                            f"Process {rank} has given no sign of life for {self.timeout:g} seconds "
-                            "(`process_timeout`): it is dead or stopped. Run the same command again; what is "
-                            "finished is kept."
-                        )
-                self.pause(self.interval)
-        except RuntimeError as error:
-            raise ConnectionError(f"The main process has ended: {error}. Run the same command again.") from error

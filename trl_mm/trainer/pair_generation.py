@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from ..data.loading import load_preferences
+from ..data.partners import partners_of
 from ..data.protocols import PairGenerator
 from ..data.tables import undecoded
 from .distorted_answer import check_distortion, distorts
@@ -61,7 +62,8 @@ def check_backend(trainer):
 
 def generate_offline(trainer, dataset):
     """
-    Make the pairs of all rows with the initial policy, every process its share, or take those that are there.
+    Make the pairs of all rows with the initial policy, every process its share, or take those that are there. Shares
+    may take hours longer than others, so processes wait for one another as long as all live.
 
     Args:
         trainer ([`MMDPOTrainer`]): the trainer, with its models ready.
@@ -69,6 +71,9 @@ def generate_offline(trainer, dataset):
 
     Returns:
         `datasets.Dataset`: pairs that fit.
+
+    Raises:
+        ConnectionError: another process has given no sign of life for `process_timeout` seconds.
     """
     args, accelerator, generator = trainer.args, trainer.accelerator, trainer.pair_generator
     if trainer.is_deepspeed_enabled:
@@ -78,14 +83,19 @@ def generate_offline(trainer, dataset):
             # A process without a share writes no answer. transformers adds hooks to a vision part that it enters, and
             # ZeRO-3 wants those of all processes in the same order
             trainer._dummy_image.encode(model.device)
-        folder = generator.make_dataset(
-            model,
-            trainer.processing_class,
-            dataset,
-            Path(args.output_dir) / "pairs",
-            args.process_index,
-            args.world_size,
-        )
+        partners = partners_of(accelerator.state, args.process_timeout)
+        try:
+            folder = generator.make_dataset(
+                model,
+                trainer.processing_class,
+                dataset,
+                Path(args.output_dir) / "pairs",
+                args.process_index,
+                args.world_size,
+            )
+            partners.wait()
+        finally:
+            partners.lives = False  # a process that failed is not waited for
     accelerator.wait_for_everyone()
     pairs = undecoded(load_preferences(folder, check_images=False))
     log_metrics(trainer, generator.sampling_metrics(pairs), "train")

@@ -1,7 +1,7 @@
 import pytest
 from torch.distributed import HashStore
 
-from trl_mm.scripts.processes import Partners
+from trl_mm.data.partners import Partners
 
 
 def partners(store, rank, pause):
@@ -42,3 +42,15 @@ def test_each_wait_is_one_of_its_own():
     waiting.wait()
     with pytest.raises(ConnectionError):
         waiting.wait()
+
+
+def test_signs_of_life_end_with_the_work():
+    store, seen = HashStore(), []
+
+    def pause(seconds):
+        seen.append(store.add("alive/0", 0))
+        living.lives = len(seen) < 3
+
+    living = Partners(store, 0, 2, 100.0, pause=pause)
+    living.give_signs_of_life()
+    assert seen == [1, 2, 3]
