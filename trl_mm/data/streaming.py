@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ class RowStream:
     rows: Iterable[Row]
     reader: RowReader
     max_rows: int | None = None
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # of image files
 
     def __iter__(self) -> Iterator[StreamedRow]:
         for index, row in enumerate(islice(self.rows, self.max_rows)):
@@ -100,13 +101,12 @@ class RowStream:
             stored, decoded = [as_parts(row) for row in stored], [as_parts(row) for row in decoded]
         return stored, decoded, bad
 
-    @staticmethod
-    def digest(items: Sequence[StreamedRow]) -> str:
-        """Digest of what some rows say and show. Of image files that are not embedded, it covers name and size."""
+    def digest(self, items: Sequence[StreamedRow]) -> str:
+        """Digest of what some rows say and show (`str`). Each image file is read once."""
         digest = hashlib.sha256()
         for _, row, _ in items:
             said = row and [row.get(name) for name in ("row_id", "prompt", "chosen", "rejected")]
-            shown = row and [image_digest(image) for image in row["images"]]
+            shown = row and [image_digest(image, self._digests) for image in row["images"]]
             digest.update(json.dumps([said, shown], sort_keys=True, default=str).encode())
         return digest.hexdigest()
 

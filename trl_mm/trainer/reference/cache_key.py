@@ -37,7 +37,7 @@ def reference_key(dataset, reference, processor, collator, **settings):
     added = {"begin": bos_ids(processor), "end": missing_eos(processor)}
     return {
         "reference": reference,
-        "rows": rows_digest(dataset.cast_column("images", List(Image(decode=False))), COLUMNS, dated=True),
+        "rows": rows_digest(dataset.cast_column("images", List(Image(decode=False))), COLUMNS),
         "processor": processor_digests(processor),
         "processor_classes": processor_classes(processor),
         "collator": Hasher.hash(collator) if own else None,
