@@ -138,7 +138,22 @@ def test_features_of_a_frozen_vision_part_serve_policy_and_reference(name, tmp_p
         return compute(self, *args, **kwargs)
 
     monkeypatch.setattr(backbone, "get_image_features", counted)
+    monkeypatch.setattr("trl_mm.trainer.parts.prepare.check_image_features", lambda model, processor: None)
     rows = dataset(2, [1, 0, 2, 1])
     ours = train(MMDPOTrainer, MMDPOConfig, tmp_path, name, rows, 2, frozen=True)
     assert len(calls) == 2  # one for each step
     check_equal(ours, train(DPOTrainer, DPOConfig, tmp_path, name, rows, 2, frozen=True))
+
+
+def test_a_processor_that_counts_image_tokens_otherwise_is_refused_before_the_first_step(tmp_path):
+    model, processor = family("qwen2_vl")
+    processor = copy.deepcopy(processor)
+    processor.image_processor.merge_size = 1
+    with pytest.raises(ValueError, match="The processor and the model do not agree on an image"):
+        MMDPOTrainer(
+            copy.deepcopy(model),
+            ref_model=copy.deepcopy(model),
+            args=MMDPOConfig(str(tmp_path), bf16=False, use_cpu=True, report_to="none"),
+            train_dataset=dataset(0, [1]),
+            processing_class=processor,
+        )

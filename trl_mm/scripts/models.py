@@ -108,18 +108,24 @@ def load_processor(args):
     return with_system_prompt(processor, args.system_prompt)
 
 
-def load_model(args, device):
+def load_model(args, device, processor=None):
     """
     Load the model that [`ModelArguments`] name.
 
     Args:
         args ([`ModelArguments`]): which model.
         device (`torch.device` or `str`): where it runs.
+        processor ([`~transformers.ProcessorMixin`], *optional*): its processor, to compare with.
 
     Returns:
         `PreTrainedModel`: the model in eval mode.
+
+    Raises:
+        ValueError: the processor writes another number of image tokens than the model has features for.
     """
     from transformers import AutoModelForImageTextToText
+
+    from ..generation.sight import check_image_features
 
     model = AutoModelForImageTextToText.from_pretrained(
         args.model_name_or_path,
@@ -128,4 +134,7 @@ def load_model(args, device):
         dtype=args.dtype,
         attn_implementation=args.attn_implementation,
     )
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if processor is not None:
+        check_image_features(model, processor)
+    return model

@@ -1,6 +1,6 @@
 """What a trainer does to the parts of a model before it trains; `--dry_run` does it to one without weights."""
 
-from ...generation.sight import check_sees_images
+from ...generation.sight import check_image_features, check_sees_images
 from ...tokens.image_tokens import check_processor
 from .added_tokens import check_added_tokens
 from .data_types import settle_data_types
@@ -30,6 +30,7 @@ def prepare_parts(model, processor, args, mixed_precision, ref_model=None, say=T
     """
     check_processor(processor, model.config)
     check_sees_images(model)
+    check_image_features(model, processor)
     check_added_tokens(model, processor)
     freeze_parts(model, args)
     keep_gradients(model)
