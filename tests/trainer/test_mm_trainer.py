@@ -140,3 +140,38 @@ def test_a_finished_run_that_is_repeated_trains_nothing(kind, until, checkpoint,
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == checkpoints
     longer = make(kind, checkpoint, tmp_path, max_steps=7, save_strategy="steps", save_steps=1)
     assert longer.train(resume_from_checkpoint=True).global_step == 7
+
+
+@BOTH
+def test_a_prediction_is_an_evaluation_of_checked_rows(kind, checkpoint, tmp_path):
+    trainer = make(kind, checkpoint, tmp_path)
+    rows = pairs(3)
+    evaluated = trainer.evaluate(rows)
+    predicted = trainer.predict(rows.map(lambda row: {"image": row["images"][0]}, remove_columns="images"))
+    assert predicted.predictions is None
+    wanted = {f"test_{name.removeprefix('eval_')}": value for name, value in evaluated.items() if name != "epoch"}
+    timed = ("runtime", "per_second")
+    assert {name: value for name, value in predicted.metrics.items() if not name.endswith(timed)} == {
+        name: pytest.approx(value) for name, value in wanted.items() if not name.endswith(timed)
+    }
+    trainer.predict(pairs(1))
+    assert trainer.evaluate(rows)["eval_logps/chosen"] == pytest.approx(evaluated["eval_logps/chosen"]), (
+        "of these rows"
+    )
+    with pytest.raises(ValueError, match="test dataset, row 0: column `rejected` is missing"):
+        trainer.predict(rows.remove_columns("rejected"))
+
+
+def test_a_prediction_has_logits_where_they_are_asked_for(checkpoint, tmp_path):
+    trainer = make(DPO, checkpoint, tmp_path, {"compute_metrics": lambda prediction: {"rows": len(prediction[0])}})
+    with pytest.warns(FutureWarning, match="return_outputs"):
+        predicted = trainer.predict(pairs(2))
+    assert predicted.metrics["test_rows"] == 2 and predicted.predictions.ndim == 3
+
+
+def test_a_prediction_without_reference_log_probabilities_names_what_computes_them(checkpoint, tmp_path):
+    settings = {"precompute_ref_log_probs": True, "ref_log_probs_dir": str(tmp_path / "kept")}
+    trainer = make(DPO, checkpoint, tmp_path, **settings)
+    with pytest.raises(ValueError, match=r"`predict` does not go .*evaluate\(dataset, metric_key_prefix='test'\)"):
+        trainer.predict(pairs(2))
+    assert "test_loss" in trainer.evaluate(pairs(2), metric_key_prefix="test")

@@ -178,6 +178,12 @@ class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
         self.train_dataset = self._with_pairs(self.train_dataset)  # while the policy still is the initial one
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        # Logits of shared prefixes are in no layout that one could use, and take gigabytes in TRL's
+        return super().prediction_step(
+            model, inputs, prediction_loss_only or self.compute_metrics is None, ignore_keys
+        )
+
     def _prepare_inputs(self, inputs):
         if "rows" in inputs and distorts(self.pair_generator):
             inputs = distorted_batch(self, inputs["rows"])

@@ -103,6 +103,27 @@ class MMTrainer:
             eval_dataset = self._checked(eval_dataset, self.processing_class, self.args, name)
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
+        """
+        As in [`~transformers.Trainer`], of rows that are checked as those of `evaluate` are. The metrics are those of
+        an evaluation, `test_rewards/margins` and so on; logits are among the predictions only with `compute_metrics`.
+
+        Raises:
+            ValueError: a row is bad, or reference log-probabilities were precomputed, which these rows have not.
+        """
+        if self.precomputes_reference:
+            raise ValueError(
+                "`predict` does not go with `precompute_ref_log_probs=True`. Call "
+                f"`evaluate(dataset, metric_key_prefix={metric_key_prefix!r})`, which computes them."
+            )
+        test_dataset = self._checked(test_dataset, self.processing_class, self.args, metric_key_prefix)
+        output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        # Nothing logs them, so the next evaluation would take them for its own
+        metrics = self._metrics["eval"]
+        output.metrics.update({f"{metric_key_prefix}_{name}": sum(v) / len(v) for name, v in metrics.items()})
+        metrics.clear()
+        return output
+
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ):
