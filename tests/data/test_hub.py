@@ -13,6 +13,7 @@ from support.hub_server import READ_TOKEN, TOKEN, running_hub
 from support.tiny import save_tiny, tiny_image, tiny_row
 
 from trl_mm import MMDPOConfig, MMDPOTrainer, load_preferences
+from trl_mm.data import hub as hub_module
 from trl_mm.data.hub import push_preferences
 from trl_mm.data.shards import write_shards
 
@@ -237,3 +238,15 @@ def test_no_token_and_no_network_are_named(hub, folder, tmp_path):
 def test_offline_is_named(folder):
     with pytest.raises(ConnectionError, match=r"`repo_id` \(me/pairs\) cannot be reached offline: unset HF_HUB_OFF"):
         push_preferences(folder, "me/pairs", token=TOKEN)
+
+
+@pytest.mark.parametrize("kind", ["rows", "folder"])
+def test_ctrl_c_promises_nothing_that_a_folder_of_the_push_alone_could_keep(kind, folder, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt("The same command resumes: 1 shard is finished.")
+
+    monkeypatch.setattr(hub_module, "check_repo", lambda *args, **options: ("me/pairs", None))
+    monkeypatch.setattr(hub_module, "write_shards" if kind == "rows" else "HfApi", stop)
+    rows = [tiny_row(0, rejected=[{"role": "assistant", "content": "A dog."}])]
+    with pytest.raises(KeyboardInterrupt, match=r"Stopped while pushing to `repo_id` \(me/pairs\).*push again"):
+        push_preferences(rows if kind == "rows" else folder, "me/pairs")

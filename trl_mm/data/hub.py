@@ -83,7 +83,7 @@ def push_preferences(
     rows = prepare_preferences(dataset) if path is None else load_preferences(path, image_folder=image_folder)
     manifest = read_manifest(path) if path is not None and (path / MANIFEST).exists() else None
     card = make_card(rows, repo_id, manifest, license=license, command=command)
-    with TemporaryDirectory() as temporary:
+    with _stopped(repo_id), TemporaryDirectory() as temporary:
         if path is not None and manifest is not None and manifest["settings"].get("images") != "path":
             folder = path
         else:
@@ -161,6 +161,18 @@ def check_repo(
             "settings on the Hub, or use another name."
         )
     return repo_id, [file.rfilename for file in found.siblings]
+
+
+@contextmanager
+def _stopped(repo_id: str) -> Iterator[None]:
+    """Say what is true of a push that Ctrl-C stops. Shards say that they are resumed, but their folder goes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Stopped while pushing to `repo_id` ({repo_id}), where rows appear all together or not at all. Local "
+            "rows are unchanged: push again, with `overwrite=True` (`--overwrite`) if the repository exists."
+        ) from None
 
 
 @contextmanager
