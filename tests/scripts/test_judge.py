@@ -61,8 +61,10 @@ def test_a_model_that_is_loaded_here(checkpoint, pairs, tmp_path, monkeypatch, c
     shown = capsys.readouterr().out
     assert "accuracy 100.0% [61.0%, 100.0%] of 6 decided pairs" in shown and str(tmp_path / "judge.json") in shown
     assert len(asked) == 12
+    first = (tmp_path / "judge.json").stat().st_ino
     main(arguments)
     assert len(asked) == 12, "what is finished is not asked again"
+    assert (tmp_path / "judge.json").stat().st_ino != first, "the scores take their name when they are complete"
     for more, name in ((["--max_new_tokens", "32"], "max_new_tokens"), (["--style", "paper"], "style")):
         with pytest.raises(ValueError, match=f"made with other settings: .*`{name}`"):
             main([*arguments, *more])

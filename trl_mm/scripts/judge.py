@@ -118,6 +118,7 @@ def main(argv=None):
 
 
 def run(args, state):
+    from ..data.atomic_file import replacing
     from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts
@@ -162,7 +163,8 @@ def run(args, state):
         groups = list(map(str, dataset["group"])) if "group" in dataset.column_names else None
         scores = {"style": args.style, **judge_scores(read_verdicts(folder), groups=groups)}
         path = Path(args.output_dir) / "judge.json"
-        path.write_text(json.dumps(scores, indent=2) + "\n")
+        with replacing(path, "main") as file:
+            file.write(json.dumps(scores, indent=2).encode() + b"\n")
         print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
 
 
