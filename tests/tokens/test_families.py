@@ -45,4 +45,5 @@ def test_the_families_that_hide_image_tokens_are_those_that_are_tested():
 
 
 def test_what_a_family_names_is_known():
-    assert {family.prefix_inputs for family in FAMILIES.values()} == INPUTS.keys()
+    named = {family.prefix_inputs for family in FAMILIES.values()}
+    assert named - {None} == INPUTS.keys(), "without one a family trains in the layout of TRL"
