@@ -49,6 +49,27 @@ def test_one_token_is_left_and_steps_draw_anew():
     assert len(set(first.tolist())) > 3 and not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("number", [0.0, 1e-300, 0.5, 1 - 2**-53])
+def test_a_token_without_probability_is_never_drawn_whatever_the_number_and_the_rounding(number, dtype):
+    """The least and the greatest number that are drawn; probabilities whose sum is rounded to less or more than 1."""
+    torch.manual_seed(0)
+    logits = torch.randn(64, 500).mul(4).to(dtype)
+    logits[:, :3] = logits[:, -3:] = -torch.inf
+    logits[torch.rand(64, 500) < 0.3] = -torch.inf
+    sampling = SeededSampling([(row,) for row in range(64)], 1)
+    sampling.uniform[:] = number
+    (chosen,) = (sampling(None, logits) == 0).nonzero()[:, 1:].T
+    probabilities = logits.double().softmax(-1)
+    cumulative = probabilities.cumsum(-1)
+    assert (probabilities.gather(1, chosen[:, None]) > 0).all()
+    # The token on whose share of [0, 1) the number lies: what comes before it is not more, and with it, it is more
+    upper, total = cumulative.gather(1, chosen[:, None])[:, 0], cumulative[:, -1]
+    lower = upper - probabilities.gather(1, chosen[:, None])[:, 0]
+    assert ((lower <= number * total + 1e-15) & (number * total < upper)).all()
+    assert (cumulative[:, -1] < 1).any() and (cumulative[:, -1] > 1).any(), "or the test says less than its name"
+
+
 def test_greedy_decoding_needs_nothing():
     assert SamplingSettings(temperature=0.0).processors([(1,)]) == []
 
