@@ -164,7 +164,7 @@ def test_the_loss_of_the_same_answers_is_trls(checkpoint, tmp_path, monkeypatch,
         processing_class=tiny_processor(),
     )
     monkeypatch.setattr(
-        ours, "_sample", lambda rows, step: ([sampled[int(row["row_id"])] for row in rows], [None] * 2)
+        ours.sampler, "answers", lambda rows, step: ([sampled[int(row["row_id"])] for row in rows], [None] * 2)
     )
     before = weights(ours)
     for trainer in (ours, theirs):
@@ -384,7 +384,7 @@ def test_image_tokens_are_never_sampled(checkpoint, tmp_path):
 
     model.get_output_embeddings().forward = prefers_images
     rows = [with_open_images(trainer.train_dataset[index]) for index in range(2)]
-    answers, _ = trainer._sample(rows, 0)
+    answers, _ = trainer.sampler.answers(rows, 0)
     assert all(image not in ids for pair in answers for ids in pair)
 
 

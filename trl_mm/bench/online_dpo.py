@@ -63,8 +63,9 @@ def make_trainer(name, settings, folder):
 
 def watch_sampling(name, trainer):
     """Keep how long a trainer takes to sample, and what it samples ([`Rounds`])."""
-    method, place = {OURS: ("_sample", 0), TRL: ("_generate", 2)}[name]
-    sample, timed = getattr(trainer, method), Rounds()
+    method, place = {OURS: ("answers", 0), TRL: ("_generate", 2)}[name]
+    owner = trainer.sampler if name == OURS else trainer
+    sample, timed = getattr(owner, method), Rounds()
 
     def watched(*args):
         begin = now()
@@ -73,7 +74,7 @@ def watch_sampling(name, trainer):
         timed.results.append(result[place])
         return result
 
-    setattr(trainer, method, watched)
+    setattr(owner, method, watched)
     return timed
 
 
@@ -95,7 +96,7 @@ def replay(name, settings, folder, answers):
     if name == TRL:
         trainer.model.generate = lambda input_ids, **_: torch.cat([input_ids, next(given)], dim=1)
     else:
-        trainer._sample = lambda rows, step: (
+        trainer.sampler.answers = lambda rows, step: (
             [list(pair) for pair in zip(*(half.tolist() for half in next(given).chunk(2)), strict=True)],
             [None] * len(rows),
         )

@@ -15,7 +15,6 @@ from trl.trainer.utils import create_model_from_path, get_config_model_id
 
 from ..data.protocols import JudgeUnavailable, PairwiseJudge
 from ..data.rows import PREFERENCE_COLUMNS
-from ..generation.answers import sample_answers
 from ..generation.completer import image_token_ids
 from ..tokens.collator import PreferenceCollator
 from ..tokens.fit_report import FitReport
@@ -24,8 +23,9 @@ from .on_policy.completions_log import CompletionsLog
 from .on_policy.pair_losses import answer_metrics, pair_loss
 from .on_policy.ranking import check_ranking
 from .on_policy.sampler import OnPolicySampler, warn_of_long_prompts
+from .on_policy.unwrapped_policy import check_generation
 from .on_policy.verdict_watch import VerdictWatch
-from .on_policy.vllm import check_prompts, vllm_answers
+from .on_policy.vllm import check_prompts
 from .online_dpo_config import MMOnlineDPOConfig
 from .parts.lora_targets import with_targets
 from .parts.parameter_groups import check_optimizer
@@ -34,7 +34,6 @@ from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_shari
 from .row_checks import checked_rows, prompts_are_text
 from .rows_config import fill_defaults
 from .trl_online_dpo import OnlineDPOConfig, OnlineDPOTrainer
-from .unwrapped_policy import check_generation, generation_model
 from .vision_processor import vision_processor
 
 
@@ -203,18 +202,6 @@ class MMOnlineDPOTrainer(MMTrainer, OnlineDPOTrainer):
         if self._dummy_image is not None:
             batch = self._dummy_image.added_to(batch)
         return super()._prepare_inputs(batch)
-
-    def _sample(self, rows, step):
-        """
-        Two answers to each row (`list[list[list[int]]]`), as token ids up to and with the EOS token, and the prompts
-        as vLLM read them, or `None`. Every process has to come, rows or not: together they gather the weights.
-        """
-        seeds = [("online", self.args.seed, step, row["row_id"]) for row in rows]
-        if self.use_vllm:
-            return vllm_answers(self, rows, seeds)
-        with generation_model(self) as model, self.accelerator.autocast():
-            answers = sample_answers(model, self.processing_class, rows, self.generation_config, seeds) if rows else []
-        return answers, [None] * len(rows)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = dict(inputs)

@@ -9,8 +9,8 @@ from ..data.partners import partners_of
 from ..data.protocols import PairGenerator
 from ..data.tables import undecoded
 from .distorted_answer import check_distortion, distorts
+from .on_policy.unwrapped_policy import generation_model
 from .row_checks import fitting_rows
-from .unwrapped_policy import generation_model
 
 
 def pair_generator_of(callbacks):

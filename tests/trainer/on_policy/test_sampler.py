@@ -35,9 +35,9 @@ def sampler(judge, texts, offline_probability=0.0, **settings):
             processing_class=tiny_processor(),
             _tokenizer=tokenizer,
             eos_token_ids=[tokenizer.eos_token_id],
-            _sample=sample,
         )
     )
+    made.answers = sample
     return made, answers, asked
 
 

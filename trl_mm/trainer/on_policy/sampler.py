@@ -5,7 +5,10 @@ import random
 
 from ...data.images import with_open_images
 from ...data.seeds import derived_seed
+from ...generation.answers import sample_answers
 from .ranking import ranked_by_judge, ranked_by_rewards
+from .unwrapped_policy import generation_model
+from .vllm import vllm_answers
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class OnPolicySampler:
         step = trainer.state.global_step if trainer.model.training else "eval"
         stored = [self._trains_on_stored(row, step) for row in rows]
         prompts = [with_open_images(row) for row, is_stored in zip(rows, stored, strict=True) if not is_stored]
-        answers, vllm_prompts = trainer._sample(prompts, step) if trainer.offline_probability < 1 else ([], [])
+        answers, vllm_prompts = self.answers(prompts, step) if trainer.offline_probability < 1 else ([], [])
         texts = [[trainer._tokenizer.decode(ids, skip_special_tokens=True) for ids in pair] for pair in answers]
         verdicts, metrics = self._rank(prompts, answers, texts)
         metrics["offline_rate"] = (sum(stored), len(rows))
@@ -53,6 +56,27 @@ class OnPolicySampler:
             {**row, "weight": 1.0} if own else as_pair(*next(sampled)) for row, own in zip(rows, stored, strict=True)
         ]
         return pairs, metrics
+
+    def answers(self, rows, step):
+        """
+        Sample two answers to each prompt. Every process has to come, rows or not: together they gather the weights.
+
+        Args:
+            rows (`list[dict]`): rows with `prompt` and PIL `images`.
+            step (`int` or `str`): what the samples derive from, beside the seed and `row_id`.
+
+        Returns:
+            `tuple`: answers (`list[list[list[int]]]`), as token ids up to and with the EOS token, and the token ids of
+            the prompts as vLLM read them (`list`), each `None` without vLLM.
+        """
+        trainer = self.trainer
+        seeds = [("online", trainer.args.seed, step, row["row_id"]) for row in rows]
+        if trainer.use_vllm:
+            return vllm_answers(trainer, rows, seeds)
+        with generation_model(trainer) as model, trainer.accelerator.autocast():
+            config, processor = trainer.generation_config, trainer.processing_class
+            answers = sample_answers(model, processor, rows, config, seeds) if rows else []
+        return answers, [None] * len(rows)
 
     def _trains_on_stored(self, row, step):
         """Draw α ~ Bernoulli(p) for a row in a step (eq. 4)."""

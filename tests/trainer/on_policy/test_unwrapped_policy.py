@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from trl_mm.trainer import unwrapped_policy as generation_model
-from trl_mm.trainer.unwrapped_policy import check_generation
+from trl_mm.trainer.on_policy import unwrapped_policy as generation_model
+from trl_mm.trainer.on_policy.unwrapped_policy import check_generation
 
 
 def trainer(fsdp=False, gathers=True, **settings):
