@@ -4,7 +4,6 @@ Rows from files, the Hub or memory, in one format, all of them checked before th
 A dataset holds the paths of its images or the bytes of their files. An image is decoded when its row is read.
 """
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,18 +15,18 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset
 
-from .bad_rows import check_bad_rows_file, report_bad_rows
+from .bad_rows import check_bad_rows_file, list_bad_rows, report_bad_rows, report_left_out
 from .checked import mark_checked
-from .images import ImageError, with_open_images
+from .converters.left_out import LeftOut
+from .images import ImageError
 from .reader import Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, as_parts, has_parts, without_none
 from .shown import shown_names
 from .sources import BAD_ROWS, open_source
+from .streaming import checked_stream
 from .subset import check_subset, subset_positions
 from .tables import IMAGES, raw_rows, to_table, unified_features
 
-
-logger = logging.getLogger(__name__)
 
 _BATCH = 256  # rows in memory at once, images as they are stored
 
@@ -59,7 +58,9 @@ def load_preferences(
             Split to load. In a folder: the files whose name begins with it; files without the name of any split are
             `"train"`. A file has this one split.
         converter (`Callable`, *optional*):
-            Pure function from a row as stored, images not decoded, to a row of the format.
+            Pure function from a row as stored, images not decoded, to a row of the format or a list of such rows. Rows
+            that it leaves out ([`~trl_mm.data.converters.left_out.LeftOut`]), such as ties, are counted by their
+            reason in a warning and listed in `bad_rows_file`.
         image_folder (`str` or `Path`, *optional*):
             Folder that relative image paths start from and none may leave. Defaults to the folder of the data, for a
             dataset of the Hub to the cache.
@@ -75,8 +76,8 @@ def load_preferences(
         check_images (`bool`, *optional*, defaults to `True`):
             Whether to decode every image once: only this shows a truncated one. If `False`, a file need only exist.
         max_rows (`int`, *optional*):
-            Use only the first rows. The others are not checked, and their images not looked at. Rows that are left out
-            for a bad image are not replaced.
+            Use only the first rows of the source. The others are not checked, and their images not looked at. Rows
+            that are left out are not replaced.
         shuffle_seed (`int`, *optional*):
             With `max_rows`, use a random subset instead, drawn with this seed, in the order of the source. Not with
             `streaming`.
@@ -102,7 +103,7 @@ def load_preferences(
     image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
     if streaming:
         rows = source.rows if max_rows is None else source.rows.take(max_rows)
-        return _stream(rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate))
+        return checked_stream(rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate))
     if bad_rows_file is None and source.folder is not None and os.access(source.folder, os.W_OK):
         bad_rows_file = source.folder / BAD_ROWS
     return prepare_preferences(
@@ -153,7 +154,7 @@ def prepare_preferences(
     """
     if isinstance(rows, Mapping):
         raise ValueError(f"The dataset has several splits: {shown_names(rows)}. Pass one, such as `data['train']`.")
-    if on_bad_image == "skip":
+    if on_bad_image == "skip" or converter is not None:
         check_bad_rows_file(bad_rows_file)
     reader = RowReader(converter, image_folder, needs, on_bad_image, locate or _in_memory)
     positions = subset_positions(len(rows), max_rows, shuffle_seed)
@@ -176,24 +177,29 @@ def _checked(
     stored = isinstance(rows, Dataset) and rows.format["type"] != "custom"
     features = rows.features if stored else {}
     unchanged, parts = features.get("images") == IMAGES, False
-    cleaned, bad = [], {}
-    for index, before, row in _read_all(rows, reader, positions, stored, check_images):
-        if isinstance(row, ImageError):
+    cleaned, bad, left_out = [], {}, {}
+    for index, before, made in _read_all(rows, reader, positions, stored, check_images):
+        if isinstance(made, Exception):
             file, position = reader.locate(positions[index])
-            bad[index] = {"row": position, "file": file, "reason": str(row)}
+            kind = left_out if isinstance(made, LeftOut) else bad
+            kind[index] = {"row": position, "file": file, "reason": str(made)}
             continue
-        parts = parts or has_parts(row)
-        unchanged = unchanged and without_none(row) == without_none(before)
+        parts = parts or any(map(has_parts, made))
+        unchanged = unchanged and len(made) == 1 and without_none(made[0]) == without_none(before)
         if not stored:
-            cleaned.append(row)
-    if reader.on_bad_image == "skip":
-        report_bad_rows(list(bad.values()), len(rows), bad_rows_file)
-    if len(bad) == len(rows):
-        first = f" The first: {min(bad.items())[1]['reason']}" if bad else ""
+            cleaned += made
+    gone = {**bad, **left_out}
+    listed = [gone[index] for index in sorted(gone)]
+    if reader.on_bad_image == "skip" or (reader.converter is not None and reader.on_bad_image != "keep"):
+        list_bad_rows(listed, bad_rows_file)
+    report_bad_rows([*bad.values()], len(rows), bad_rows_file)
+    report_left_out([*left_out.values()], len(rows), bad_rows_file)
+    if len(gone) == len(rows):
+        first = f" The first: {listed[0]['reason']}" if listed else ""
         file, _ = reader.locate(next(iter(positions), 0))
         raise ValueError(f"{file or 'The dataset'} has no rows left of {len(rows)}. Check the data.{first}")
     if unchanged:
-        return rows.select([index for index in range(len(rows)) if index not in bad]) if bad else rows
+        return rows.select([index for index in range(len(rows)) if index not in gone]) if gone else rows
     if not stored:
         cleaned = [as_parts(row) for row in cleaned] if parts else cleaned
         batches = [cleaned[b.start : b.stop] for b in _batches(len(cleaned))]
@@ -201,7 +207,9 @@ def _checked(
         return Dataset(pa.concat_tables([to_table(batch, target) for batch in batches]))
     # Into a file in the cache of `datasets`: the images of all rows may be more than the memory.
     table, reader = rows.with_format("arrow"), replace(reader, locate=_in_memory)
-    convert = partial(_converted, positions=positions, reader=reader, stored=features, bad=frozenset(bad), parts=parts)
+    convert = partial(
+        _converted, positions=positions, reader=reader, stored=features, gone=frozenset(gone), parts=parts
+    )
     target = unified_features(convert(table[b.start : b.stop], b).schema for b in _batches(len(rows)))
     return table.map(
         partial(convert, target=target),
@@ -217,8 +225,8 @@ def _checked(
 
 def _read_all(
     rows: Dataset | Sequence[Row], reader: RowReader, positions: Sequence[int], stored: bool, check_images: bool
-) -> Iterator[tuple[int, Row, Row | ImageError]]:
-    """Index of each row, the row as it is stored, and as it is read, or what is wrong with its image."""
+) -> Iterator[tuple[int, Row, list[Row] | ImageError | LeftOut]]:
+    """Index of each row, the row as it is stored, and what is read from it, or why there is nothing."""
     table = rows.with_format("arrow") if stored else None
     decoded = set() if check_images else None
     progress = datasets.utils.tqdm(total=len(rows), desc="Checking rows", unit=" rows")
@@ -228,12 +236,14 @@ def _read_all(
             tasks = [pool.submit(reader.read, row, positions[i], decoded) for row, i in zip(raw, batch, strict=True)]
             for index, before, task in zip(batch, raw, tasks, strict=True):
                 try:
-                    row = task.result()
+                    made = task.result()
+                except LeftOut as reason:
+                    made = reason
                 except ImageError as error:
                     if reader.on_bad_image == "error":
                         raise
-                    row = error
-                yield index, before, row
+                    made = error
+                yield index, before, made
             progress.update(len(batch))
 
 
@@ -252,33 +262,10 @@ def _converted(
     positions: Sequence[int],
     reader: RowReader,
     stored: Features,
-    bad: frozenset[int],
+    gone: set[int],
     parts: bool,
     target: Features | None = None,
 ) -> pa.Table:
     pairs = zip(raw_rows(table, stored), indices, strict=True)
-    rows = [reader.read(row, positions[index]) for row, index in pairs if index not in bad]
+    rows = [made for row, index in pairs if index not in gone for made in reader.read(row, positions[index])]
     return to_table([as_parts(row) for row in rows] if parts else rows, target)
-
-
-def _stream(rows: IterableDataset, reader: RowReader) -> IterableDataset:
-    if rows.features is not None:
-        rows = rows.decode(False)
-    columns = rows.column_names or list(next(iter(rows)))
-    # Small batches: `datasets` keeps the decoded images of one in memory.
-    return rows.map(
-        partial(_streamed, reader=reader), batched=True, batch_size=16, with_indices=True, remove_columns=columns
-    )
-
-
-def _streamed(batch: dict[str, list], indices: Sequence[int], reader: RowReader) -> dict[str, list]:
-    rows = []
-    for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
-        try:
-            row = reader.read(dict(zip(batch, values, strict=True)), index)
-            rows.append(with_open_images(row, reader.where(index)))
-        except ImageError as error:
-            if reader.on_bad_image == "error":
-                raise
-            logger.warning("A row is skipped. %s", error)
-    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}

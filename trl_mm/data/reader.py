@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .converters import likely_converter
+from .converters.left_out import LeftOut
 from .images import ImageError, StoredImage, open_image, resolve_image
 from .row_limits import value_error
 from .rows import check_row, normalize_row
@@ -13,7 +14,7 @@ from .shown import shown, shown_names
 
 
 Row = dict[str, Any]
-Converter = Callable[[Row], Row]
+Converter = Callable[[Row], Row | list[Row]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class RowReader:
 
     Args:
         converter (`Callable` or `None`):
-            Pure function from a row as stored to a row of the format.
+            Pure function from a row as stored to a row of the format, or to a list of such rows. It raises
+            [`~trl_mm.data.converters.left_out.LeftOut`] for a row that makes none.
         image_folder (`str`, `Path` or `None`):
             Folder that image paths start from and may not leave; `None` allows any path.
         needs (`Sequence[str]`):
@@ -50,7 +52,7 @@ class RowReader:
         file, position = self.locate(index)
         return f"{shown(file, 1000)}, row {position}" if file else f"row {position}"
 
-    def read(self, row: Row, index: int, decoded: set[str] | None = None) -> Row:
+    def read(self, row: Row, index: int, decoded: set[str] | None = None) -> list[Row]:
         """
         Read one row.
 
@@ -58,37 +60,57 @@ class RowReader:
             row (`dict[str, Any]`):
                 Row as stored.
             index (`int`):
-                Position in the source, its `row_id` if it has none.
+                Position in the source, its `row_id` if it has none. Several rows that are made of it without an id of
+                their own are `"{index}-0"`, `"{index}-1"` and so on.
             decoded (`set[str]`, *optional*):
                 If given, images are decoded for a check, except those of files in this set, which it adds to.
 
         Returns:
-            `dict[str, Any]`:
-                New row of the format, `images` as `{"bytes", "path"}`.
+            `list[dict[str, Any]]`:
+                New rows of the format, `images` as `{"bytes", "path"}`: one, or with a converter one or more.
 
         Raises:
+            LeftOut: the converter leaves the row out.
             ImageError: an image is missing or cannot be decoded.
             ValueError: anything else is wrong with the row.
         """
         where = self.where(index)
         if self.converter is not None and isinstance(row, dict):
-            try:
-                row = self.converter(dict(row))
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                raise ValueError(
-                    f"{where}: the converter failed with {shown(error)}. Columns found: {shown_names(row)}. Use the "
-                    "converter of this dataset, or correct the row."
-                ) from error
-        elif isinstance(row, dict) and not {"prompt", "chosen"} & {*row}:
-            _refuse_conversation(row, where, self.needs)
-        for name, value in row.items() if isinstance(row, dict) else [("", row)]:
-            if problem := value_error(name) or value_error(value):
-                raise ValueError(f"{where}: `{shown(str(name))}` {problem}.")
+            rows = self._converted(self.converter, row, where)
+        else:
+            if isinstance(row, dict) and not {"prompt", "chosen"} & {*row}:
+                _refuse_conversation(row, where, self.needs)
+            rows = [row]
+        if len(rows) == 1:
+            return [self._checked(rows[0], where, str(index), decoded, set())]
+        inside: set[int] = set()
+        made = [self._checked(row, where, f"{index}-{number}", decoded, inside) for number, row in enumerate(rows)]
+        if len({row["row_id"] for row in made}) < len(made):  # all have the id of the row that they are made of
+            made = [{**row, "row_id": f"{row['row_id']}-{number}"} for number, row in enumerate(made)]
+        return made
+
+    def _converted(self, converter: Converter, row: Row, where: str) -> list[Row]:
+        try:
+            converted = converter(dict(row))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{where}: the converter failed with {shown(error)}. Columns found: {shown_names(row)}. Use the "
+                "converter of this dataset, or correct the row."
+            ) from error
+        rows = converted if isinstance(converted, list) else [converted]
+        if not rows:
+            raise LeftOut("no pair in the row")
+        return rows
+
+    def _checked(self, row: Row, where: str, name: str, decoded: set[str] | None, inside: set[int]) -> Row:
+        for column, value in row.items() if isinstance(row, dict) else [("", row)]:
+            if problem := value_error(column) or value_error(value):
+                raise ValueError(f"{where}: `{shown(str(column))}` {problem}.")
         row = normalize_row(row, where)
         check_row(row, where, self.needs)
-        row["row_id"] = str(index) if row.get("row_id") is None else str(row["row_id"])
+        row["row_id"] = name if row.get("row_id") is None else str(row["row_id"])
         try:
-            row["images"] = [self._store(image, decoded) for image in row.get("images", [])]
+            row["images"] = [self._store(image, decoded, inside) for image in row.get("images", [])]
         except ImageError as error:
             cure = " Or leave such rows out with `on_bad_image='skip'`." if self.on_bad_image == "error" else ""
             raise ImageError(f"{where}: {error}{cure}") from error
@@ -96,7 +118,7 @@ class RowReader:
             raise ValueError(f"{where}: {error}") from error
         return row
 
-    def _store(self, image: Any, decoded: set[str] | None) -> StoredImage:
+    def _store(self, image: Any, decoded: set[str] | None, inside: set[int]) -> StoredImage:
         try:
             stored = resolve_image(image, self.image_folder)
         except ImageError:
@@ -104,11 +126,14 @@ class RowReader:
                 raise
             path = image.get("path") if isinstance(image, dict) else image
             return {"bytes": b"", "path": shown(os.fspath(path) if isinstance(path, os.PathLike) else path, 1000)}
-        file = stored["path"] if stored["bytes"] is None else None
-        if decoded is not None and file not in decoded and self.on_bad_image != "keep":
+        if decoded is None or self.on_bad_image == "keep":
+            return stored
+        # Rows that are made of one row share the bytes of its images
+        known: set[Any] = decoded if stored["bytes"] is None else inside
+        key = stored["path"] if stored["bytes"] is None else id(stored["bytes"])
+        if key not in known:
             open_image(stored)
-            if file is not None:
-                decoded.add(file)
+            known.add(key)
         return stored
 
 

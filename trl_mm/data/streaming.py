@@ -6,12 +6,15 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 import datasets
 from datasets import IterableDataset
 
+from .converters.left_out import LeftOut
 from .fingerprints import image_digest
 from .images import ImageError, with_open_images
 from .reader import Converter, Row, RowReader
@@ -28,13 +31,16 @@ class StreamedRow(NamedTuple):
 
     Attributes:
         index (`int`): position in the source, counted from 0.
-        row (`dict`, *optional*): row of the format, images as they are stored; `None` if one of them is missing.
+        row (`dict`, *optional*): row of the format, images as they are stored; `None` if one of them is missing, or
+            if the converter leaves the row out.
         reason (`str`): why there is no row.
+        is_left_out (`bool`): whether the converter has left it out.
     """
 
     index: int
     row: Row | None
     reason: str = ""
+    is_left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,9 @@ class RowStream:
         max_rows (`int`, *optional*):
             Use only the first rows.
 
-    Iterating gives a [`StreamedRow`] for each row of the source, so positions do not depend on which images are bad.
-    It raises a `ValueError` where a row is bad, with `on_bad_image="error"` also where an image is missing.
+    Iterating gives a [`StreamedRow`] for each row of the source, so positions do not depend on which images are bad;
+    where a converter makes several rows of one, each has its own. It raises a `ValueError` where a row is bad, with
+    `on_bad_image="error"` also where an image is missing.
     """
 
     rows: Iterable[Row]
@@ -62,11 +69,15 @@ class RowStream:
     def __iter__(self) -> Iterator[StreamedRow]:
         for index, row in enumerate(islice(self.rows, self.max_rows)):
             try:
-                yield StreamedRow(index, self.reader.read(row, index))
+                made = self.reader.read(row, index)
+            except LeftOut as reason:
+                yield StreamedRow(index, None, str(reason), is_left_out=True)
             except ImageError as error:
                 if self.reader.on_bad_image == "error":
                     raise
                 yield StreamedRow(index, None, str(error))
+            else:
+                yield from (StreamedRow(index, row) for row in made)
 
     def decode(self, items: Sequence[StreamedRow]) -> tuple[list[Row], list[Row], list[Row]]:
         """
@@ -79,13 +90,17 @@ class RowStream:
         Returns:
             `(list[dict], list[dict], list[dict])`:
                 Rows with images as they are stored, the same rows with PIL images, and for each row that is left out
-                because of an image `row`, `file` and `reason`.
+                `row`, `file` and `reason`.
 
         Raises:
             ImageError: with `on_bad_image="error"`, if an image cannot be decoded.
         """
         stored, decoded, bad = [], [], []
-        for index, row, reason in items:
+        for index, row, reason, is_left_out in items:
+            if is_left_out:
+                file, position = self.reader.locate(index)
+                bad.append({"row": position, "file": file, "reason": reason})
+                continue
             try:
                 if row is None:
                     raise ImageError(reason)
@@ -104,7 +119,7 @@ class RowStream:
     def digest(self, items: Sequence[StreamedRow]) -> str:
         """Digest of what some rows say and show (`str`). Each image file is read once."""
         digest = hashlib.sha256()
-        for _, row, _ in items:
+        for _, row, *_ in items:
             said = row and [row.get(name) for name in ("row_id", "prompt", "chosen", "rejected")]
             shown = row and [image_digest(image, self._digests) for image in row["images"]]
             digest.update(json.dumps([said, shown], sort_keys=True, default=str).encode())
@@ -152,3 +167,29 @@ def as_stream(rows: IterableDataset, needs: Sequence[str]) -> RowStream:
     """Rows of an iterable dataset in the format, as [`RowStream`]. Decoded images become PNG."""
     rows = rows if rows.features is None else rows.decode(False)
     return RowStream(rows, RowReader(None, None, needs, "error", lambda index: ("", index)))
+
+
+def checked_stream(rows: IterableDataset, reader: RowReader) -> IterableDataset:
+    """Rows of an iterable dataset as the reader makes them, with images decoded, when they are read."""
+    if rows.features is not None:
+        rows = rows.decode(False)
+    columns = rows.column_names or list(next(iter(rows)))
+    # Small batches: `datasets` keeps the decoded images of one in memory.
+    return rows.map(
+        partial(_streamed, reader=reader), batched=True, batch_size=16, with_indices=True, remove_columns=columns
+    )
+
+
+def _streamed(batch: dict[str, list], indices: Sequence[int], reader: RowReader) -> dict[str, list]:
+    rows = []
+    for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
+        try:
+            made = reader.read(dict(zip(batch, values, strict=True)), index)
+            rows += [with_open_images(row, reader.where(index)) for row in made]
+        except LeftOut as reason:
+            logger.info("%s is left out: %s", reader.where(index), reason)
+        except ImageError as error:
+            if reader.on_bad_image == "error":
+                raise
+            logger.warning("A row is skipped. %s", error)
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
