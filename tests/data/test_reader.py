@@ -83,7 +83,7 @@ def test_a_converter_that_fails_is_an_error_of_the_row(folder, error):
 
 def test_a_conversation_names_its_converter(folder):
     said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A dog."}]
-    with pytest.raises(ValueError, match="row 1: the row is a conversation.*--converter llava_instruct"):
+    with pytest.raises(ValueError, match="row 1: the row is written for the converter .*--converter llava_instruct"):
         read(reader(folder), {"image": "a.png", "conversations": said}, 0)
 
 

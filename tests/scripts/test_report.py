@@ -104,3 +104,12 @@ def test_what_data_say_does_not_reach_the_terminal_as_commands(pairs, capsys):
     assert "\x1b" not in error and r"\x1b[2J" in error and len(error) < 5000
     assert cli(["report", "gone\x1b]0;title\x07.jsonl"]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_rows_of_another_layout(tmp_path):
+    row = {"images": [], "question": "What is it?", "chosen": "A dog.", "rejected": "A cat."}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    main([str(tmp_path), "--columns", '{"prompt": "question"}'])
+    assert "What is it?" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ValueError, match="`columns` .* is no JSON"):
+        main([str(tmp_path), "--columns", "prompt=question"])

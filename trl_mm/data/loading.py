@@ -17,6 +17,7 @@ from datasets import Dataset, Features, IterableDataset
 
 from .bad_rows import check_bad_rows_file, list_bad_rows, report_bad_rows, report_left_out
 from .checked import mark_checked
+from .converter_choice import choose_converter
 from .converters.left_out import LeftOut
 from .images import ImageError
 from .reader import Converter, Row, RowReader
@@ -35,7 +36,8 @@ def load_preferences(
     name_or_path: str | os.PathLike,
     *,
     split: str = "train",
-    converter: Converter | None = None,
+    converter: Converter | str | None = None,
+    columns: Mapping[str, str] | None = None,
     image_folder: str | os.PathLike | None = None,
     needs: Sequence[str] = PREFERENCE_COLUMNS,
     on_bad_image: str = "error",
@@ -57,10 +59,14 @@ def load_preferences(
         split (`str`, *optional*, defaults to `"train"`):
             Split to load. In a folder: the files whose name begins with it; files without the name of any split are
             `"train"`. A file has this one split.
-        converter (`Callable`, *optional*):
-            Pure function from a row as stored, images not decoded, to a row of the format or a list of such rows. Rows
-            that it leaves out ([`~trl_mm.data.converters.left_out.LeftOut`]), such as ties, are counted by their
-            reason in a warning and listed in `bad_rows_file`.
+        converter (`Callable` or `str`, *optional*):
+            Pure function from a row as stored, images not decoded, to a row of the format or a list of such rows; the
+            name of one in `trl_mm.data.converters`; or `"auto"` for the one whose columns the first rows have, if
+            they are not in the format. Rows that it leaves out ([`~trl_mm.data.converters.left_out.LeftOut`]), such as
+            ties, are counted by their reason in a warning and listed in `bad_rows_file`.
+        columns (`Mapping[str, str]`, *optional*):
+            New names of columns to those that they have, such as `{"prompt": "question"}`: renamed before anything
+            else.
         image_folder (`str` or `Path`, *optional*):
             Folder that relative image paths start from and none may leave. Defaults to the folder of the data, for a
             dataset of the Hub to the cache.
@@ -103,12 +109,14 @@ def load_preferences(
     image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
     if streaming:
         rows = source.rows if max_rows is None else source.rows.take(max_rows)
+        converter = choose_converter(converter, columns, rows, source.locate, needs)
         return checked_stream(rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate))
     if bad_rows_file is None and source.folder is not None and os.access(source.folder, os.W_OK):
         bad_rows_file = source.folder / BAD_ROWS
     return prepare_preferences(
         source.rows,
         converter=converter,
+        columns=columns,
         image_folder=image_folder,
         needs=needs,
         on_bad_image=on_bad_image,
@@ -123,7 +131,8 @@ def load_preferences(
 def prepare_preferences(
     rows: Dataset | Sequence[Row],
     *,
-    converter: Converter | None = None,
+    converter: Converter | str | None = None,
+    columns: Mapping[str, str] | None = None,
     image_folder: str | os.PathLike | None = None,
     needs: Sequence[str] = PREFERENCE_COLUMNS,
     on_bad_image: str = "error",
@@ -139,7 +148,7 @@ def prepare_preferences(
     Args:
         rows (`datasets.Dataset` or `Sequence[dict[str, Any]]`):
             Rows, `images` being paths, bytes or PIL images. A dataset that is in the format already is not copied.
-        converter, image_folder, needs, on_bad_image, bad_rows_file, check_images, max_rows, shuffle_seed:
+        converter, columns, image_folder, needs, on_bad_image, bad_rows_file, check_images, max_rows, shuffle_seed:
             As in [`load_preferences`], except that without an `image_folder` any path is allowed, and without a
             `bad_rows_file` none is written.
         locate (`Callable`, *optional*):
@@ -154,6 +163,7 @@ def prepare_preferences(
     """
     if isinstance(rows, Mapping):
         raise ValueError(f"The dataset has several splits: {shown_names(rows)}. Pass one, such as `data['train']`.")
+    converter = choose_converter(converter, columns, rows, locate or _in_memory, needs)
     if on_bad_image == "skip" or converter is not None:
         check_bad_rows_file(bad_rows_file)
     reader = RowReader(converter, image_folder, needs, on_bad_image, locate or _in_memory)

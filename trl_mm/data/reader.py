@@ -78,8 +78,6 @@ class RowReader:
         if self.converter is not None and isinstance(row, dict):
             rows = self._converted(self.converter, row, where)
         else:
-            if isinstance(row, dict) and not {"prompt", "chosen"} & {*row}:
-                _refuse_conversation(row, where, self.needs)
             rows = [row]
         if len(rows) == 1:
             return [self._checked(rows[0], where, str(index), decoded, set())]
@@ -106,7 +104,9 @@ class RowReader:
         for column, value in row.items() if isinstance(row, dict) else [("", row)]:
             if problem := value_error(column) or value_error(value):
                 raise ValueError(f"{where}: `{shown(str(column))}` {problem}.")
-        row = normalize_row(row, where)
+        stored, row = row, normalize_row(row, where)
+        if self.converter is None and not {*self.needs} <= row.keys():
+            _name_converter(stored, where, self.needs)
         check_row(row, where, self.needs)
         row["row_id"] = name if row.get("row_id") is None else str(row["row_id"])
         try:
@@ -137,14 +137,18 @@ class RowReader:
         return stored
 
 
-def _refuse_conversation(row: Row, where: str, needs: Sequence[str]) -> None:
-    """Name the converter that makes an SFT row of a conversation: renaming columns, as for others, does not help."""
+def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
+    """Name the converter of a row that is not in the format: renaming columns, as for others, does not help."""
     name = likely_converter(row)
+    of_one_answer = name in _OF_ONE_ANSWER
     is_pair = "rejected" in needs and any("reject" in column for column in row)  # of a layout without a converter
-    if name is None or is_pair or "prompt" not in needs:
+    if name is None or (of_one_answer and (is_pair or "prompt" not in needs)):
         return
-    more = " It gives SFT rows: make `rejected` with `trl-mm bdhs`, or pass `bdhs` too." if "rejected" in needs else ""
+    more = " It gives SFT rows: make `rejected` with `trl-mm bdhs`, or pass `bdhs` too."
     raise ValueError(
-        f"{where}: the row is a conversation, and no `converter` was passed. Pass `--converter {name}` "
-        f"(`converter=find_converter({name!r})` of `trl_mm.data.converters`).{more}"
+        f"{where}: the row is written for the converter `{name}`, and no `converter` was passed. Pass `--converter "
+        f"{name}` (`converter={name!r}`).{more if of_one_answer and 'rejected' in needs else ''}"
     )
+
+
+_OF_ONE_ANSWER = ("llava_instruct",)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import datasets
 from datasets import IterableDataset
 
+from .converter_choice import choose_converter
 from .converters.left_out import LeftOut
 from .fingerprints import image_digest
 from .images import ImageError, with_open_images
@@ -130,7 +132,8 @@ def stream_preferences(
     name_or_path: str | os.PathLike,
     *,
     split: str = "train",
-    converter: Converter | None = None,
+    converter: Converter | str | None = None,
+    columns: Mapping[str, str] | None = None,
     image_folder: str | os.PathLike | None = None,
     needs: Sequence[str] = PREFERENCE_COLUMNS,
     on_bad_image: str = "error",
@@ -142,7 +145,7 @@ def stream_preferences(
     disk.
 
     Args:
-        name_or_path, split, converter, image_folder, needs, load_dataset_kwargs:
+        name_or_path, split, converter, columns, image_folder, needs, load_dataset_kwargs:
             As in [`load_preferences`].
         on_bad_image (`str`, *optional*, defaults to `"error"`):
             `"error"`, or `"skip"` to leave out rows with a missing or undecodable image.
@@ -160,6 +163,7 @@ def stream_preferences(
         raise ValueError("`on_bad_image='keep'` needs all rows in memory. Use `load_preferences`.")
     source = open_stream(name_or_path, split, load_dataset_kwargs)
     image_folder = image_folder or source.folder or datasets.config.HF_CACHE_HOME
+    converter = choose_converter(converter, columns, source.rows, source.locate, needs)
     return RowStream(source.rows, RowReader(converter, image_folder, needs, on_bad_image, source.locate), max_rows)
 
 

@@ -12,6 +12,7 @@ from .output_lock import alone_in
 from .preflight import check_attention, check_writable
 from .processes import partners_of, process_state
 from .ranges import check_at_least, check_positive
+from .training import as_mapping
 
 
 @dataclass(kw_only=True)
@@ -25,8 +26,9 @@ class BDHSArguments(ModelArguments):
         output_dir (`str`): folder of the pairs. A killed run's folder is resumed.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
-        converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
-            conversations with `from` and `value`.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
+            such as `"llava_instruct"`, or `"auto"` for the one that fits the columns.
+        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
         streaming (`bool`, *optional*, defaults to `False`): whether to read and check rows as they come, for data
@@ -49,6 +51,7 @@ class BDHSArguments(ModelArguments):
     dataset_split: str = "train"
     image_folder: str | None = None
     converter: str | None = None
+    columns: dict | str | None = None
     on_bad_image: str = field(default="error", metadata={"choices": ["error", "skip"]})
     streaming: bool = False
     images: str = field(default="embed", metadata={"choices": ["embed", "path"]})
@@ -65,6 +68,8 @@ class BDHSArguments(ModelArguments):
         check_positive(self, "process_timeout")
         check_at_least(self, max_rows=1, shard_size=1)
         check_subset(self.max_rows, self.shuffle_seed, self.streaming)
+        if self.columns is not None:
+            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if self.push_to_hub and self.repo_id is None:
             raise ValueError("`push_to_hub` needs `repo_id`. Pass the name of the dataset on the Hub, as owner/name.")
         if not self.push_to_hub and (self.repo_id is not None or self.private or self.overwrite):
@@ -148,13 +153,13 @@ def run(args, config, state, argv):
 
 
 def load_rows(args):
-    from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..data.streaming import stream_preferences
     from ..data.tables import check_some_images
 
     options = {
-        "converter": find_converter(args.converter),
+        "converter": args.converter,
+        "columns": args.columns,
         "split": args.dataset_split,
         "image_folder": args.image_folder,
         "needs": ("images", "prompt", "chosen"),

@@ -35,7 +35,9 @@ class JudgeArguments(ModelArguments):
             two, as arXiv 2407.02477 does.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
-        converter (`str`, *optional*): what the rows are written like, if not in the row format.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
+            or `"auto"` for the one that fits the columns.
+        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
         max_rows (`int`, *optional*): use only the first rows; the others are not looked at.
@@ -65,6 +67,7 @@ class JudgeArguments(ModelArguments):
     dataset_split: str = "train"
     image_folder: str | None = None
     converter: str | None = None
+    columns: dict | str | None = None
     on_bad_image: str = field(default="error", metadata={"choices": ["error", "skip"]})
     max_rows: int | None = None
     shuffle_seed: int | None = None
@@ -89,6 +92,8 @@ class JudgeArguments(ModelArguments):
         check_at_least(self, max_rows=1, max_new_tokens=1, batch_size=1, max_concurrency=1, shard_size=1, seed=0)
         check_positive(self, "timeout", "process_timeout")
         check_subset(self.max_rows, self.shuffle_seed)
+        if self.columns is not None:
+            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if self.request_options is not None:
             self.request_options = as_mapping("request_options", self.request_options, '{"seed": 1}')
 
@@ -126,7 +131,8 @@ def run(args, state):
 
     dataset = load_preferences(
         args.dataset_name,
-        converter=find_converter(args.converter),
+        converter=args.converter,
+        columns=args.columns,
         split=args.dataset_split,
         image_folder=args.image_folder,
         on_bad_image=args.on_bad_image,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .preflight import check_writable, need_package
+from .training import as_mapping
 
 
 @dataclass(kw_only=True)
@@ -23,6 +24,9 @@ class ReportArguments:
             kB at most for its images, and its texts.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
+            or `"auto"` for the one that fits the columns.
+        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace a file of that name which is no page of
             `trl-mm`; its own pages are replaced anyway.
     """
@@ -33,6 +37,8 @@ class ReportArguments:
     image_size: int = 192
     dataset_split: str = "train"
     image_folder: str | None = None
+    converter: str | None = None
+    columns: dict | str | None = None
     overwrite: bool = False
 
     def __post_init__(self):
@@ -42,6 +48,8 @@ class ReportArguments:
             raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
         if not 16 <= self.image_size <= 1024:
             raise ValueError(f"`image_size` must be in [16, 1024] pixels, got {self.image_size}.")
+        if self.columns is not None:
+            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if self.html is None:
             writable = os.path.isdir(self.path) and os.access(self.path, os.W_OK)
             self.html = str(Path(self.path if writable else "", "report.html"))
@@ -84,7 +92,12 @@ def main(argv=None):
             "or pass `--overwrite true`."
         )
     dataset = load_preferences(
-        args.path, split=args.dataset_split, image_folder=args.image_folder, on_bad_image="keep"
+        args.path,
+        split=args.dataset_split,
+        converter=args.converter,
+        columns=args.columns,
+        image_folder=args.image_folder,
+        on_bad_image="keep",
     )
     name = os.path.basename(os.path.abspath(args.path)) if os.path.exists(args.path) else args.path
     page, unreadable = pair_page(name, dataset, args.max_rows, args.image_size)

@@ -24,8 +24,9 @@ class TrainingDataArguments:
         dataset_train_split (`str`, *optional*, defaults to `"train"`): split to train on.
         dataset_test_split (`str`, *optional*): split to evaluate on, if any.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
-        converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
-            conversations with `from` and `value`.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
+            such as `"llava_instruct"`, or `"auto"` for the one that fits the columns.
+        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
         max_rows (`int`, *optional*): train on the first rows only; the others are not looked at.
         shuffle_seed (`int`, *optional*): with `max_rows`, train on a random subset instead, drawn with this seed.
         benchmarks (`list[str]`, *optional*): benchmarks of `trl-mm eval` to measure during training on a small split,
@@ -45,6 +46,7 @@ class TrainingDataArguments:
     dataset_test_split: str | None = None
     image_folder: str | None = None
     converter: str | None = None
+    columns: dict | str | None = None
     max_rows: int | None = None
     shuffle_seed: int | None = None
     benchmarks: list[str] | None = None
@@ -57,6 +59,8 @@ class TrainingDataArguments:
     def __post_init__(self):
         check_subset(self.max_rows, self.shuffle_seed)
         check_at_least(self, benchmark_steps=1, benchmark_questions=1)
+        if self.columns is not None:
+            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
 
 
 def start(parser, run, argv=None, launch=None, folders=()):
@@ -98,14 +102,14 @@ def load_splits(args, training_args, needs):
     Returns:
         `tuple`: two `datasets.Dataset`, the second `None` without a `dataset_test_split`.
     """
-    from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..data.tables import check_some_images
 
     def load(split, **subset):
         return load_preferences(
             args.dataset_name,
-            converter=find_converter(args.converter),
+            converter=args.converter,
+            columns=args.columns,
             split=split,
             image_folder=args.image_folder,
             needs=needs,
