@@ -10,6 +10,7 @@ from typing import Any
 import PIL.Image
 
 from .image_forms import ImageError, content_or_path
+from .image_places import usual_place
 from .pixels import rgb, shown_size
 from .shown import shown
 
@@ -29,8 +30,9 @@ def resolve_image(item: Any, image_folder: str | os.PathLike | None = None) -> S
             Path, content of a file (also in base64), `{"bytes": ..., "path": ...}`, or image; see [`content_or_path`].
             A PIL image becomes a PNG in RGB.
         image_folder (`str` or `Path`, *optional*):
-            Folder that relative paths start from and no path may leave. If `None`, relative paths start from the
-            working directory and any path is allowed.
+            Folder that relative paths start from and no path may leave; images of COCO and Visual Genome are also
+            found elsewhere in it, see [`usual_place`]. If `None`, relative paths start from the working directory and
+            any path is allowed.
 
     Returns:
         `dict[str, Any]`:
@@ -119,7 +121,7 @@ def _opened(item: Any, image_folder: str | os.PathLike | None = None) -> Iterato
     except PIL.UnidentifiedImageError as error:
         raise ImageError(f"{name} is no image in one of the formats {', '.join(_FORMATS)}. Replace it.") from error
     except PIL.Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS`.") from error
+        raise ImageError(f"{name} is too large: {error} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS`.") from error
     except Exception as error:  # PIL's decoders raise whatever their parsers meet: OSError, SyntaxError, struct.error
         raise ImageError(
             f"{name} cannot be decoded: {shown(str(error), 500)}. Replace it, or remove the row."
@@ -134,16 +136,23 @@ def _find(path: str, image_folder: str | os.PathLike | None) -> str:
             f"Image file {shown(repr(path))} cannot exist: its name has a zero byte or half a character. Correct the "
             "path."
         )
-    if image_folder is not None and not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(image_folder)):
-        raise ValueError(
-            f"Image path {shown(repr(path), 1000)} leaves the image folder {os.fspath(image_folder)!r}. Move the file "
-            "into it, or pass the folder that holds all images as `image_folder`."
-        )
+    _check_inside(found, path, image_folder)
+    if not os.path.isfile(found) and image_folder is not None:
+        found = usual_place(path, os.path.abspath(image_folder)) or found
+        _check_inside(found, path, image_folder)
     if not os.path.isfile(found):
         raise ImageError(
             f"Image file {shown(repr(found), 1000)} does not exist. Correct the path, or pass `image_folder`."
         )
     return found
+
+
+def _check_inside(found: str, path: str, image_folder: str | os.PathLike | None) -> None:
+    if image_folder is not None and not Path(os.path.realpath(found)).is_relative_to(os.path.realpath(image_folder)):
+        raise ValueError(
+            f"Image path {shown(repr(path), 1000)} leaves the image folder {os.fspath(image_folder)!r}. Move the file "
+            "into it, or pass the folder that holds all images as `image_folder`."
+        )
 
 
 def _is_encodable(path: str) -> bool:
