@@ -86,11 +86,13 @@ def test_every_script_keeps_the_contract(name):
     # A key of the recipe and a flag that `--help` shows, so the script's parser has to know it.
     known = "accelerate_config" in {action.dest for action in module.make_parser()._actions}
     assert known != (name.startswith("bench") or name in ("report", "merge", "score")), "these run in one process"
+    assert known != (name.startswith("bench") or name in ("convert", "report", "merge")), "these run in one process"
 
 
 def test_unknown_command_names_the_nearest(capsys):
     assert cli.main(["dpoo"]) == 2
     known = "bdhs, bench bdhs, bench dpo, bench online-dpo, dpo, eval, judge, merge, online-dpo, report, score"
+    known = "bdhs, bench bdhs, bench dpo, bench online-dpo, convert, dpo, eval, judge, merge, online-dpo, report"
     assert capsys.readouterr().err == f"error: unknown command `dpoo`, did you mean `dpo`?; known: {known}.\n"
 
 

@@ -250,3 +250,17 @@ def test_ctrl_c_promises_nothing_that_a_folder_of_the_push_alone_could_keep(kind
     rows = [tiny_row(0, rejected=[{"role": "assistant", "content": "A dog."}])]
     with pytest.raises(KeyboardInterrupt, match=r"Stopped while pushing to `repo_id` \(me/pairs\).*push again"):
         push_preferences(rows if kind == "rows" else folder, "me/pairs")
+def test_a_held_out_split_goes_up_as_test(hub, tmp_path):
+    for name in ("train", "test"):
+        make_folder(tmp_path / "pairs" / name, rejected=f"There is a {name}.")
+    # Of an earlier push, with more files
+    hub.repos["me/pairs"] = {f"data/{name}-00009-of-00010.parquet": b"" for name in ("train", "test", "other")}
+    call = {"dataset": tmp_path / "pairs", "repo_id": "me/pairs", "overwrite": True}
+    ((error, _),) = push(hub.environment(tmp_path), call)
+    assert error is None
+    names = [f"data/{name}-0000{index}-of-00002.parquet" for name in ("test", "train") for index in range(2)]
+    kept = [name for name in hub.repos["me/pairs"] if name.startswith("data/") and "other" not in name]
+    assert sorted(kept) == names and "data/other-00009-of-00010.parquet" in hub.repos["me/pairs"]
+    card = hub.repos["me/pairs"]["README.md"].decode()
+    assert "path: data/train-*" in card and "path: data/test-*" in card
+    assert len(load(hub, "me/pairs", tmp_path)) == 3

@@ -3,6 +3,7 @@
 import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from .converters import CONVERTERS, find_converter, likely_converter
-from .reader import Converter, Row
-from .rows import normalize_row
+from .converters.left_out import LeftOut
+from .reader import Converter, Row, RowReader
+from .rows import PREFERENCE_COLUMNS, normalize_row
 from .shown import shown, shown_names
 from .tables import raw_rows
 
@@ -123,8 +125,8 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
         if name is not None:
             logger.info("The rows are read with the converter `%s`.", name)
             return name
-        if {*needs} <= normalize_row(row, "").keys():
-            return None
+        if {*needs} & {"prompt", "chosen"} <= normalize_row(row, "").keys():
+            return None  # or what is missing is said when the row is read
     if not rows:
         return None
     file, position = locate(0)
@@ -134,6 +136,26 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
         f"{shown_names(rows[0])}. The nearest converter is `{near}`: pass it as `converter` (`--converter {near}`), "
         'or say which column is which with `columns` (`--columns \'{"prompt": "question"}\'`).'
     )
+
+
+def needs_of(rows: Sequence[Row], converter: Converter | None) -> tuple[str, ...]:
+    """
+    Columns that converted rows must have: if none of the first ones has a `rejected`, they are SFT rows.
+
+    Args:
+        rows (`Sequence[dict[str, Any]]`): first rows as stored.
+        converter (`Callable`, *optional*): what they go through.
+
+    Returns:
+        `tuple[str, ...]`: the columns.
+    """
+    reader = RowReader(converter, None, (), "skip", lambda index: ("", index))
+    columns: set[str] = set()
+    for row in rows:
+        with suppress(LeftOut, ValueError):
+            columns.update(*(normalize_row(made, "") for made in reader.convert(row, 0)))
+    sft = [name for name in PREFERENCE_COLUMNS if name != "rejected"]
+    return tuple(sft) if "chosen" in columns and "rejected" not in columns else PREFERENCE_COLUMNS
 
 
 def first_rows(rows: Any) -> list[Row]:

@@ -4,15 +4,18 @@ template passes every value through [`escape_markdown`]; the front matter is wri
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Image, List, Value
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, Image, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from .manifest import flat_settings
+from .conversion_tally import summary_lines
+from .manifest import flat_settings, read_manifest
 from .pair_statistics import count_attempts
 
 
@@ -27,6 +30,7 @@ def make_card(
     *,
     license: str = "unknown",
     command: str | None = None,
+    splits: Sequence[str] = ("train",),
 ) -> DatasetCard:
     """
     Describe a preference dataset.
@@ -42,34 +46,96 @@ def make_card(
             Identifier of a licence, as the Hub knows it.
         command (`str`, *optional*):
             Command that made the rows. Defaults to that of the manifest.
+        splits (`Sequence[str]`, *optional*, defaults to `("train",)`):
+            Splits that there are on the Hub; `dataset` is the first.
 
     Returns:
         `huggingface_hub.DatasetCard`:
             The card, without a description of the files.
     """
-    manifest = manifest or {}
+    return _card(
+        repo_id.split("/")[-1],
+        dataset.features,
+        len(dataset),
+        manifest or {},
+        attempts=_attempts(dataset),
+        license=license,
+        command=command,
+        data_files=[{"split": name, "path": f"data/{name}-*"} for name in splits],
+        loading=f'from datasets import load_dataset\n\nload_dataset("{repo_id}", split="train")',
+    )
+
+
+def make_folder_card(folders: Sequence[Path], *, names: Sequence[str], title: str, license: str) -> DatasetCard:
+    """
+    Describe complete folders of shards, without reading their rows.
+
+    Args:
+        folders (`Sequence[Path]`):
+            Folder of each split.
+        names (`Sequence[str]`):
+            Names of the splits, which are those of the folders; none if there is one folder with the card in it.
+        title (`str`):
+            Name of the dataset.
+        license (`str`):
+            Identifier of a licence, as the Hub knows it.
+
+    Returns:
+        `huggingface_hub.DatasetCard`:
+            The card.
+    """
+    manifests = [read_manifest(folder) for folder in folders]
+    shards = [
+        folder / name for folder, manifest in zip(folders, manifests, strict=True) for name in manifest["shards"]
+    ]
+    splits = [{"split": name, "path": f"{name}/shard-*.parquet"} for name in names]
+    return _card(
+        title,
+        Features.from_arrow_schema(pq.read_schema(shards[0])),
+        sum(manifest["num_rows"] for manifest in manifests),
+        manifests[0],
+        attempts=[],
+        license=license,
+        data_files=splits or [{"split": "train", "path": "shard-*.parquet"}],
+        loading=f'from trl_mm import load_preferences\n\nload_preferences("{title}")',
+    )
+
+
+def _card(
+    title: str,
+    features: Features,
+    num_rows: int,
+    manifest: dict[str, Any],
+    *,
+    attempts: list[dict[str, Any]],
+    license: str,
+    data_files: list[dict[str, str]],
+    loading: str,
+    command: str | None = None,
+) -> DatasetCard:
     model = manifest.get("settings", {}).get("model")
-    attempts = _attempts(dataset)
     command = command or manifest.get("command")
     data = DatasetCardData(
         license=license,
         base_model=model if is_hub_id(model) else None,
         task_categories=["image-text-to-text"],
         tags=["preference", "dpo", "vision", "trl", "trl-mm", *(["bdhs"] if attempts else [])],
-        size_categories=_size_category(len(dataset)),
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
+        size_categories=_size_category(num_rows),
+        configs=[{"config_name": "default", "data_files": data_files}],
     )
     text = render_markdown(
         Path(__file__).with_name("dataset_card.md.j2"),
-        name=repo_id.split("/")[-1],
-        num_rows=f"{len(dataset):,}",
+        name=title,
+        num_rows=f"{num_rows:,}",
+        is_pairs="rejected" in features,
         model=model,
-        loading=code_block(f'from datasets import load_dataset\n\nload_dataset("{repo_id}", split="train")', "python"),
+        loading=code_block(loading, "python"),
         columns=[
             {"name": name, "type": _type_name(feature), "meaning": _MEANINGS.get(name, "")}
-            for name, feature in dataset.features.items()
+            for name, feature in features.items()
         ],
         attempts=attempts,
+        conversion=summary_lines(manifest["summary"]) if "summary" in manifest else [],
         command=command and code_block(command, "bash"),
         settings=flat_settings(manifest) if manifest else {},
         versions=manifest.get("versions", {}),

@@ -21,6 +21,7 @@ from huggingface_hub.utils import validate_repo_id
 from .dataset_card import make_card
 from .loading import load_preferences, prepare_preferences
 from .manifest import MANIFEST, read_manifest
+from .rows import PREFERENCE_COLUMNS
 from .shards import write_shards
 
 
@@ -47,8 +48,9 @@ def push_preferences(
 
     Args:
         dataset (`datasets.Dataset`, `list[dict[str, Any]]`, `str` or `Path`):
-            Preference rows, or a folder or file of them as for [`load_preferences`]. The shards of `trl-mm bdhs` go up
-            as they are, and the card shows their settings and command, local paths included.
+            Preference rows, or a folder or file of them as for [`load_preferences`]. The shards of `trl-mm bdhs` and
+            `trl-mm convert` go up as they are, those of a held-out split too, and the card shows their settings and
+            command, local paths included.
         repo_id (`str`):
             Repository, as `owner/name`, or `name` for the owner of the token.
         image_folder (`str` or `Path`, *optional*):
@@ -56,8 +58,8 @@ def push_preferences(
         private (`bool`, *optional*):
             Whether only its owner may see a new repository. Defaults to what the owner has set, usually public.
         overwrite (`bool`, *optional*, defaults to `False`):
-            Whether the `train` split and the card of a repository that exists are replaced. Its other files stay, but
-            are no part of the dataset any more.
+            Whether the splits that are pushed (`train`, and `test` if there is one) and the card of a repository that
+            exists are replaced. Its other files stay, but are no part of the dataset any more.
         license (`str`, *optional*, defaults to `"unknown"`):
             Identifier of a licence, as the Hub knows it, such as `"cc-by-4.0"`.
         command (`str`, *optional*):
@@ -92,9 +94,23 @@ def push_preferences(
         shards = [folder / name for name, num_rows in manifest["shards"].items() if num_rows]
         names = [f"data/train-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
         replaced = [name for name in old_files or [] if name.startswith("data/train-")]
+    splits = {} if path is None else _splits(path)
+    manifest = read_manifest(splits["train"]) if splits else None
+    if path is None:
+        rows = prepare_preferences(dataset)
+    else:
+        needs = manifest["settings"].get("convert", {}).get("needs") if manifest else None
+        rows = load_preferences(path, image_folder=image_folder, needs=needs or PREFERENCE_COLUMNS)
+    card = make_card(rows, repo_id, manifest, license=license, command=command, splits=[*splits] or ["train"])
+    with TemporaryDirectory() as temporary:
+        if manifest is None or manifest["settings"].get("images") == "path":
+            stored, splits = rows.cast_column("images", List(Image(decode=False))), {"train": Path(temporary)}
+            write_shards(temporary, stored, lambda rows: rows, {}, shard_size=_ROWS_PER_FILE)
+        names = {name: shard for split, folder in splits.items() for name, shard in _names(split, folder)}
+        replaced = [name for name in old_files or [] if name.startswith(tuple(f"data/{split}-" for split in splits))]
         operations = [
             CommitOperationAdd("README.md", str(card).encode(errors="replace")),
-            *(CommitOperationAdd(name, shard) for name, shard in zip(names, shards, strict=True)),
+            *(CommitOperationAdd(name, shard) for name, shard in names.items()),
             *(CommitOperationDelete(name) for name in replaced if name not in names),
         ]
         api = HfApi(token=token, library_name="trl-mm")
@@ -111,6 +127,20 @@ def push_preferences(
                 repo_id, operations, repo_type="dataset", commit_message="Upload preference pairs with trl-mm"
             )
     return f"{api.endpoint}/datasets/{repo_id}"
+
+
+def _splits(path: Path) -> dict[str, Path]:
+    """Folder of the shards of each split; none if the rows are stored otherwise."""
+    if (path / MANIFEST).exists():
+        return {"train": path}
+    folders = {name: path / name for name in ("train", "test") if (path / name / MANIFEST).exists()}
+    return {name: folder for name, folder in folders.items() if name == "train" or read_manifest(folder)["num_rows"]}
+
+
+def _names(split: str, folder: Path) -> list[tuple[str, Path]]:
+    """Name on the Hub of each shard in a folder, and the shard."""
+    shards = [folder / name for name, num_rows in read_manifest(folder)["shards"].items() if num_rows]
+    return [(f"data/{split}-{index:05d}-of-{len(shards):05d}.parquet", shard) for index, shard in enumerate(shards)]
 
 
 def check_repo(

@@ -17,6 +17,21 @@ from .shown import shown
 
 _CHUNK = 1 << 20  # characters of a list that are read together, at least
 _SPACE = re.compile(r"\s+")
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of such bytes
+
+
+@dataclass(frozen=True)
+class Damage:
+    """
+    What stands in the place of rows that cannot be read.
+
+    Args:
+        reason (`str`): what is wrong, with file and place.
+        count (`int`, *optional*, defaults to `1`): how many rows that are, as far as is known; 0 if none is lost.
+    """
+
+    reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -27,54 +42,85 @@ class JSONRows:
     Args:
         files (`Sequence[Path]`):
             Files in UTF-8.
+        goes_on (`bool`, *optional*, defaults to `False`):
+            Whether to give a [`Damage`] in the place of what cannot be read, and go on after it: with the next line,
+            or, in a list, with the next file.
 
-    Iterating raises a `ValueError` that names file and line where something else is found.
+    Iterating raises a `ValueError` that names file and line where something else is found, unless it `goes_on`.
     """
 
     files: Sequence[Path]
+    goes_on: bool = False
 
     def __iter__(self) -> Iterator[Any]:
         for file in self.files:
-            try:
-                with _open(file) as text:
-                    first = next((line.lstrip()[0] for line in text if line.strip()), "")
-                with _open(file) as text:
-                    reader = (_ListReader if first == "[" else _LineReader)(text)
-                    yield from reader
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{shown(str(file), 1000)} is not text in UTF-8: {error}. Convert it.") from error
-            except (ValueError, RecursionError) as error:
-                line = reader.line + getattr(error, "lineno", 1) - 1
-                raise ValueError(
-                    f"{shown(str(file), 1000)}, line {line}: no JSON ({error}). Write one object per line, or one "
-                    "list."
-                ) from error
+            yield from self.values(file)
+
+    def values(self, file: Path) -> Iterator[Any]:
+        """The values in one file, with a [`Damage`] in the place of each that cannot be read."""
+        reader = None
+        try:
+            with self._open(file) as text:
+                first = next((line.lstrip()[0] for line in text if line.strip()), "")
+            with self._open(file) as text:
+                reader = (_ListReader if first == "[" else _LineReader)(text, file, self.goes_on)
+                yield from reader
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{shown(str(file), 1000)} is not text in UTF-8: {error}. Convert it.") from error
+        except (ValueError, RecursionError) as error:
+            assert reader is not None
+            if not self.goes_on:
+                raise ValueError(reader.problem(error)) from error
+            yield Damage(f"{reader.problem(error)} The rest of the file is not read.")
+
+    def _open(self, file: Path) -> TextIO:
+        return open(file, encoding="utf-8-sig", newline="\n", errors="surrogateescape" if self.goes_on else None)
 
 
-def _open(file: Path) -> TextIO:
-    return open(file, encoding="utf-8-sig", newline="\n")
-
-
-class _LineReader:
-    """One value per line. `line` is the one that is being read."""
-
-    def __init__(self, text: TextIO):
-        self.text = text
+class _Reader:
+    def __init__(self, text: TextIO, file: Path, goes_on: bool):
+        self.text, self.file, self.goes_on = text, file, goes_on
         self.line = 1
+
+    def place(self, error: Exception | None = None) -> str:
+        """File and line of an error, or of what is being read."""
+        return f"{shown(str(self.file), 1000)}, line {self.line + getattr(error, 'lineno', 1) - 1}"
+
+    def problem(self, error: Exception) -> str:
+        """What is wrong, and where."""
+        return f"{self.place(error)}: no JSON ({error}). Write one object per line, or one list."
+
+    def not_utf_8(self, text: str, begin: int, end: int) -> Damage | None:
+        """A [`Damage`] if there are bytes in this part of the text that are no UTF-8."""
+        found = None if text.isascii() else _NOT_UTF_8.search(text, begin, end)
+        if not self.goes_on or found is None:
+            return None
+        return Damage(f"{self.place(json.JSONDecodeError('', text, found.start()))}: not text in UTF-8. Convert it.")
+
+
+class _LineReader(_Reader):
+    """One value per line. `line` is the one that is being read."""
 
     def __iter__(self) -> Iterator[Any]:
         for content in self.text:
             if content.strip():
-                yield json.loads(content.rstrip("\n"))
+                yield self._value(content)
             self.line += 1
 
+    def _value(self, content: str) -> Any:
+        try:
+            return self.not_utf_8(content, 0, len(content)) or json.loads(content.rstrip("\n"))
+        except (ValueError, RecursionError) as error:
+            if not self.goes_on:
+                raise
+            return Damage(self.problem(error))
 
-class _ListReader:
+
+class _ListReader(_Reader):
     """The values of one list. `line` is the one that the buffer begins in."""
 
-    def __init__(self, text: TextIO):
-        self.text = text
-        self.line = 1
+    def __init__(self, text: TextIO, file: Path, goes_on: bool):
+        super().__init__(text, file, goes_on)
         self.buffer, self.position = "", 0
         self.ended = False
         self.decoder = json.JSONDecoder()
@@ -86,6 +132,12 @@ class _ListReader:
         else:
             yield self._value()
             while self._take(",]") == ",":
+                if self.goes_on and self._next() == "]":
+                    yield Damage(
+                        self.problem(json.JSONDecodeError("Comma before the end", self.buffer, self.position)), 0
+                    )
+                    self._take("]")
+                    break
                 yield self._value()
         if self._next():
             raise json.JSONDecodeError("Extra data", self.buffer, self.position)
@@ -118,8 +170,8 @@ class _ListReader:
                 self._read_on()  # it may be cut off
                 continue
             if end < len(self.buffer) or not self._read_on():  # a number may go on
-                self.position = end
-                return value
+                begin, self.position = self.position, end
+                return self.not_utf_8(self.buffer, begin, end) or value
 
     def _read_on(self) -> bool:
         self.line += self.buffer.count("\n", 0, self.position)

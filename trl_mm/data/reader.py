@@ -74,33 +74,42 @@ class RowReader:
             ImageError: an image is missing or cannot be decoded.
             ValueError: anything else is wrong with the row.
         """
-        where = self.where(index)
-        if self.converter is not None and isinstance(row, dict):
-            rows = self._converted(self.converter, row, where)
-        else:
-            rows = [row]
-        if len(rows) == 1:
-            return [self._checked(rows[0], where, str(index), decoded, set())]
         inside: set[int] = set()
-        made = [self._checked(row, where, f"{index}-{number}", decoded, inside) for number, row in enumerate(rows)]
-        if len({row["row_id"] for row in made}) < len(made):  # all have the id of the row that they are made of
-            made = [{**row, "row_id": f"{row['row_id']}-{number}"} for number, row in enumerate(made)]
-        return made
+        return [self.check(made, index, decoded, inside) for made in self.convert(row, index)]
 
-    def _converted(self, converter: Converter, row: Row, where: str) -> list[Row]:
+    def convert(self, row: Row, index: int) -> list[Row]:
+        """The rows that a row as stored makes, each with its `row_id`, before anything is checked; see [`read`]."""
+        if not isinstance(row, dict):
+            return [row]
+        rows = [row] if self.converter is None else self._converted(self.converter, row, index)
+        if not all(isinstance(made, dict) for made in rows):
+            return rows
+        names = [str(index)] if len(rows) == 1 else [f"{index}-{number}" for number in range(len(rows))]
+        own = [made.get("row_id") for made in rows]
+        ids = [name if given is None else str(given) for name, given in zip(names, own, strict=True)]
+        if len({*ids}) < len(ids):  # all have the id of the row that they are made of
+            ids = [f"{name}-{number}" for number, name in enumerate(ids)]
+        return [{**made, "row_id": name} for made, name in zip(rows, ids, strict=True)]
+
+    def _converted(self, converter: Converter, row: Row, index: int) -> list[Row]:
         try:
             converted = converter(dict(row))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"{where}: the converter failed with {shown(error)}. Columns found: {shown_names(row)}. Use the "
-                "converter of this dataset, or correct the row."
+                f"{self.where(index)}: the converter failed with {shown(error)}. Columns found: {shown_names(row)}. "
+                "Use the converter of this dataset, or correct the row."
             ) from error
         rows = converted if isinstance(converted, list) else [converted]
         if not rows:
             raise LeftOut("no pair in the row")
         return rows
 
-    def _checked(self, row: Row, where: str, name: str, decoded: set[str] | None, inside: set[int]) -> Row:
+    def check(self, row: Row, index: int, decoded: set[str] | None = None, inside: set[int] | None = None) -> Row:
+        """
+        A row of the format from one that [`convert`] made; arguments and errors as in [`read`]. `inside` has the `id`s
+        of images that were decoded in rows which share them, and is added to.
+        """
+        where, inside = self.where(index), set() if inside is None else inside
         for column, value in row.items() if isinstance(row, dict) else [("", row)]:
             if problem := value_error(column) or value_error(value):
                 raise ValueError(f"{where}: `{shown(str(column))}` {problem}.")
@@ -108,7 +117,6 @@ class RowReader:
         if self.converter is None and not {*self.needs} <= row.keys():
             _name_converter(stored, where, self.needs)
         check_row(row, where, self.needs)
-        row["row_id"] = name if row.get("row_id") is None else str(row["row_id"])
         try:
             row["images"] = [self._store(image, decoded, inside) for image in row.get("images", [])]
         except ImageError as error:
@@ -140,7 +148,7 @@ class RowReader:
 def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
     """Name the converter of a row that is not in the format: renaming columns, as for others, does not help."""
     name = likely_converter(row)
-    of_one_answer = name in _OF_ONE_ANSWER
+    of_one_answer = name in OF_ONE_ANSWER
     is_pair = "rejected" in needs and any("reject" in column for column in row)  # of a layout without a converter
     if name is None or (of_one_answer and (is_pair or "prompt" not in needs)):
         return
@@ -151,4 +159,4 @@ def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
     )
 
 
-_OF_ONE_ANSWER = ("llava_instruct",)
+OF_ONE_ANSWER = ("llava_instruct",)

@@ -44,7 +44,7 @@ Rows = list[dict[str, Any]]
 def write_shards(
     folder: str | os.PathLike,
     rows: Sequence[dict[str, Any]] | Iterable[Any],
-    transform: Callable[[Rows], Rows | tuple[Rows, Rows]],
+    transform: Callable[[Any], Rows | tuple[Rows, Rows]],
     settings: dict[str, Any],
     *,
     shard_size: int = 256,
@@ -54,6 +54,7 @@ def write_shards(
     command: str | None = None,
     digest: Callable[[Sequence[Any]], str] | None = None,
     image_folder: str | os.PathLike | None = None,
+    mixed_as_text: bool = False,
 ) -> dict[str, Any] | None:
     """
     Write `transform(rows)` to a folder, leaving out what an earlier run has finished.
@@ -86,6 +87,8 @@ def write_shards(
             For a stream: function from some source rows to their digest.
         image_folder (`str` or `Path`, *optional*):
             Folder that all images are in. The shards then refer to them by relative paths instead of embedding them.
+        mixed_as_text (`bool`, *optional*, defaults to `False`):
+            Whether a column outside the format becomes text where its values have several types.
 
     Returns:
         `dict[str, Any]` or `None`:
@@ -123,7 +126,9 @@ def write_shards(
             except KeyboardInterrupt as stopped:
                 raise KeyboardInterrupt(str(stopped) or _how_far(folder, finished)) from None
             stored, left_out = stored if isinstance(stored, tuple) else (stored, [])
-            table = to_table([with_images(row, originals, image_folder) for row in stored])
+            table = to_table(
+                [with_images(row, originals, image_folder) for row in stored], mixed_as_text=mixed_as_text
+            )
             metadata = {IDENTITY: identity, **({LEFT_OUT: json.dumps(left_out).encode()} if left_out else {})}
             write_shard(folder, shard, metadata, table, rank)
             count = len(stored)
@@ -133,11 +138,11 @@ def write_shards(
     if digest is not None:
         manifest = _with_length(folder, manifest, num_rows, rank)
     if all(stored_rows(folder, shard, identity) is not None for shard, identity in enumerate(identities)):
-        return finish_shards(folder, rank=rank)
+        return finish_shards(folder, rank=rank, mixed_as_text=mixed_as_text)
     return None
 
 
-def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]:
+def finish_shards(folder: str | os.PathLike, *, rank: int = 0, mixed_as_text: bool = False) -> dict[str, Any]:
     """
     Give all shards the same columns and types, and complete the manifest. [`write_shards`] does this itself.
 
@@ -146,6 +151,8 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
             Folder of [`write_shards`].
         rank (`int`, *optional*, defaults to `0`):
             This process. Several may do this at the same time.
+        mixed_as_text (`bool`, *optional*, defaults to `False`):
+            As in [`write_shards`].
 
     Returns:
         `dict[str, Any]`:
@@ -162,12 +169,12 @@ def finish_shards(folder: str | os.PathLike, *, rank: int = 0) -> dict[str, Any]
     if missing:
         raise ValueError(f"{folder}: shards {missing} are missing or not intact. Run the same command again.")
     schemas = {shard: pq.read_schema(shard_path(folder, shard)) for shard in counts}
-    features, mixed = unified_features(schemas.values()), mixed_messages(schemas.values())
+    features, mixed = unified_features(schemas.values(), mixed_as_text=mixed_as_text), mixed_messages(schemas.values())
     # `load_dataset` takes the types from the first shard, which may be empty or have a column that is always `None`.
     for shard, schema in schemas.items():
         if schema.remove_metadata() != features.arrow_schema.remove_metadata():
             rows = [as_parts(row, mixed) for row in pq.read_table(shard_path(folder, shard)).to_pylist()]
-            write_shard(folder, shard, schema.metadata, to_table(rows, features), rank)
+            write_shard(folder, shard, schema.metadata, to_table(rows, features, mixed_as_text=mixed_as_text), rank)
     manifest = {
         **manifest,
         "shards": {shard_path(folder, shard).name: count for shard, count in counts.items()},

@@ -64,8 +64,8 @@ def open_stream(name_or_path: str | os.PathLike, split: str, kwargs: dict[str, A
     Open rows to be read one after another, images not decoded. Arguments, errors and result are those of
     [`open_source`]; `rows` is an iterable that can be read again from its beginning.
     """
-    if local_folder(name_or_path) is not None and not _is_saved(Path(name_or_path)):
-        files = _local_files(Path(name_or_path), split)
+    if local_folder(name_or_path) is not None and not is_saved(Path(name_or_path)):
+        files = local_files(Path(name_or_path), split)
         if files[0].suffix != ".parquet":
             # As it is read without streaming: `datasets` would take text for dates, and types from the first rows
             _refuse(kwargs, name_or_path)
@@ -112,11 +112,11 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
         except ValueError as error:  # no such split or configuration, of which there are these
             raise ValueError(f"`{name_or_path}` cannot be read from the Hub: {error}") from error
         return Source(rows, files=(str(name_or_path),))
-    if _is_saved(path):
+    if is_saved(path):
         _refuse(kwargs, path)
         rows = _saved_rows(path, split)
         return Source(rows.to_iterable_dataset() if streaming else rows, path, (str(path),))
-    files = _local_files(path, split)
+    files = local_files(path, split)
     names, folder = tuple(map(str, files)), local_folder(path)
     is_parquet = files[0].suffix == ".parquet"
     counts = [_num_parquet_rows(file) for file in files] if is_parquet else []
@@ -138,7 +138,8 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
     return Source(rows, folder, names, tuple(accumulate(counts)))
 
 
-def _local_files(path: Path, split: str) -> list[Path]:
+def local_files(path: Path, split: str) -> list[Path]:
+    """Files with the rows of a split, all of one kind, in a local file or folder; raises as [`open_source`] does."""
     if not path.is_dir():
         _check_regular(path)
         if path.suffix not in (".parquet", ".jsonl", ".json") and path.name != _METADATA:
@@ -149,6 +150,9 @@ def _local_files(path: Path, split: str) -> list[Path]:
         manifest = read_manifest(path)
         if not manifest.get("complete") or not all((path / name).exists() for name in manifest["shards"]):
             raise ValueError(f"{path} is not complete. Run the command that writes it again: it resumes from there.")
+    elif folders := {name: path / name for name in _SPLITS if (path / name / MANIFEST).exists()}:
+        check_split(path, split, folders)
+        return local_files(folders[split], "train")
     for suffix in (".parquet", ".jsonl", ".json"):
         files = [file for file in sorted(path.glob(f"*{suffix}")) if file.name not in (BAD_ROWS, MANIFEST)]
         if files:
@@ -171,7 +175,8 @@ def _local_files(path: Path, split: str) -> list[Path]:
     return splits[split]
 
 
-def _is_saved(path: Path) -> bool:
+def is_saved(path: Path) -> bool:
+    """Whether this is a folder written by `save_to_disk`."""
     return (path / _SAVED_SPLITS).is_file() or all((path / name).is_file() for name in _SAVED)
 
 

@@ -1,5 +1,6 @@
 """Rows to Arrow tables and back. Images stay as they are stored: here they are neither decoded nor encoded."""
 
+import json
 from collections.abc import Iterable
 from copy import copy
 from typing import Any
@@ -13,6 +14,7 @@ from .shown import shown
 
 IMAGES = List(Image())
 _FILES = (Image, Audio, Video, Pdf)
+_OF_THE_FORMAT = ("images", "prompt", "chosen", "rejected", "second_rejected", "row_id")
 _CURE = "Give it one type in all rows, or remove it."
 
 
@@ -35,7 +37,7 @@ def raw_rows(table: pa.Table, features: Features) -> list[dict[str, Any]]:
     return [{name: values[index] for name, values in columns.items()} for index in range(len(table))]
 
 
-def to_table(rows: list[dict[str, Any]], features: Features | None = None) -> pa.Table:
+def to_table(rows: list[dict[str, Any]], features: Features | None = None, mixed_as_text: bool = False) -> pa.Table:
     """
     Store rows as a table from which `datasets.Dataset` takes its features.
 
@@ -44,6 +46,8 @@ def to_table(rows: list[dict[str, Any]], features: Features | None = None) -> pa
             Rows whose `images`, if any, are `{"bytes", "path"}`. A column that a row lacks is `None` in it.
         features (`datasets.Features`, *optional*):
             Features of the table. Inferred from `rows` by default, apart from `images`, a list of images.
+        mixed_as_text (`bool`, *optional*, defaults to `False`):
+            Whether values of a column that mixes types are stored as text, those that are none as JSON.
 
     Returns:
         `pyarrow.Table`:
@@ -57,15 +61,16 @@ def to_table(rows: list[dict[str, Any]], features: Features | None = None) -> pa
     names = dict.fromkeys(name for row in rows for name in row) if features is None else features
     columns = {}
     for name in names:
+        values = [row.get(name) for row in rows]
         try:
-            columns[name] = pa.array([row.get(name) for row in rows], type=types.get(name))
+            columns[name] = _array(values, types.get(name), mixed_as_text and name not in _OF_THE_FORMAT)
         except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
             raise ValueError(f"Column `{shown(name)}` cannot be stored: {shown(str(error), 500)}. {_CURE}") from error
     table = pa.table(columns)
     return table.replace_schema_metadata((features or unified_features([table.schema])).arrow_schema.metadata)
 
 
-def unified_features(schemas: Iterable[pa.Schema]) -> Features:
+def unified_features(schemas: Iterable[pa.Schema], mixed_as_text: bool = False) -> Features:
     """
     Features that rows of all these schemas fit in: a column that is always `None` in one of them takes the type that
     it has in another, and messages of texts become messages of parts ([`mixed_messages`]).
@@ -73,6 +78,8 @@ def unified_features(schemas: Iterable[pa.Schema]) -> Features:
     Args:
         schemas (`Iterable[pyarrow.Schema]`):
             Schemas of tables from [`to_table`].
+        mixed_as_text (`bool`, *optional*, defaults to `False`):
+            Whether a column becomes text where its types do not go together; see [`to_table`].
 
     Returns:
         `datasets.Features`:
@@ -83,6 +90,8 @@ def unified_features(schemas: Iterable[pa.Schema]) -> Features:
     """
     schemas = [schema.remove_metadata() for schema in schemas]
     mixed = mixed_messages(schemas)
+    if mixed_as_text:
+        schemas = _with_texts(schemas)
     try:
         # The empty schema stands for no rows at all.
         schema = pa.unify_schemas(
@@ -159,6 +168,36 @@ def _without_texts(schema: pa.Schema, columns: list[str]) -> pa.Schema:
             message = [pa.field("content", pa.null()) if f.name == "content" else f for f in field.type.value_type]
             schema = schema.set(index, pa.field(field.name, pa.list_(pa.struct(message))))
     return schema
+
+
+def _array(values: list[Any], type: pa.DataType | None, mixed_as_text: bool) -> pa.Array:
+    try:
+        return pa.array(values, type=type)
+    except (pa.ArrowException, OverflowError):
+        if not mixed_as_text:
+            raise
+    return pa.array([value if isinstance(value, str | None) else json.dumps(value, default=str) for value in values])
+
+
+def _with_texts(schemas: list[pa.Schema]) -> list[pa.Schema]:
+    """The schemas with text in the columns whose types do not go together."""
+    fields: dict[str, list[pa.Field]] = {}
+    for schema in schemas:
+        for field in schema:
+            fields.setdefault(field.name, []).append(field)
+    clashing = {name for name, same in fields.items() if name not in _OF_THE_FORMAT and not _go_together(same)}
+    return [
+        pa.schema([pa.field(field.name, pa.string()) if field.name in clashing else field for field in schema])
+        for schema in schemas
+    ]
+
+
+def _go_together(fields: list[pa.Field]) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([field]) for field in fields], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _undecoded(feature: Any) -> Any:

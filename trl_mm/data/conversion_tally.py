@@ -1,0 +1,72 @@
+"""What became of the rows of a dataset that is converted: counts, and the lines that say them."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from .bad_rows import counted
+from .shown import shown
+
+
+MOST_REASONS = 50  # that are counted apart
+OTHER = "for other reasons"
+
+
+@dataclass
+class Tally:
+    """
+    Counts of one pass over a source.
+
+    Attributes:
+        read (`int`): rows of the source, those that cannot be read included as far as they are known.
+        kept (`int`): rows that are made of them and go on; there may be several of one.
+        left_out (`Counter`): rows of the source that the converter leaves out, by reason.
+        filtered (`Counter`): made rows that are not wanted, by reason.
+        bad (`Counter`): what cannot be read or used, by reason.
+        images_found, images_missing (`int`): images of rows that are wanted.
+    """
+
+    read: int = 0
+    kept: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    filtered: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter)
+    images_found: int = 0
+    images_missing: int = 0
+
+    def add(self, kind: Counter[str], reason: str) -> None:
+        """Count a row in `left_out`, `filtered` or `bad`."""
+        kind[reason if reason in kind or len(kind) < MOST_REASONS else OTHER] += 1
+
+    def as_dict(self, written: dict[str, int]) -> dict[str, Any]:
+        """The counts as JSON values, with the number of rows `written` in each split."""
+        return {
+            "read": self.read,
+            "written": written,
+            "left_out": dict(self.left_out.most_common()),
+            "not_wanted": dict(self.filtered.most_common()),
+            "bad": dict(self.bad.most_common()),
+            "images_found": self.images_found,
+            "images_missing": self.images_missing,
+        }
+
+
+def kind_of(reason: str) -> str:
+    """What messages about different rows have in common: without the place, values, numbers and the cure."""
+    text = re.sub(r"^.*?, (line|row|row group) \d+: |^row \d+: ", "", reason, count=1, flags=re.S)
+    text = re.sub(r"'[^']*'|\"[^\"]*\"|/\S*", "…", text)
+    text = re.sub(r"(?<![-\w])\d+(?:[.,]\d+)*", "N", text)
+    return shown(re.split(r"[.:] |\.$| \(| in one of ", text, maxsplit=1)[0], 100)
+
+
+def summary_lines(summary: dict[str, Any]) -> list[str]:
+    """What [`Tally.as_dict`] says, for people."""
+    written = summary["written"]
+    splits = ", ".join(f"{number:,} {name}" for name, number in written.items()) if len(written) > 1 else ""
+    lines = [f"{summary['read']:,} rows read, {sum(written.values()):,} written{f' ({splits})' if splits else ''}"]
+    for name, text in (("left_out", "left out"), ("not_wanted", "not wanted"), ("bad", "bad")):
+        if reasons := summary[name]:
+            lines.append(f"{sum(reasons.values()):,} {text}: {counted(reasons)}")
+    lines.append(f"images: {summary['images_found']:,} found, {summary['images_missing']:,} missing")
+    return lines

@@ -1,0 +1,87 @@
+"""
+The rows of a source one after another, whatever is damaged in it.
+
+Reading for training stops at what cannot be read. Here it goes on: a truncated file, half a line or a page that does
+not fit its checksum is a [`Damage`] in the place of the rows that were there.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .json_rows import Damage, JSONRows
+from .parquet_rows import ParquetRows
+from .reader import Row
+from .sources import is_saved, local_files, local_folder, open_stream
+
+
+class SourceRows:
+    """
+    Rows of a local file or folder, or of a dataset on the Hub, as they are stored, images not decoded. They can be
+    read again from their beginning.
+
+    Args:
+        name_or_path (`str` or `Path`): what to read, as for [`load_preferences`].
+        split (`str`): name of the split.
+        **load_dataset_kwargs: further arguments of `datasets.load_dataset`.
+
+    Iterating gives the position of each row and the row, or a [`Damage`] in its place.
+
+    Raises:
+        FileNotFoundError: it is neither here nor on the Hub.
+        ValueError: there is no such split, or the kind of file is unknown.
+    """
+
+    def __init__(self, name_or_path: str | os.PathLike, split: str = "train", **load_dataset_kwargs: Any):
+        self.folder = local_folder(name_or_path)
+        self._files: JSONRows | ParquetRows | None = None
+        if self.folder is not None and not is_saved(Path(name_or_path)):
+            files = local_files(Path(name_or_path), split)
+            if files[0].suffix == ".parquet":
+                self._files = ParquetRows(files)
+            elif files[0].suffix != ".csv":
+                self._files = JSONRows(files, goes_on=True)
+        self._stream = None if self._files else open_stream(name_or_path, split, load_dataset_kwargs)
+        # Files that were begun, and the position of the first row of each
+        self._names: list[str] = []
+        self._starts: list[int] = []
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows, `None` if it is not known before all are read."""
+        if isinstance(self._files, ParquetRows):
+            return self._files.num_rows
+        rows = self._stream and self._stream.rows
+        splits, split = getattr(getattr(rows, "info", None), "splits", None), getattr(rows, "split", None)
+        known = splits.get(str(split)) if splits and split else None
+        return known.num_examples if known else None
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        if self._stream is not None:
+            yield from enumerate(self._stream.rows)
+            return
+        assert self._files is not None
+        self._names, self._starts = [], []
+        index = 0
+        for file in self._files.files:
+            self._names.append(str(file))
+            self._starts.append(index)
+            for value in self._files.values(file):
+                yield index, value
+                index += value.count if isinstance(value, Damage) else 1
+
+    def first(self, count: int = 16) -> list[Row]:
+        """The first rows that can be read."""
+        values = (value for _, value in islice(self, 1000) if isinstance(value, dict))
+        return list(islice(values, count))
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """File of a row that has been read, and its position there, counted from 0."""
+        if self._stream is not None:
+            return self._stream.locate(index)
+        # Of several files that begin here, all but the last one have no rows
+        file = max(bisect_right(self._starts, index) - 1, 0)
+        return (self._names[file], index - self._starts[file]) if self._names else ("", index)
