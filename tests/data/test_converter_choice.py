@@ -68,12 +68,10 @@ def test_the_first_row_may_be_broken():
 
 
 def test_an_unknown_layout_shows_its_columns_and_the_nearest_converter(tmp_path):
-    file = write(tmp_path, [{"id": "a", "talk": "What?", "best": "A dog."}])
-    with pytest.raises(
-        ValueError, match=r"rows.jsonl, row 0: the columns are of no known layout: id, talk, best\. "
-    ) as e:
+    file = write(tmp_path, [{"id": "a", "x1": "What?", "x2": "A dog."}])
+    with pytest.raises(ValueError, match=r"rows.jsonl, row 0: the columns are of no known layout: id, x1, x2\. ") as e:
         load_preferences(file, converter=AUTO)
-    assert "The nearest converter is `llava_instruct`" in str(e.value) and "--columns" in str(e.value)
+    assert "The nearest converter is `" in str(e.value) and "--columns" in str(e.value)
 
 
 def test_columns_are_renamed_before_everything_else(tmp_path):

@@ -81,13 +81,13 @@ def test_a_random_subset_is_that_of_the_converted_rows(images, tmp_path):
 
 
 def test_columns_are_renamed_first(images, tmp_path):
-    rows = [{"question": "What?", "good": "A.", "rejected": "B.", "image": name(1)}]
+    rows = [{"x1": "What?", "x2": "A.", "x3": "B.", "image": name(1)}]
     file, flags = write(tmp_path, rows), ["--image_folder", str(images), "--output_dir", str(tmp_path / "out")]
-    with pytest.raises(ValueError, match=r"rows.json, row 0: the columns are of no known layout: question, good, "):
+    with pytest.raises(ValueError, match=r"rows.json, row 0: the columns are of no known layout: x1, x2, x3, image"):
         main([file, *flags])
-    with pytest.raises(ValueError, match="from `goood`, and there is no such column. Did you mean `good`"):
-        main([file, *flags, "--columns", '{"chosen": "goood"}'])
-    main([file, *flags, "--columns", '{"prompt": "question", "chosen": "good"}'])
+    with pytest.raises(ValueError, match="from `x9`, and there is no such column. Columns: x1"):
+        main([file, *flags, "--columns", '{"chosen": "x9"}'])
+    main([file, *flags, "--columns", '{"prompt": "x1", "chosen": "x2", "rejected": "x3"}'])
     assert texts(tmp_path / "out") == ["A."]
 
 

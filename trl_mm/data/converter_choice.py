@@ -12,7 +12,7 @@ from datasets import Dataset, IterableDataset
 
 from .converters import CONVERTERS, find_converter, likely_converter
 from .converters.left_out import LeftOut
-from .reader import Converter, Row, RowReader
+from .reader import GENERIC, Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, normalize_row
 from .shown import shown, shown_names
 from .tables import raw_rows
@@ -121,11 +121,11 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
     for row in rows:
         if _has_messages(row):
             return None
-        name = likely_converter(row)
-        if name is not None:
+        name, columns = likely_converter(row), normalize_row(row, "").keys()
+        if name is not None and not (name == GENERIC and {*needs} <= columns):
             logger.info("The rows are read with the converter `%s`.", name)
             return name
-        if {*needs} & {"prompt", "chosen"} <= normalize_row(row, "").keys():
+        if {*needs} & {"prompt", "chosen"} <= columns:
             return None  # or what is missing is said when the row is read
     if not rows:
         return None

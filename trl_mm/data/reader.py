@@ -150,7 +150,7 @@ def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
     name = likely_converter(row)
     of_one_answer = name in OF_ONE_ANSWER
     is_pair = "rejected" in needs and any("reject" in column for column in row)  # of a layout without a converter
-    if name is None or (of_one_answer and (is_pair or "prompt" not in needs)):
+    if name in (None, GENERIC) or (of_one_answer and (is_pair or "prompt" not in needs)):
         return
     more = " It gives SFT rows: make `rejected` with `trl-mm bdhs`, or pass `bdhs` too."
     raise ValueError(
@@ -159,4 +159,5 @@ def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
     )
 
 
+GENERIC = "generic"  # converter of rows whose columns need other names and no more, which `check_row` says
 OF_ONE_ANSWER = ("llava_instruct",)
