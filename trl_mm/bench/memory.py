@@ -31,15 +31,15 @@ def peak_memory(make_trainer, name, settings):
 
 
 def _peak_memory(make_trainer, name, settings):
-    before = _high_water_mark()
+    before = high_water_mark()
     with tempfile.TemporaryDirectory() as folder:
         step = Steps(make_trainer(name, settings, folder))
         for _ in range(min(2, settings.rounds + WARMUP)):
             step()
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _high_water_mark() - before
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else high_water_mark() - before
 
 
-def _high_water_mark():
+def high_water_mark():
     """Largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # what `getrusage` says on Linux, a process inherits from the one that started it

@@ -81,6 +81,7 @@ COMMANDS = {
     "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
     "report": ("trl_mm.scripts.report", "look through preference pairs on one HTML page"),
     "bench bdhs": ("trl_mm.scripts.bench:bdhs", "compare BDHS with the direct way to write it on this machine"),
+    "bench convert": ("trl_mm.scripts.bench:convert", "time conversions beside datasets.map on this machine"),
     "bench dpo": ("trl_mm.scripts.bench:dpo", "compare a DPO step with TRL's on this machine"),
     "bench online-dpo": ("trl_mm.scripts.bench:online_dpo", "compare an online DPO step with TRL's on this machine"),
 }

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..bench.bdhs_config import BDHSBenchmark
+from ..bench.convert_config import ConvertBenchmark
 from ..bench.dpo_config import DPOBenchmark
 from ..bench.online_dpo_config import OnlineDPOBenchmark
 from .preflight import check_writable
@@ -71,5 +72,6 @@ def environment():
 
 
 bdhs = Bench("bdhs", BDHSBenchmark)
+convert = Bench("convert", ConvertBenchmark)
 dpo = Bench("dpo", DPOBenchmark)
 online_dpo = Bench("online_dpo", OnlineDPOBenchmark)
