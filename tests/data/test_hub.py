@@ -264,3 +264,19 @@ def test_a_held_out_split_goes_up_as_test(hub, tmp_path):
     card = hub.repos["me/pairs"]["README.md"].decode()
     assert "path: data/train-*" in card and "path: data/test-*" in card
     assert len(load(hub, "me/pairs", tmp_path)) == 3
+
+
+CONVERT = """
+import sys
+from trl_mm.scripts.convert import main
+main([sys.argv[1], "--output_dir", sys.argv[2], "--shard_size", "2"])
+"""
+
+
+def test_a_dataset_of_the_hub_is_converted_as_it_streams(hub, folder, tmp_path):
+    push(hub.environment(tmp_path), {"dataset": folder, "repo_id": "me/pairs"})
+    finish(start(CONVERT, "me/pairs", tmp_path / "out", environment=hub.environment(tmp_path / "reader")))
+    made, local = load_preferences(tmp_path / "out"), load_preferences(folder)
+    assert images(made) == images(local)
+    assert made.remove_columns("images")[:] == local.remove_columns("images")[:]
+    assert contents(tmp_path / "out")["bad_rows.jsonl"] == b""

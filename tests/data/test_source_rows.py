@@ -7,8 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Image
 
+from trl_mm.data import source_rows
 from trl_mm.data.json_rows import Damage, JSONRows
 from trl_mm.data.source_rows import SourceRows
+from trl_mm.data.sources import Source
 
 
 ROWS = [{"n": number, "text": f"row {number}"} for number in range(6)]
@@ -66,6 +68,31 @@ def test_a_row_of_a_list_that_is_not_utf_8_costs_itself(tmp_path):
     file.write_bytes('[{"n": 1},\n {"text": "caf\xe9"},\n {"n": 2}]'.encode("latin-1"))
     found = read(SourceRows(file))
     assert [value for _, value, _ in found] == [{"n": 1}, f"{file}, line 2: not text in UTF-8. Convert it.", {"n": 2}]
+
+
+@pytest.mark.parametrize("text", ["<html>\n<body>\n404 Not Found" + "\n<br>" * 100, json.dumps({"a": ROWS}, indent=1)])
+def test_a_file_that_has_no_lines_of_json_is_given_up(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(text)
+    (tmp_path / "b.jsonl").write_text(lines(ROWS[:1]))
+    found = read(SourceRows(tmp_path))
+    assert len(found) == 10 and found[-1][1] == ROWS[0]
+    assert "line 8: nothing here is a line of JSON. The rest of the file is not read." in found[8][1]
+
+
+def test_a_file_that_begins_badly_is_read_on(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{\n" * 7 + lines(ROWS) + "{\n" * 9)
+    assert len(read(SourceRows(tmp_path))) == 22
+
+
+def test_a_hub_that_breaks_off_is_an_error_with_the_cure(monkeypatch):
+    def rows():
+        yield ROWS[0]
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(source_rows, "open_stream", lambda *args: Source(rows(), files=("me/pairs",)))
+    source = SourceRows("me/pairs")
+    with pytest.raises(OSError, match="^me/pairs: the Hub stopped after 1 rows: reset by peer. Run the same command"):
+        list(source)
 
 
 def test_reading_for_training_stops_there(tmp_path):

@@ -143,6 +143,12 @@ def test_wrong_settings_are_named(tmp_path, monkeypatch, flags, error):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_folder_of_the_rows_is_not_written_to(tmp_path):
+    write(tmp_path, [pair(0)])
+    with pytest.raises(ValueError, match="`output_dir` .* is the folder of the rows. Name another one"):
+        main([str(tmp_path), "--output_dir", f"{tmp_path}/"])
+
+
 def test_no_dataset_is_named(tmp_path):
     with pytest.raises(ValueError, match="`dataset_name` is missing: `trl-mm convert NAME_OR_PATH --output_dir DIR`"):
         main(["--output_dir", str(tmp_path / "out")])

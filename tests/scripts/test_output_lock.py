@@ -98,6 +98,7 @@ COMMANDS = {
     "bdhs": ["--model_name_or_path", "me/model", "--dataset_name", "x"],
     "eval": ["--model_name_or_path", "me/model", "--annotations", "x", "--image_folder", "x"],
     "judge": ["--model_name_or_path", "me/model", "--dataset_name", "x"],
+    "convert": ["x"],
     "merge": ["--model_name_or_path", "me/model"],
 }
 

@@ -16,6 +16,7 @@ from .shown import shown
 
 
 _CHUNK = 1 << 20  # characters of a list that are read together, at least
+_GIVEN_UP_AFTER = 8  # lines at the beginning of a file: it is an HTML page, or one object on several lines
 _SPACE = re.compile(r"\s+")
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of such bytes
 
@@ -102,9 +103,18 @@ class _LineReader(_Reader):
     """One value per line. `line` is the one that is being read."""
 
     def __iter__(self) -> Iterator[Any]:
+        damaged, is_lines = 0, False
         for content in self.text:
             if content.strip():
-                yield self._value(content)
+                value = self._value(content)
+                yield value
+                damaged += isinstance(value, Damage)
+                is_lines = is_lines or isinstance(value, dict)
+                if damaged == _GIVEN_UP_AFTER and not is_lines:
+                    yield Damage(
+                        f"{self.place()}: nothing here is a line of JSON. The rest of the file is not read.", 0
+                    )
+                    return
             self.line += 1
 
     def _value(self, content: str) -> Any:

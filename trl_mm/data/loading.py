@@ -54,8 +54,8 @@ def load_preferences(
     Args:
         name_or_path (`str` or `Path`):
             A `.jsonl`, `.json` or `.parquet` file; a folder with files of one of these kinds, such as the shards that
-            `trl-mm bdhs` writes, an image folder with its metadata (`file_name` and the other columns), or one that
-            `save_to_disk` wrote; or the id of a dataset on the Hub.
+            `trl-mm bdhs` and `trl-mm convert` write, an image folder with its metadata (`file_name` and the other
+            columns), or one that `save_to_disk` wrote; or the id of a dataset on the Hub.
         split (`str`, *optional*, defaults to `"train"`):
             Split to load. In a folder: the files whose name begins with it; files without the name of any split are
             `"train"`. A file has this one split.

@@ -12,10 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from .json_rows import Damage, JSONRows
 from .parquet_rows import ParquetRows
 from .reader import Row
-from .sources import is_saved, local_files, local_folder, open_stream
+from .shown import shown
+from .sources import Source, is_saved, local_files, local_folder, open_stream
 
 
 class SourceRows:
@@ -61,7 +64,7 @@ class SourceRows:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         if self._stream is not None:
-            yield from enumerate(self._stream.rows)
+            yield from self._of_stream(self._stream)
             return
         assert self._files is not None
         self._names, self._starts = [], []
@@ -72,6 +75,19 @@ class SourceRows:
             for value in self._files.values(file):
                 yield index, value
                 index += value.count if isinstance(value, Damage) else 1
+
+    def _of_stream(self, stream: Source) -> Iterator[tuple[int, Any]]:
+        index = -1
+        try:
+            for index, row in enumerate(stream.rows):
+                yield index, row
+        except (OSError, RuntimeError, pa.ArrowException) as error:
+            if self.folder is not None:
+                raise
+            raise OSError(
+                f"{', '.join(stream.files)}: the Hub stopped after {index + 1:,} rows: {shown(str(error), 500)}. Run "
+                "the same command again: what is written stays."
+            ) from error
 
     def first(self, count: int = 16) -> list[Row]:
         """The first rows that can be read."""

@@ -80,6 +80,8 @@ class ConvertArguments:
         check_subset(self.max_rows, self.shuffle_seed)
         if self.test_share is not None and not 0 < self.test_share < 1:
             raise ValueError(f"`test_share` must be between 0 and 1, got {self.test_share}.")
+        if Path(self.dataset_name).is_dir() and Path(self.output_dir).resolve() == Path(self.dataset_name).resolve():
+            raise ValueError(f"`output_dir` ({self.output_dir}) is the folder of the rows. Name another one.")
         if self.columns is not None:
             self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if isinstance(self.where, dict):  # as a recipe may have it
