@@ -54,7 +54,7 @@ class Tally:
 
 def kind_of(reason: str) -> str:
     """What messages about different rows have in common: without the place, values, numbers and the cure."""
-    text = re.sub(r"^.*?, (line|row|row group) \d+: |^row \d+: ", "", reason, count=1, flags=re.S)
+    text = re.sub(r"^.*?, (line|row|row group) \d+: |^row \d+: |^/\S*: ", "", reason, count=1, flags=re.S)
     text = re.sub(r"'[^']*'|\"[^\"]*\"|/\S*", "…", text)
     text = re.sub(r"(?<![-\w])\d+(?:[.,]\d+)*", "N", text)
     return shown(re.split(r"[.:] |\.$| \(| in one of ", text, maxsplit=1)[0], 100)
