@@ -74,14 +74,19 @@ class RowReader:
             ImageError: an image is missing or cannot be decoded.
             ValueError: anything else is wrong with the row.
         """
-        inside: set[int] = set()
-        return [self.check(made, index, decoded, inside) for made in self.convert(row, index)]
+        rows, inside = self.convert(row, index), set[int]()
+        if len(rows) == 1:
+            return [self.check(rows[0], index, decoded, inside)]
+        return [self.check(made, index, decoded, inside) for made in rows]
 
     def convert(self, row: Row, index: int) -> list[Row]:
         """The rows that a row as stored makes, each with its `row_id`, before anything is checked; see [`read`]."""
         if not isinstance(row, dict):
             return [row]
-        rows = [row] if self.converter is None else self._converted(self.converter, row, index)
+        if self.converter is None:
+            given = row.get("row_id")
+            return [{**row, "row_id": str(index if given is None else given)}]
+        rows = self._converted(self.converter, row, index)
         if not all(isinstance(made, dict) for made in rows):
             return rows
         names = [str(index)] if len(rows) == 1 else [f"{index}-{number}" for number in range(len(rows))]
@@ -114,7 +119,7 @@ class RowReader:
             if problem := value_error(column) or value_error(value):
                 raise ValueError(f"{where}: `{shown(str(column))}` {problem}.")
         stored, row = row, normalize_row(row, where)
-        if self.converter is None and not {*self.needs} <= row.keys():
+        if self.converter is None and not all(name in row for name in self.needs):
             _name_converter(stored, where, self.needs)
         check_row(row, where, self.needs)
         try:
