@@ -93,6 +93,7 @@ def test_rows_are_those_that_loading_makes(source, tmp_path):
         "left_out": {},
         "not_wanted": {},
         "bad": {},
+        "safety": 0,
         "images_found": 10,
         "images_missing": 0,
     }

@@ -34,3 +34,9 @@ def test_ratings_differ_enough(chosen, rejected, reason):
 def test_another_form_is_refused(condition):
     with pytest.raises(ValueError, match="`where` .* must be column=value, such as source=coco"):
         parse_where([condition])
+
+
+def test_rows_about_safety_can_be_left_out():
+    assert RowFilter(skip_safety=True).reason({"is_safety": True}) == "safety"
+    assert RowFilter(skip_safety=True).reason({"is_safety": False}) is RowFilter(skip_safety=True).reason({}) is None
+    assert RowFilter().reason({"is_safety": True}) is None

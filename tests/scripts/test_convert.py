@@ -91,6 +91,16 @@ def test_columns_are_renamed_first(images, tmp_path):
     assert texts(tmp_path / "out") == ["A."]
 
 
+def test_rows_about_safety_are_counted_or_left_out(images, tmp_path, capsys):
+    file = write(tmp_path, [pair(number, is_safety=number < 4) for number in NUMBERS])
+    flags = ["--image_folder", str(images), "--test_share", "0.5", "--output_dir"]
+    main([file, *flags, str(tmp_path / "all")])
+    assert "4 about safety (`is_safety`): a refusal may be" in capsys.readouterr().out
+    main([file, *flags, str(tmp_path / "some"), "--skip_safety"])
+    said = capsys.readouterr().out
+    assert "4 not wanted: 4 safety" in said and "about safety" not in said
+
+
 def test_a_recipe_holds_the_settings(images, tmp_path):
     file = write(tmp_path, [pair(number) for number in NUMBERS])
     (tmp_path / "convert.yaml").write_text(

@@ -94,6 +94,7 @@ class ConvertedRows:
                 for row in self._rows(index, value):
                     if (self.wanted is None or position in self.wanted) and self._is_on_side(row, index):
                         self.tally.kept += 1
+                        self.tally.safety += bool(row.get("is_safety"))
                         yield StreamedRow(index, row)
                     position += 1
 

@@ -24,6 +24,7 @@ class Tally:
         left_out (`Counter`): rows of the source that the converter leaves out, by reason.
         filtered (`Counter`): made rows that are not wanted, by reason.
         bad (`Counter`): what cannot be read or used, by reason.
+        safety (`int`): rows among those kept that are about safety.
         images_found, images_missing (`int`): images of rows that are wanted.
     """
 
@@ -32,6 +33,7 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)
     filtered: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
+    safety: int = 0
     images_found: int = 0
     images_missing: int = 0
 
@@ -47,6 +49,7 @@ class Tally:
             "left_out": dict(self.left_out.most_common()),
             "not_wanted": dict(self.filtered.most_common()),
             "bad": dict(self.bad.most_common()),
+            "safety": self.safety,
             "images_found": self.images_found,
             "images_missing": self.images_missing,
         }
@@ -68,5 +71,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     for name, text in (("left_out", "left out"), ("not_wanted", "not wanted"), ("bad", "bad")):
         if reasons := summary[name]:
             lines.append(f"{sum(reasons.values()):,} {text}: {counted(reasons)}")
+    if summary["safety"]:
+        lines.append(f"{summary['safety']:,} about safety (`is_safety`): a refusal may be the better answer there")
     lines.append(f"images: {summary['images_found']:,} found, {summary['images_missing']:,} missing")
     return lines

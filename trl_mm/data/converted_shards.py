@@ -62,7 +62,7 @@ def write_converted(
     sides = SIDES if rows.test_share is not None else (None,)
     if (folder / CARD).exists() and not any((folder / (side or "") / MANIFEST).exists() for side in sides):
         raise ValueError(f"{folder} holds a {CARD} of another origin. Use another folder, or delete it.")
-    manifests, undecodable = {}, []
+    manifests, undecodable, safety = {}, [], 0
     for side in sides:
         rows.side = side
         of_side = folder if side is None else folder / side
@@ -79,8 +79,9 @@ def write_converted(
         assert manifest is not None  # there is one process
         manifests[of_side] = manifest
         undecodable += read_left_out(of_side)
+        safety += rows.tally.safety
     written = {name or "train": manifest["num_rows"] for name, manifest in zip(sides, manifests.values(), strict=True)}
-    summary = summarise(rows.tally, undecodable, written)
+    summary = {**summarise(rows.tally, undecodable, written), "safety": safety}
     _append(folder / BAD_ROWS, undecodable)
     if not sum(written.values()):
         raise ValueError(

@@ -17,13 +17,18 @@ class RowFilter:
             Column to the values that a row may have there, as text, such as `{"source": ("coco",)}`.
         min_rating_gap (`float`, *optional*):
             Least difference between `chosen_rating` and `rejected_rating`.
+        skip_safety (`bool`, *optional*, defaults to `False`):
+            Whether rows that are about safety (`is_safety`), where a refusal may be the better answer, are not wanted.
     """
 
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     min_rating_gap: float | None = None
+    skip_safety: bool = False
 
     def reason(self, row: Mapping[str, Any]) -> str | None:
         """Why a row is not wanted (`str`), the same for all rows of the kind; `None` if it is."""
+        if self.skip_safety and row.get("is_safety"):
+            return "safety"
         for column, values in self.where.items():
             if row.get(column) is None:
                 return f"no `{shown(column)}`"

@@ -34,6 +34,8 @@ class ConvertArguments:
             column named twice, either value will do.
         min_rating_gap (`float`, *optional*): only rows whose `chosen_rating` is higher than their `rejected_rating` by
             this.
+        skip_safety (`bool`, *optional*, defaults to `False`): whether to leave out rows about safety (`is_safety`),
+            such as those of SPA-VL, where a refusal may be the better answer.
         max_rows (`int`, *optional*): write only the first rows of those that would be written otherwise.
         shuffle_seed (`int`, *optional*): with `max_rows`, write a random subset instead, drawn with this seed. The
             source is then read twice.
@@ -60,6 +62,7 @@ class ConvertArguments:
     image_folder: str | None = None
     where: list[str] | None = None
     min_rating_gap: float | None = None
+    skip_safety: bool = False
     max_rows: int | None = None
     shuffle_seed: int | None = None
     test_share: float | None = None
@@ -142,7 +145,16 @@ def run(args, command):
         say_images(survey.tally, args.image_folder)
         if args.shuffle_seed is not None:
             positions = subset_positions(num_rows, args.max_rows, args.shuffle_seed)
-    names = ("columns", "where", "min_rating_gap", "max_rows", "shuffle_seed", "test_share", "check_images")
+    names = (
+        "columns",
+        "where",
+        "min_rating_gap",
+        "skip_safety",
+        "max_rows",
+        "shuffle_seed",
+        "test_share",
+        "check_images",
+    )
     chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     summary = write_converted(
         make_rows(positions=positions, test_share=args.test_share, check_images=args.check_images),
@@ -182,7 +194,7 @@ def open_rows(args):
     print(f"Converter: {name or 'none, the rows are in the format'}. They are {kind}.")
     folder = args.image_folder or source.folder or datasets.config.HF_CACHE_HOME
     reader = RowReader(converter, folder, needs, "skip", source.locate)
-    row_filter = RowFilter(parse_where(args.where or []), args.min_rating_gap)
+    row_filter = RowFilter(parse_where(args.where or []), args.min_rating_gap, args.skip_safety)
 
     def make_rows(**options):
         bad_rows_file = Path(args.output_dir) / BAD_ROWS
@@ -200,6 +212,10 @@ def say_images(tally, image_folder):
             f"`image_folder` ({image_folder}) has none of the images that the rows name. Pass the folder that holds "
             "them, or the one above train2014 or VG_100K; bad_rows.jsonl in `output_dir` has their paths."
         )
+
+
+# What determines the rows, beside the source
+CHOOSING = "columns where min_rating_gap skip_safety max_rows shuffle_seed test_share check_images".split()
 
 
 if __name__ == "__main__":
