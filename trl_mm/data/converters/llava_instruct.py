@@ -2,8 +2,8 @@
 
 from typing import Any
 
-
-ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+from .pairs import sft_row, split_answer
+from .values import conversation, images_of
 
 
 def llava_instruct(row: dict[str, Any]) -> dict[str, Any]:
@@ -19,9 +19,5 @@ def llava_instruct(row: dict[str, Any]) -> dict[str, Any]:
 
     The last answer becomes `chosen`; the turns before it are the `prompt`.
     """
-    messages = [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
-    if not messages or messages[-1]["role"] != "assistant":
-        raise ValueError("the conversation does not end with a turn of the assistant")
-    image = row.get("images") if row.get("image") is None else row["image"]
-    images = image if isinstance(image, list) else [] if image is None else [image]
-    return {"images": images, "prompt": messages[:-1], "chosen": messages[-1:], "row_id": row.get("id")}
+    messages, inline = conversation(row["conversations"])
+    return sft_row(images_of(row) or inline, *split_answer(messages), row_id=row.get("id"))
