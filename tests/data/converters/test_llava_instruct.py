@@ -105,4 +105,5 @@ def test_a_pair_of_conversations_is_no_sft_row(tmp_path):
 def test_an_unknown_name_lists_the_known_ones():
     assert find_converter(None) is None
     with pytest.raises(ValueError, match="`converter` must be one of llava_instruct, .*got 'llava'"):
+    with pytest.raises(ValueError, match="`converter` must be one of llava_instruct, .*, got 'llava'"):
         find_converter("llava")
