@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.families import FAMILIES, family
+from support.templates import llama_like
 from support.tiny import (
     BARE_TEMPLATE,
     TEMPLATE,
@@ -122,3 +123,51 @@ def test_what_is_known_of_a_processor_changes_with_its_template_and_its_tokens()
     assert completion("Yes") == " Yes<end>"
     processor.chat_template = TEMPLATE
     assert completion("Yes dog") == " Yes dog</s>"
+
+
+CONTEXT = {"role": "assistant", "content": "There is a red circle."}
+
+
+def with_context(row, context=CONTEXT):
+    return {**row, "prompt": [*row["prompt"], context]}
+
+
+@pytest.mark.parametrize("template", [BARE_TEMPLATE, WHOLE_TEMPLATE, TEMPLATE], ids=["bare", "whole", "other"])
+@given(st.tuples(WORDS, WORDS), st.lists(SIZES, max_size=2), st.booleans())
+@settings(max_examples=10)
+def test_an_answer_goes_on_with_the_beginning_that_ends_the_prompt(template, answers, sizes, images_per_prompt):
+    processor = bare_processor(template)
+    chosen, rejected = (f" {answer}" for answer in answers)
+    row = with_context(pair(0, chosen, rejected, sizes))
+    batch = PreferenceCollator(processor, images_per_prompt=images_per_prompt)([row])
+    whole = [pair(0, CONTEXT["content"] + chosen, CONTEXT["content"] + rejected, sizes)]
+    alike = PreferenceCollator(processor, images_per_prompt=images_per_prompt)(whole)
+    decode = processor.tokenizer.batch_decode
+    # The same conversation, of which the loss sees what comes after the beginning
+    kept = batch["attention_mask"].bool(), alike["attention_mask"].bool()
+    texts = [
+        decode([ids[mask] for ids, mask in zip(made["input_ids"], seen, strict=True)])
+        for made, seen in zip((batch, alike), kept, strict=True)
+    ]
+    assert texts[0] == texts[1]
+    learnt = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)]
+    assert decode(learnt) == [f"{chosen}</s>", f"{rejected}</s>"]
+
+
+def test_what_is_continued_is_what_is_trained_on():
+    row = with_context(tiny_row(answer=" It is late."))
+    llavas = [llama_like(name, "</s>") for name in ("vicuna", "mistral", "34b")]
+    for processor in (BARE, tiny_processor(), bare_processor(WHOLE_TEMPLATE), *llavas):
+        rendered = render(row, processor)
+        assert rendered.prompt.endswith("There is a red circle.")
+        assert (rendered.lead, rendered.answer) == ("", " It is late.") and rendered.tail.strip() in (
+            "</s>",
+            "<|im_end|>",
+        )
+        assert render({key: row[key] for key in ("images", "prompt")}, processor).prompt == rendered.prompt
+
+
+def test_a_template_that_changes_a_beginning_is_refused():
+    processor = bare_processor(TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'] | length }}{{ part['text'] }}"))
+    with pytest.raises(ValueError, match="changes the beginning of an answer"):
+        render(with_context(tiny_row(answer=" It is late.")), processor)

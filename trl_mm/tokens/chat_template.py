@@ -19,7 +19,7 @@ from trl import apply_chat_template
 from .control_tokens import as_text, eos_tokens, image_placeholders, strip_eos, structure_tokens
 
 
-RENDERING = 2  # version of what `render_examples` makes of messages; kept values of another one do not fit
+RENDERING = 3  # version of what `render_examples` makes of messages; kept values of another one do not fit
 MARK = "\ue000"  # a private character: no template writes or changes it
 _EOS_MARK = "\U0010fffd"  # another one, behind an answer that is to end there
 _MISSPELT_EOS = "<\\s>"  # what the template of LLaVA-1.6 on Mistral writes in place of its EOS token
@@ -36,7 +36,8 @@ _SYSTEM = (
 def render_examples(examples: Iterable[Mapping[str, Any]], processor: Any) -> list[dict[str, str]]:
     """
     Text of prompts and answers as TRL renders it, with the EOS token after every answer that the template lets end
-    without, and nothing but it at the end. Control tokens in the texts of messages are text.
+    without, and nothing but it at the end. Control tokens in the texts of messages are text. Where a prompt ends with
+    an answer that is begun, answers go on with it, where TRL writes another turn.
 
     Args:
         examples (`list[dict]`): messages of a row as [`~trl.data_utils.apply_chat_template`] takes them.
@@ -44,6 +45,9 @@ def render_examples(examples: Iterable[Mapping[str, Any]], processor: Any) -> li
 
     Returns:
         `list[dict[str, str]]`
+
+    Raises:
+        ValueError: the chat template changes a begun answer once it goes on.
     """
     tail, end, tokens, ends, _ = _written(processor)
     # Without the space that the template puts after an answer: it separates the answer from a next turn
@@ -61,7 +65,7 @@ def render_examples(examples: Iterable[Mapping[str, Any]], processor: Any) -> li
                 ]
                 for name, messages in read.items()
             }
-        text = apply_chat_template(read, processor)
+        text = _apply(read, processor)
         texts.append(
             {
                 name: ended.sub(lambda _: end, part) if end else part if name == "prompt" else part.removesuffix(space)
@@ -69,6 +73,32 @@ def render_examples(examples: Iterable[Mapping[str, Any]], processor: Any) -> li
             }
         )
     return texts
+
+
+def _apply(example: dict[str, Any], processor: Any) -> dict[str, str]:
+    """Prompt and answers of an example as text (`dict[str, str]`); the beginning of an answer is in the prompt."""
+    *before, begun = example.get("prompt") or [{}]
+    answers = {name: messages for name, messages in example.items() if name != "prompt"}
+    if begun.get("role") != "assistant" or not answers:
+        return apply_chat_template(example, processor)
+    prompt = apply_chat_template({"prompt": example["prompt"]}, processor)["prompt"]
+    texts = {"prompt": prompt}
+    for name, (first, *others) in answers.items():
+        whole = {"prompt": before, "completion": [_continued(begun, first), *others]}
+        text = "".join(apply_chat_template(whole, processor).values())
+        if not text.startswith(prompt):
+            raise ValueError(
+                f"The chat template changes the beginning of an answer, {prompt[-100:]!r}, where the answer goes on. "
+                "Use a chat template that keeps the content of assistant messages, or end prompts with a user message."
+            )
+        texts[name] = text[len(prompt) :]
+    return texts
+
+
+def _continued(begun: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The message of an answer that was begun in the prompt, its text in one part."""
+    text = "".join(part.get("text") or "" for message in (begun, answer) for part in message.get("content") or [])
+    return {**answer, "content": [{"type": "text", "text": text}]}
 
 
 def messages_as_read(
