@@ -1,9 +1,14 @@
 """A row of each published dataset, by the converter that reads it: their columns and types, our texts."""
 
+import io
 import json
 
+from PIL import Image
 
-IMAGE = {"bytes": b"\x89PNG", "path": "1.png"}
+
+_FILE = io.BytesIO()
+Image.new("RGBA", (3, 2), (255, 0, 0, 128)).save(_FILE, "PNG")
+IMAGE = {"bytes": _FILE.getvalue(), "path": "1.png"}
 
 
 def turns(*texts):

@@ -4,13 +4,16 @@ import json
 from copy import deepcopy
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from support.published_rows import IMAGE, OTHER_ROWS, ROWS
 
-from trl_mm.data.converters import CONVERTERS, find_converter
+from trl_mm.data.converters import CONVERTERS, converter_of, find_converter
 from trl_mm.data.converters.left_out import LeftOut
-from trl_mm.data.rows import INTERNAL_COLUMNS, check_row, normalize_row
+from trl_mm.data.images import with_open_images
+from trl_mm.data.loading import prepare_preferences
+from trl_mm.data.rows import INTERNAL_COLUMNS, check_row, message_text, normalize_row
 
 
 # `Exception`s that the reader turns into an error with file, row and converter
@@ -57,6 +60,24 @@ def test_columns_of_provenance_have_one_type(name, row):
     for made in converted(name, row):
         for column in types.keys() & made.keys():
             assert made[column] is None or type(made[column]) is types[column], column
+
+
+@pytest.mark.parametrize(("name", "row"), PAIRS)
+def test_rows_from_parquet_are_those_from_json(tmp_path, name, row):
+    if name == "generic" and "licence" in row:
+        row = {**row, "id": 3}
+    Dataset.from_list([row]).to_parquet(tmp_path / "rows.parquet")
+    (stored,) = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path))
+    assert converter_of(stored) == converter_of(row)
+    assert converted(name, stored) == converted(name, row)
+
+
+@pytest.mark.parametrize("name", ["rlhf_v", "rlaif_v", "spa_vl", "sharegpt", "vision_feedback_mix"])
+def test_rows_as_published_are_loaded(name):
+    (row,) = prepare_preferences([ROWS[name]], converter=CONVERTERS[name])
+    (image,) = with_open_images(row)["images"]
+    assert image.size == (3, 2) and image.mode == "RGB"  # it is stored with transparency
+    assert message_text(row["chosen"][0]) == converted(name, ROWS[name])[0]["chosen"][0]["content"]
 
 
 VALUES = st.one_of(

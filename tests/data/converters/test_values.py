@@ -4,8 +4,9 @@ from trl_mm.data.converters.values import conversation, file_name, images_of, pa
 
 
 def test_text_of():
-    assert text_of(None) == "" and text_of("a") == text_of({"value": "a"}) == text_of({"content": "a"}) == "a"
-    for value in (1, ["a"], {"text": "a"}):
+    assert text_of(None) == "" == text_of({"value": None})
+    assert text_of("a") == text_of({"value": "a"}) == text_of({"content": "a", "value": None}) == "a"
+    for value in (1, ["a"], {"value": 1}, {"text": "a"}, {}):
         with pytest.raises(TypeError, match="a text is a"):
             text_of(value)
 

@@ -137,7 +137,7 @@ def rest_of(row: dict[str, Any], *read: str) -> dict[str, Any]:
 
 def _long_turn(turn: dict[str, Any]) -> dict[str, Any]:
     """`{"human": "What?"}` as a turn of `from` and `value`."""
-    short = next((name for name in ("human", "gpt", "system") if name in turn), None)
+    short = next((name for name in ("human", "gpt", "system") if turn.get(name) is not None), None)
     return turn if short is None else {"from": short, "value": turn[short], **turn}
 
 

@@ -29,7 +29,8 @@ def vlfeedback(row: dict[str, Any], only_extremes: bool = False) -> list[dict[st
     """
     answers = []
     for completion in records(row["completions"]):
-        rating = _mean([rating_of(aspect["Rating"]) for aspect in completion["annotations"].values()])
+        aspects = [aspect for aspect in completion["annotations"].values() if aspect is not None]
+        rating = _mean([rating_of(aspect["Rating"]) for aspect in aspects])
         answers.append({"text": completion["response"], "writer": completion.get("model"), "rating": rating})
     images = images_of(row, "image", "img_path", "images")
     known = {"dataset": "VLFeedback"}

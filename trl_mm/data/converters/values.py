@@ -13,18 +13,23 @@ _IMAGE_KEYS = ("image", "image_url", "url", "path", "value")
 
 def text_of(value: Any) -> str:
     """
-    A text, `""` for `None`, or that of a message.
+    A text, or that of a message; `""` for `None` and for a message without one.
 
     Raises:
         TypeError: it is something else.
     """
-    if isinstance(value, dict):
-        value = next((value[key] for key in _CONTENT_KEYS if key in value), value)
+    if isinstance(value, dict) and {*_CONTENT_KEYS} & {*value}:
+        value = first_of(value, *_CONTENT_KEYS)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise TypeError(f"a text is a {type(value).__name__}")
     return value
+
+
+def first_of(row: dict[str, Any], *names: str) -> Any:
+    """The first of some values that is not `None`, with which Arrow fills up what a row lacks."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def parsed(value: Any) -> Any:
@@ -81,8 +86,8 @@ def conversation(turns: Any) -> tuple[list[dict[str, str]], list[Any]]:
     messages: list[dict[str, str]] = []
     images: list[Any] = []
     for turn in turns:
-        role = ROLES[next((turn[key] for key in _ROLE_KEYS if turn.get(key) is not None), "")]
-        content = next((turn[key] for key in _CONTENT_KEYS if key in turn), None)
+        role = ROLES[first_of(turn, *_ROLE_KEYS)]
+        content = first_of(turn, *_CONTENT_KEYS)
         if isinstance(content, list):
             text = "".join(_part(part, images) for part in content)
         else:
@@ -101,7 +106,7 @@ def images_of(row: dict[str, Any], *names: str) -> list[Any]:
         names (`str`):
             Columns that may hold them, `image` and `images` by default. The first that is not `None` counts.
     """
-    image = next((row[name] for name in names or ("image", "images") if row.get(name) is not None), None)
+    image = first_of(row, *(names or ("image", "images")))
     if isinstance(image, dict) and image and all(isinstance(value, list) for value in image.values()):
         return records(image)
     return list(image) if isinstance(image, list | tuple) else [] if image is None else [image]
@@ -123,7 +128,7 @@ def rating_of(value: Any) -> float | None:
 
 def _part(part: dict[str, Any], images: list[Any]) -> str:
     if part.get("type") not in _IMAGE_TYPES:
-        return text_of(part.get("text", part.get("value")))
-    image = next((part[key] for key in _IMAGE_KEYS if part.get(key) is not None), None)
+        return text_of(first_of(part, "text", "value"))
+    image = first_of(part, *_IMAGE_KEYS)
     images += [] if image is None else [image]
     return "<image>"
