@@ -74,7 +74,10 @@ def test_only_the_user_shows_images():
 
 def test_a_marker_that_is_left_behind_goes_too():
     assert without_markers("<ima<image>ge> a") == "<ima ge> a"
+    assert without_markers("<<image>image> a") == "a"
     assert without_markers("a\n\nb ") == "a\n\nb "
+    with pytest.raises(ValueError, match="stand in one another"):
+        without_markers("<" * 100_000 + "image>" * 100_000)
 
 
 @given(st.lists(st.sampled_from(["<image>", "What", " ", "\n", "is", "<Image>"]), max_size=8), st.integers(0, 3))

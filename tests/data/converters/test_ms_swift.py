@@ -41,6 +41,11 @@ def test_queries_name_their_images():
     assert [part["type"] for part in row["prompt"][2]["content"]] == ["image", "image", "text"]
 
 
+def test_a_text_of_tags_takes_no_time():
+    row = ms_swift({"query": "<img>" * 100_000, "response": "A."})
+    assert row["images"] == []
+
+
 def test_human_and_assistant():
     assert texts(ms_swift(OTHER_ROWS["ms_swift"][2])) == ["Be brief.", "Who?", "Me."]
 

@@ -20,6 +20,14 @@ def test_records_of_columns_inside_one_another():
         records("ab")
 
 
+def test_columns_in_one_another_without_end():
+    value = {"a": [1]}
+    for _ in range(900):
+        value = {"a": value}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        records(value)
+
+
 def test_json_that_is_nested_without_end_is_bad_input():
     with pytest.raises(ValueError, match="nested too deeply"):
         parsed("[" * 200_000)

@@ -120,7 +120,7 @@ def _may_be_images(value: Any) -> bool:
 
 def _looks_like_image(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return bool(value) and all(_looks_like_image(item) for item in value)
+        return bool(value) and all(not isinstance(item, list | tuple) and _looks_like_image(item) for item in value)
     if isinstance(value, dict):
         return bool(value) and {*value} <= {"bytes", "path"}
     is_path = isinstance(value, str) and "\n" not in value and value.lower().endswith(_SUFFIXES)

@@ -13,13 +13,21 @@ from typing import Any
 _MARKER = re.compile(r"<\|?\s*image(?:[ _-]?(?:placeholder|here|token|pad))?\s*\|?>", re.IGNORECASE)
 _NUMBERED = re.compile(r"<\|?\s*image[ _-]?(\d{1,3})\s*\|?>", re.IGNORECASE)
 _MARK = "<image>"
+_PASSES = 5  # what is left when markers are taken out may be one again; a text of such takes as many passes
 
 
 def without_markers(text: str) -> str:
-    """The text without markers of images; spaces around one go with it. Without markers, it is the text itself."""
-    while _MARKER.search(text):  # what is left may be one again
+    """
+    The text without markers of images; spaces around one go with it. Without markers, it is the text itself.
+
+    Raises:
+        ValueError: markers stand in one another.
+    """
+    for _ in range(_PASSES):
+        if not _MARKER.search(text):
+            return text
         text = " ".join(piece.strip() for piece in _MARKER.split(text) if piece.strip())
-    return text
+    raise ValueError("markers of images stand in one another. Remove them from the text")
 
 
 def marked_prompt(messages: list[dict[str, str]], num_images: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from .pairs import pair, sft_row, shared_prompt, split_answer
 from .values import conversation, images_of, text_of
 
 
-_IMAGE = re.compile(r"<img>(.*?)</img>", re.DOTALL)
+_IMAGE = re.compile(r"<img>([^<]*)</img>")
 _READ = (
     *("messages", "query", "response", "history", "system", "conversation", "images", "image", "id"),
     *("rejected_response", "rejected_messages", "rejected_images", "videos"),

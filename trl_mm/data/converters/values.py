@@ -45,16 +45,22 @@ def parsed(value: Any) -> Any:
         raise ValueError("JSON in a column is nested too deeply") from error
 
 
-def records(value: Any) -> list[Any]:
+def records(value: Any, levels: int = 4) -> list[Any]:
     """
     A list of dictionaries, which `datasets` returns as one dictionary of lists, also inside one another.
 
+    Args:
+        value (`list` or `dict`): the list in one of these forms.
+        levels (`int`, *optional*, defaults to `4`): how deep dictionaries may stand in one another.
+
     Raises:
-        ValueError: the lists differ in length.
+        ValueError: the lists differ in length, or dictionaries are deeper.
         TypeError: it is neither.
     """
     if isinstance(value, dict):
-        columns = [records(column) if isinstance(column, dict) else column for column in value.values()]
+        if not levels:
+            raise ValueError("columns of columns are nested too deeply")
+        columns = [records(column, levels - 1) if isinstance(column, dict) else column for column in value.values()]
         return [dict(zip(value, items, strict=True)) for items in zip(*columns, strict=True)]
     if not isinstance(value, list | tuple):
         raise TypeError(f"a list is a {type(value).__name__}")
