@@ -227,6 +227,8 @@ ROWS = {
         "licence": "CC0",
     },
 }
+# Of OmniAlign-V-DPO, and of anybody who writes columns of the format
+PLAIN_ROW = {"id": 0, "image": "knowledge/0.jpg", "prompt": "What is it?", "chosen": "A dog.", "rejected": "Two dogs."}
 # Further layouts of the same datasets
 OTHER_ROWS = {
     "rlhf_v": [
@@ -266,7 +268,7 @@ OTHER_ROWS = {
         {"system": "Be brief.", "conversation": [{"human": "Who?", "assistant": "Me."}]},
     ],
     "generic": [
-        {"id": 0, "image": "knowledge/0.jpg", "prompt": "What is it?", "chosen": "A dog.", "rejected": "Two dogs."},
+        {"prompt": "What is it?", "chosen": "A dog.", "rejected": "Two dogs.", "img": IMAGE},
         {"Prompt": "What is it?", "y_w": "A dog.", "y_l": "Two dogs.", "photo of it": IMAGE},
     ],
 }

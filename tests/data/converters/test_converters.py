@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from support.published_rows import IMAGE, OTHER_ROWS, ROWS
+from support.published_rows import IMAGE, OTHER_ROWS, PLAIN_ROW, ROWS
 
 from trl_mm.data.converters import CONVERTERS, converter_of, find_converter
 from trl_mm.data.converters.left_out import LeftOut
@@ -22,7 +22,7 @@ KNOWN = [(name, row) for name, row in ROWS.items()] + [
     (name, row) for name, rows in OTHER_ROWS.items() for row in rows
 ]
 PAIRS = [(name, row) for name, row in KNOWN if name != "llava_hound"]
-PAIRS += [("vlfeedback_best_worst", ROWS["vlfeedback"]), ("omnialign_v", OTHER_ROWS["generic"][0])]
+PAIRS += [("vlfeedback_best_worst", ROWS["vlfeedback"]), ("omnialign_v", PLAIN_ROW)]
 
 
 def converted(name, row):

@@ -1,5 +1,5 @@
 import pytest
-from support.published_rows import IMAGE, OTHER_ROWS, ROWS, messages, turns
+from support.published_rows import IMAGE, OTHER_ROWS, PLAIN_ROW, ROWS, messages, turns
 
 from trl_mm.data.converters import CONVERTERS, converter_of, nearest_converter
 from trl_mm.data.converters.detection import LAYOUTS
@@ -18,7 +18,7 @@ def test_every_layout_is_recognised_as_itself(name, row):
 
 
 def test_every_converter_is_recognised_but_for_two():
-    # the first is another choice for rows of `vlfeedback`, the second has columns that anybody's data may have
+    # the first is another choice for rows of `vlfeedback`, the second for rows that need none
     assert {*CONVERTERS} - {name for name, _ in KNOWN} == {"vlfeedback_best_worst", "omnialign_v"}
     assert {*LAYOUTS} | {"generic"} <= {*CONVERTERS}
 
@@ -35,6 +35,9 @@ def test_every_converter_is_recognised_but_for_two():
         {"images": [IMAGE], "messages": messages("What?", "A.")},
         {"chosen": messages("What?", "A."), "rejected": messages("What?", "B.")},
         {"images": [], "prompt": "What?"},
+        {"images": [], "prompt": "What?", "chosen": "A.", "rejected": "B."},
+        PLAIN_ROW,
+        {**PLAIN_ROW, "image": None},
         {"text": "Anything.", "image": IMAGE},
         {"question": "What?", "answer": "A."},
         {"conversations": "What?"},
@@ -47,6 +50,10 @@ def test_every_converter_is_recognised_but_for_two():
 )
 def test_rows_of_the_format_and_others_have_none(row):
     assert converter_of(row) is None
+
+
+def test_texts_without_a_column_of_images_are_generic():
+    assert converter_of({"prompt": "What?", "chosen": "A.", "rejected": "B."}) == "generic"
 
 
 def test_columns_that_are_null_do_not_count():

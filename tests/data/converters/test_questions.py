@@ -1,5 +1,5 @@
 import pytest
-from support.published_rows import IMAGE, OTHER_ROWS, ROWS
+from support.published_rows import IMAGE, OTHER_ROWS, PLAIN_ROW, ROWS
 
 from trl_mm.data.converters.left_out import LeftOut
 from trl_mm.data.converters.questions import (
@@ -72,7 +72,7 @@ def test_mmpr():
 
 
 def test_omnialign_v():
-    row = omnialign_v(OTHER_ROWS["generic"][0])
+    row = omnialign_v(PLAIN_ROW)
     assert texts(row) == DOGS and row["row_id"] == "0" and row["images"] == ["knowledge/0.jpg"]
 
 

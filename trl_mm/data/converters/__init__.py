@@ -22,7 +22,7 @@ Published datasets:
 | BPO | renjiepi/BPO_Instruct | `bpo` | |
 | SPA-VL | sqrti/SPA-VL | `spa_vl` | safety data |
 | MM-RLHF | yifanzhang114/MM-RLHF | `mm_rlhf`, `mm_rlhf_pairs` | `data.jsonl`, `dpo_pairs.jsonl`; no videos |
-| OmniAlign-V-DPO | PhoenixZ/OmniAlign-V-DPO | `omnialign_v` (or `generic`) | its JSONL files |
+| OmniAlign-V-DPO | PhoenixZ/OmniAlign-V-DPO | `omnialign_v`, or none | its JSONL files |
 | MMPR | OpenGVLab/MMPR, MMPR-v1.1, MMPR-v1.2 | `mmpr` | annotations; meta files by `mmpr_meta.mmpr_annotations` |
 | SENTINEL | psp-dada/SENTINEL | `sentinel` | images are Visual Genome |
 | HA-DPO | juliozhao/hadpo-data | `ha_dpo` | `desc_data.json`, `pope_data.json`; images are Visual Genome |

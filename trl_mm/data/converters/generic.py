@@ -89,10 +89,10 @@ def columns_of(row: dict[str, Any]) -> dict[str, str]:
 
 
 def is_written_plainly(row: dict[str, Any]) -> bool:
-    """Whether a row holds a question and two answers, but not yet as messages in the columns of the format."""
-    names = columns_of(row)
-    ours = all(names.get(name) == name and isinstance(row[name], list) for name in ("prompt", "chosen", "rejected"))
-    return {"prompt", "chosen", "rejected"} <= {*names} and not ours
+    """Whether a row holds a question and two answers in other columns than those of the format."""
+    names, texts = columns_of(row), ("prompt", "chosen", "rejected")
+    ours = all(names.get(name) == name for name in texts) and names.get("images", "images") in ("images", "image")
+    return {*texts} <= {*names} and not (ours and {"images", "image"} & {*row})
 
 
 def _first(row: Row, plain: dict[str, str], known: Iterable[str], fits: Callable[[Any], bool]) -> str | None:

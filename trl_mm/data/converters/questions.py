@@ -81,7 +81,8 @@ def omnialign_v(row: dict[str, Any]) -> dict[str, Any]:
     {"id": 0, "image": "knowledge/0.jpg", "prompt": "What style is it?", "chosen": "Gothic.", "rejected": "Modern."}
     ```
 
-    A line of OmniAlign-V-DPO. Others have the same columns, so it is recognised as `generic`.
+    A line of OmniAlign-V-DPO. These are columns of the format, so it needs no converter: this one adds its name, and
+    leaves out what is no pair.
     """
     return _pair(row, row["prompt"] if "prompt" in row else row["question"], dataset="OmniAlign-V-DPO")
 
