@@ -1,5 +1,6 @@
 """A row of each published dataset, by the converter that reads it: their columns and types, our texts."""
 
+import base64
 import io
 import json
 
@@ -9,6 +10,7 @@ from PIL import Image
 _FILE = io.BytesIO()
 Image.new("RGBA", (3, 2), (255, 0, 0, 128)).save(_FILE, "PNG")
 IMAGE = {"bytes": _FILE.getvalue(), "path": "1.png"}
+BASE64 = base64.b64encode(IMAGE["bytes"]).decode()
 
 
 def turns(*texts):
@@ -157,7 +159,7 @@ ROWS = {
     },
     "opa_dpo": {
         "queries": "<image>\nWhat is it?",
-        "image_bytes": "iVBORw0KGgo=",
+        "image_bytes": BASE64,
         "standard_response": "It is a dog.",
         "original_generate_response": "Two dogs.",
         "AI_pseudo_response": "A dog.",
@@ -235,7 +237,7 @@ OTHER_ROWS = {
         {**ROWS["rlhf_v"], "text": {"question": "What is it?", "chosen": "A dog.", "rejected": "Two dogs."}},
         {
             "dataset_name": "coco",
-            "img_b64_buffer": "iVBORw0KGgo=",
+            "img_b64_buffer": BASE64,
             "text_b64": "eyJxdWVzdGlvbiI6ICJXaGF0PyIsICJjaG9zZW4iOiAiQSBkb2cuIiwgInJlamVjdGVkIjogIk5vLiJ9",
             "origin_split_inner_idx": 3,
         },

@@ -1,5 +1,5 @@
 import pytest
-from support.published_rows import IMAGE, OTHER_ROWS, PLAIN_ROW, ROWS
+from support.published_rows import BASE64, IMAGE, OTHER_ROWS, PLAIN_ROW, ROWS
 
 from trl_mm.data.converters.left_out import LeftOut
 from trl_mm.data.converters.questions import (
@@ -32,7 +32,7 @@ def test_rlhf_v():
     assert rlhf_v(as_object) == row
     row = rlhf_v(older)
     assert texts(row) == ["What?", "A dog.", "No."] and row["row_id"] == "3" and row["dataset"] == "coco"
-    assert row["images"] == [{"bytes": "iVBORw0KGgo=", "path": None}]
+    assert row["images"] == [{"bytes": BASE64, "path": None}]
 
 
 def test_an_image_beside_the_rows_is_named_by_its_path():
@@ -102,7 +102,7 @@ def test_other_prompts_stay(prompt):
 
 def test_opa_dpo():
     row = opa_dpo(ROWS["opa_dpo"])
-    assert texts(row) == DOGS and row["images"] == [{"bytes": "iVBORw0KGgo=", "path": None}]
+    assert texts(row) == DOGS and row["images"] == [{"bytes": BASE64, "path": None}]
     older = {**ROWS["opa_dpo"], "query": "USER: <image>\nWhat is it? ASSISTANT:", "image_id": 5}
     del older["queries"]
     assert texts(opa_dpo(older)) == DOGS and opa_dpo(older)["row_id"] == "5"
