@@ -85,6 +85,35 @@ def test_text_only_rows_train_beside_image_rows(checkpoint, tmp_path):
     assert len(losses(MMDPOTrainer(checkpoint, args=arguments(tmp_path), train_dataset=dataset(rows)))) == 4
 
 
+@pytest.mark.parametrize("prefix_sharing", [True, False])
+def test_the_beginning_of_both_answers_in_the_prompt_does_not_change_the_loss(checkpoint, tmp_path, prefix_sharing):
+    """It is as likely in both answers, so the loss of DPO does not see it there either; IPO's averages over tokens."""
+    begun = said("There is a dog.")
+    split = [
+        {
+            **row,
+            "prompt": [*row["prompt"], *begun],
+            "chosen": said(" It is late."),
+            "rejected": said(" The sky is blue!"),
+        }
+        for row in sft_rows()
+    ]
+    whole = [
+        {**row, "chosen": said("There is a dog. It is late."), "rejected": said("There is a dog. The sky is blue!")}
+        for row in sft_rows()
+    ]
+    settings = {"max_length": None, "prefix_sharing": prefix_sharing}
+    found = [
+        [
+            losses(MMDPOTrainer(checkpoint, args=arguments(tmp_path, **more, **settings), train_dataset=dataset(rows)))
+            for rows in (split, whole)
+        ]
+        for more in ({}, {"loss_type": "ipo"})
+    ]
+    assert found[0][0] == pytest.approx(found[0][1], abs=1e-5)
+    assert found[1][0][1:] != pytest.approx(found[1][1][1:], abs=1e-3)
+
+
 @pytest.mark.parametrize("online", [True, False])
 def test_equal_seeds_give_equal_losses_with_pairs_made_on_the_way(checkpoint, tmp_path, online):
     def run(name, **settings):
