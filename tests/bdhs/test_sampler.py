@@ -58,6 +58,16 @@ def test_rows_come_back_in_order_with_rejected_and_provenance():
         assert pair["bdhs_guided"] and pair["bdhs_attempts"] == 1 and pair["bdhs_similarity"] < 0.97
 
 
+@pytest.mark.parametrize("mode", ["attention", "povid"])
+@pytest.mark.parametrize("space", [" ", "\n", ""])
+def test_an_answer_that_the_prompt_begins_goes_on_as_the_chosen_one(mode, space):
+    begun = {"role": "assistant", "content": "There is a dog."}
+    sft = [{**row, "prompt": [*row["prompt"], begun]} for row in rows(2)]
+    sft = [{**row, "chosen": [{**begun, "content": f"{space}There is a red circle."}]} for row in sft]
+    for text in rejected(sampler(mode=mode)(MODEL, sft)):
+        assert text.strip() and text[: len(text) - len(text.lstrip())] == space
+
+
 def test_equal_seeds_give_equal_pairs_whatever_the_batch():
     together = rejected(sampler(batch_size=3)(MODEL, rows()))
     alone = [rejected(sampler()(MODEL, [row]))[0] for row in rows()]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..data.rows import check_row
+from ..data.rows import check_row, message_text
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
 from .config import BDHSConfig
@@ -188,6 +188,10 @@ def draw_seed(config, step, row, attempt):
 def as_pair(row, rejected, attempts, similarity, guided):
     """The row with `rejected`, in messages like those of `chosen`, and what is known of how it was made."""
     *earlier, last = row["chosen"]
+    if row.get("prompt") and row["prompt"][-1]["role"] == "assistant" and not earlier:
+        # Both answers go on with what the prompt begins: a space there in one alone would tell them apart
+        chosen = message_text(last)
+        rejected = chosen[: len(chosen) - len(chosen.lstrip())] + rejected.lstrip()
     content = [{"type": "text", "text": rejected}] if isinstance(last.get("content"), list) else rejected
     return {
         **row,
