@@ -8,7 +8,8 @@ The row format: TRL's vision format and nothing of our own.
  "rejected": [{"role": "assistant", "content": "A cat on a sofa."}]}
 ```
 
-An SFT row has no `rejected`, a prompt row has neither answer. Other columns are provenance and are kept.
+An SFT row has no `rejected`, a prompt row has neither answer. A prompt may end with a message of the assistant: the
+beginning of both answers. Other columns are provenance and are kept.
 """
 
 import difflib

@@ -76,7 +76,8 @@ def test_llava_rlhf(nest):
     made = llava_rlhf(row)
     assert texts(made) == ["What is it?", "A bird.", "Sure?", "A dog.", "A cat."]
     assert made["hallucination"] is False and made["row_id"] == "wpKlmZ"
-    assert texts(llava_rlhf({**row, "preference": 1}))[-2:] == ["A cat.", "A dog."]
+    for first in (1, 1.0, "1"):
+        assert texts(llava_rlhf({**row, "preference": first}))[-2:] == ["A cat.", "A dog."]
     with pytest.raises(ValueError, match="`preference` must be 1 or 2, got 0"):
         llava_rlhf({**row, "preference": 0})
 

@@ -37,6 +37,13 @@ def test_what_stays_and_what_it_is_called():
     assert {*row} == {"images", "prompt", "chosen", "rejected", "row_id", "licence"}
 
 
+def test_an_instruction_may_have_an_input():
+    row = {"instruction": "Translate.", "input": "Hund", "chosen": "dog", "rejected": "cat"}
+    assert texts(generic(row))[0] == "Translate.\nHund" and "input" not in generic(row)
+    assert texts(generic({**row, "input": ""}))[0] == "Translate."
+    assert texts(generic({**row, "instruction": None}))[0] == "Hund"
+
+
 def test_images_are_known_by_what_is_in_them():
     assert generic(OTHER_ROWS["generic"][1])["images"] == [IMAGE]
     row = {"question": "What?", "chosen": "a", "rejected": "b", "views": ["1.png", "2.png"], "image": None}

@@ -65,7 +65,7 @@ def test_mmpr():
     row = mmpr(ROWS["mmpr"])
     assert row["images"] == ["1.jpg"] and row["answer_gt"] == "dog" and row["chosen"][0]["content"].endswith(": dog")
     assert mmpr({**ROWS["mmpr"], "answer_gt": 3})["answer_gt"] == "3"
-    assert mmpr({**ROWS["mmpr"], "image": None})["images"] == []
+    assert mmpr({**ROWS["mmpr"], "image": None})["images"] == [] == mmpr({**ROWS["mmpr"], "image": ""})["images"]
     row = mmpr({**ROWS["mmpr"], "image": ["1.jpg", "2.jpg"], "question": "<image> or <image>?"})
     assert [part["type"] for part in row["prompt"][0]["content"]] == ["image", "text", "image", "text"]
     assert mmpr({**ROWS["mmpr"], "image": ["1.jpg", "2.jpg"]})["prompt"][0]["content"] == "What is it?"
@@ -120,6 +120,7 @@ def test_mm_rlhf_pairs():
 def test_videos_and_ties_are_left_out():
     with pytest.raises(LeftOut, match="tie"):
         mm_rlhf_pairs({**ROWS["mm_rlhf_pairs"], "is_tie": True})
+    assert mm_rlhf_pairs({**ROWS["mm_rlhf_pairs"], "is_tie": "False"})
     with pytest.raises(LeftOut, match="video"):
         mm_rlhf_pairs({**ROWS["mm_rlhf_pairs"], "image": None, "video": "long/1.mp4"})
     with pytest.raises(LeftOut, match="video"):

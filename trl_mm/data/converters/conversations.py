@@ -4,7 +4,7 @@ from typing import Any
 
 from .left_out import LeftOut
 from .pairs import pair, shared_prompt
-from .values import conversation, file_name, images_of, parsed, records, text_of
+from .values import conversation, file_name, images_of, parsed, rating_of, records, text_of
 
 
 def sharegpt(row: dict[str, Any]) -> dict[str, Any]:
@@ -70,10 +70,11 @@ def llava_rlhf(row: dict[str, Any]) -> dict[str, Any]:
     """
     prompt, inline = conversation(row["conversations"])
     prompt = prompt[:-1] if prompt and prompt[-1]["role"] == "assistant" else prompt
-    if row["preference"] not in (1, 2, "1", "2"):
+    preference = rating_of(row["preference"])
+    if preference not in (1, 2):
         raise ValueError(f"`preference` must be 1 or 2, got {row['preference']!r}")
     outputs = [row["output_1"], row["output_2"]]
-    chosen, rejected = outputs if str(row["preference"]) == "1" else outputs[::-1]
+    chosen, rejected = outputs if preference == 1 else outputs[::-1]
     known = {"dataset": "LLaVA-Human-Preference-10K", "hallucination": row.get("hallucination")}
     return pair(images_of(row) or inline, prompt, chosen, rejected, row_id=row.get("id"), **known)
 

@@ -45,6 +45,7 @@ def generic(row: dict[str, Any]) -> dict[str, Any]:
      "preferred": "A dog.",            # or chosen, y_w, y_win, win, response_w, ...; a text, or messages
      "dispreferred": "Two dogs.",      # or rejected, y_l, y_lose, lose, response_l, ...
      "img_path": "dog.jpg",            # or image, images, ...; none for text alone
+     "input": "...",                   # after an `instruction`, as in Alpaca's layout
      "system": "Be brief."}            # rarely
     ```
 
@@ -59,7 +60,9 @@ def generic(row: dict[str, Any]) -> dict[str, Any]:
         raise KeyError(f"no column that is known as {' or '.join(missing)}: name them with `columns`")
     known = rest_of(row, *names.values(), "system", "id", "row_id")
     (chosen, images), (rejected, _) = (_answer(row[names[name]]) for name in ("chosen", "rejected"))
-    prompt, inline = _prompt(row[names["prompt"]])
+    question = row[names["prompt"]]
+    more = known.pop("input") if names["prompt"] == "instruction" and isinstance(row.get("input"), str) else ""
+    prompt, inline = _prompt(f"{question}\n{more}" if more.strip() else question)
     images = images_of(row, names["images"]) if "images" in names else inline or images
     number = row["row_id"] if row.get("row_id") is not None else row.get("id")
     return pair(images, with_system(prompt, row.get("system")), chosen, rejected, row_id=number, **known)

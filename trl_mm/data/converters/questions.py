@@ -137,7 +137,7 @@ def mm_rlhf_pairs(row: dict[str, Any]) -> dict[str, Any]:
     images = images_of(row)
     if row.get("video") and not images:
         raise LeftOut("video")
-    if row.get("is_tie"):
+    if str(row.get("is_tie")).strip().lower() in ("true", "1"):
         raise LeftOut("tie")
     scores = row.get("scores")
     scores = [scores.get("chosen"), scores.get("rejected")] if isinstance(scores, dict) else scores

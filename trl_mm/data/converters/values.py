@@ -110,9 +110,10 @@ def images_of(row: dict[str, Any], *names: str) -> list[Any]:
         row (`dict[str, Any]`):
             Row with one image, a list or none.
         names (`str`):
-            Columns that may hold them, `image` and `images` by default. The first that is not `None` counts.
+            Columns that may hold them, `image` and `images` by default. The first that is neither `None` nor an empty
+            text counts.
     """
-    image = first_of(row, *(names or ("image", "images")))
+    image = next((row[name] for name in names or ("image", "images") if not _is_none(row.get(name))), None)
     if isinstance(image, dict) and image and all(isinstance(value, list) for value in image.values()):
         return records(image)
     return list(image) if isinstance(image, list | tuple) else [] if image is None else [image]
@@ -130,6 +131,11 @@ def rating_of(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _is_none(image: Any) -> bool:
+    """Whether a row has no image there: rows of text alone may have an empty path."""
+    return image is None or (isinstance(image, str) and not image.strip())
 
 
 def _part(part: dict[str, Any], images: list[Any]) -> str:
