@@ -250,6 +250,8 @@ def test_ctrl_c_promises_nothing_that_a_folder_of_the_push_alone_could_keep(kind
     rows = [tiny_row(0, rejected=[{"role": "assistant", "content": "A dog."}])]
     with pytest.raises(KeyboardInterrupt, match=r"Stopped while pushing to `repo_id` \(me/pairs\).*push again"):
         push_preferences(rows if kind == "rows" else folder, "me/pairs")
+
+
 def test_a_held_out_split_goes_up_as_test(hub, tmp_path):
     for name in ("train", "test"):
         make_folder(tmp_path / "pairs" / name, rejected=f"There is a {name}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from .converters import CONVERTERS, find_converter, likely_converter
+from .converters import converter_of, find_converter, nearest_converter
 from .converters.left_out import LeftOut
 from .reader import GENERIC, Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, normalize_row
@@ -121,7 +121,7 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
     for row in rows:
         if _has_messages(row):
             return None
-        name, columns = likely_converter(row), normalize_row(row, "").keys()
+        name, columns = converter_of(row), normalize_row(row, "").keys()
         if name is not None and not (name == GENERIC and {*needs} <= columns):
             logger.info("The rows are read with the converter `%s`.", name)
             return name
@@ -166,16 +166,6 @@ def first_rows(rows: Any) -> list[Row]:
     if isinstance(rows, IterableDataset) and rows.features is not None:
         rows = rows.decode(False)
     return list(islice(rows, _LOOKED_AT))
-
-
-def nearest_converter(row: Row) -> str:
-    """Name of the converter that speaks of most of the columns of a row."""
-
-    def shared(name: str) -> int:
-        picture = CONVERTERS[name].__doc__ or ""
-        return sum(f'"{column}"' in picture for column in row)
-
-    return max(CONVERTERS, key=shared)
 
 
 def _has_messages(row: Row) -> bool:

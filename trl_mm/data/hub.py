@@ -82,18 +82,6 @@ def push_preferences(
     if path is not None and not path.exists():
         raise FileNotFoundError(f"`dataset` ({dataset}) does not exist. Pass the folder of the pairs.")
     repo_id, old_files = check_repo(repo_id, private=private, overwrite=overwrite, token=token)
-    rows = prepare_preferences(dataset) if path is None else load_preferences(path, image_folder=image_folder)
-    manifest = read_manifest(path) if path is not None and (path / MANIFEST).exists() else None
-    card = make_card(rows, repo_id, manifest, license=license, command=command)
-    with _stopped(repo_id), TemporaryDirectory() as temporary:
-        if path is not None and manifest is not None and manifest["settings"].get("images") != "path":
-            folder = path
-        else:
-            stored, folder = rows.cast_column("images", List(Image(decode=False))), Path(temporary)
-            manifest = write_shards(folder, stored, lambda rows: rows, {}, shard_size=_ROWS_PER_FILE) or {}
-        shards = [folder / name for name, num_rows in manifest["shards"].items() if num_rows]
-        names = [f"data/train-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
-        replaced = [name for name in old_files or [] if name.startswith("data/train-")]
     splits = {} if path is None else _splits(path)
     manifest = read_manifest(splits["train"]) if splits else None
     if path is None:
@@ -102,7 +90,7 @@ def push_preferences(
         needs = manifest["settings"].get("convert", {}).get("needs") if manifest else None
         rows = load_preferences(path, image_folder=image_folder, needs=needs or PREFERENCE_COLUMNS)
     card = make_card(rows, repo_id, manifest, license=license, command=command, splits=[*splits] or ["train"])
-    with TemporaryDirectory() as temporary:
+    with _stopped(repo_id), TemporaryDirectory() as temporary:
         if manifest is None or manifest["settings"].get("images") == "path":
             stored, splits = rows.cast_column("images", List(Image(decode=False))), {"train": Path(temporary)}
             write_shards(temporary, stored, lambda rows: rows, {}, shard_size=_ROWS_PER_FILE)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .converters import likely_converter
+from .converters import converter_of
 from .converters.left_out import LeftOut
 from .images import ImageError, StoredImage, open_image, resolve_image
 from .row_limits import value_error
@@ -152,7 +152,7 @@ class RowReader:
 
 def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
     """Name the converter of a row that is not in the format: renaming columns, as for others, does not help."""
-    name = likely_converter(row)
+    name = converter_of(row)
     of_one_answer = name in OF_ONE_ANSWER
     is_pair = "rejected" in needs and any("reject" in column for column in row)  # of a layout without a converter
     if name in (None, GENERIC) or (of_one_answer and (is_pair or "prompt" not in needs)):

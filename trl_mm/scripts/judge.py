@@ -124,7 +124,6 @@ def main(argv=None):
 
 def run(args, state):
     from ..data.atomic_file import replacing
-    from ..data.converters import find_converter
     from ..data.loading import BAD_ROWS, load_preferences
     from ..eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts
     from ..judges.prompts import question

@@ -29,6 +29,7 @@ Published datasets:
 | mDPO | fwnlp/mDPO-preference-data | `mdpo` | |
 | OPA-DPO | made by its scripts | `opa_dpo` | |
 | vision-feedback-mix | wangclnlp/vision-feedback-mix-binarized | `vision_feedback_mix` | |
+| VL-RewardBench | MMInstruction/VL-RewardBench | `vl_rewardbench` | for `trl-mm judge`, never for training |
 | LLaVA-Hound | ShareGPTVideo/train_video_and_instruction | `llava_hound` | nothing: videos are left out |
 | LLaVA-Instruct | liuhaotian/LLaVA-Instruct-150K | `llava_instruct` | SFT rows |
 | any in LLaMA-Factory's layouts | | `sharegpt`, `llama_factory_v1` | |
@@ -40,24 +41,17 @@ from collections.abc import Callable
 from typing import Any
 
 from .conversations import llama_factory_v1, llava_rlhf, povid, sharegpt, vision_feedback_mix
-from .detection import converter_of, likely_converter, nearest_converter
+from .detection import converter_of, nearest_converter
 from .generic import generic
 from .llava_instruct import llava_instruct
-from .vl_rewardbench import vl_rewardbench
-
-
-# Name for `--converter`
-CONVERTERS = {
-    "llava_instruct": llava_instruct,
-    "vl_rewardbench": vl_rewardbench,
-}
 from .ms_swift import ms_swift
 from .questions import llava_hound, mdpo, mm_rlhf_pairs, mmpr, omnialign_v, opa_dpo, rlaif_v, rlhf_v, spa_vl
 from .rankings import bpo, mm_rlhf, nlf, vlfeedback, vlfeedback_best_worst
 from .visual_genome import ha_dpo, sentinel
+from .vl_rewardbench import vl_rewardbench
 
 
-__all__ = ["CONVERTERS", "converter_of", "find_converter", "likely_converter", "nearest_converter"]
+__all__ = ["CONVERTERS", "converter_of", "find_converter", "nearest_converter"]
 
 
 def find_converter(name: str | None) -> Callable[[dict[str, Any]], Any] | None:
@@ -100,5 +94,6 @@ CONVERTERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "sharegpt": sharegpt,
     "llama_factory_v1": llama_factory_v1,
     "ms_swift": ms_swift,
+    "vl_rewardbench": vl_rewardbench,
     "generic": generic,
 }

@@ -63,11 +63,6 @@ def nearest_converter(columns: Iterable[str]) -> str:
     return nearest
 
 
-def likely_converter(row: dict[str, Any]) -> str | None:
-    """Name of the converter (`str`) for rows that are conversations of `from` and `value`, else `None`."""
-    return "llava_instruct" if "conversations" in row and _is_conversation(row) else None
-
-
 def _layouts_with(column: str) -> int:
     return sum(any(column in wanted for wanted in layout.columns) for layout in LAYOUTS.values())
 
