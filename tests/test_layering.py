@@ -14,7 +14,8 @@ SHAPES = PACKAGE.parent / "recipes" / "shapes"
 # the package, which nothing may import.
 PREPARED = {"data", "tokens", "generation"}  # what methods and trainers build on
 PARTS_OF_TRAINER = {"trainer.prefix_sharing", "trainer.parts", "trainer.reference", "trainer.on_policy"}
-LIBRARY = {*PREPARED, "report", "bdhs", "judges", "trainer", *PARTS_OF_TRAINER, "trainer.estimate", "eval"}
+METHODS = {"bdhs", "judges", "corruption"}
+LIBRARY = {*PREPARED, *METHODS, "report", "trainer", *PARTS_OF_TRAINER, "trainer.estimate", "eval"}
 BELOW = {
     "data": set(),
     "tokens": {"data"},
@@ -22,6 +23,7 @@ BELOW = {
     "generation": {"data", "tokens"},
     "bdhs": PREPARED,
     "judges": PREPARED,
+    "corruption": {*PREPARED, "bdhs", "judges"},
     "trainer.prefix_sharing": PREPARED,
     "trainer.parts": PREPARED,
     "trainer.reference": PREPARED,

@@ -75,6 +75,10 @@ COMMANDS = {
     "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "convert": ("trl_mm.scripts.convert", "bring a published preference dataset into the row format, as parquet"),
+    "corrupt": (
+        "trl_mm.scripts.corrupt",
+        "make preference pairs by a text model that rewrites chosen answers wrongly",
+    ),
     "eval": ("trl_mm.scripts.eval", "measure hallucination: CHAIR, object recall, POPE"),
     "score": ("trl_mm.scripts.score", "score answers in a file as a benchmark does; --list shows all of them"),
     "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),

@@ -221,4 +221,8 @@ _MEANINGS = {
     "bdhs_attempts": "attempts made",
     "bdhs_similarity": "similarity of the rejected answer to the chosen one",
     "bdhs_guided": "whether sentences of the chosen answer guided the rejected one",
+    "corrupt_attempts": "attempts until a rewriting was kept",
+    "corrupt_similarity": "similarity of the rejected answer to the chosen one",
+    "chosen_model": "what wrote the chosen answer",
+    "rejected_model": "what wrote the rejected answer",
 }

@@ -1,0 +1,1 @@
+"""Rejected answers by a text model that rewrites chosen ones with plausible errors."""
