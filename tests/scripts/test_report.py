@@ -2,6 +2,8 @@ import json
 
 import pytest
 from PIL import Image
+from support.files import save_rows
+from support.tiny import tiny_row
 
 from trl_mm.cli.main import main as cli
 from trl_mm.scripts.report import main, make_parser
@@ -113,3 +115,17 @@ def test_rows_of_another_layout(tmp_path):
     assert "What is it?" in (tmp_path / "report.html").read_text()
     with pytest.raises(ValueError, match="`columns` .* is no JSON"):
         main([str(tmp_path), "--columns", "prompt=question"])
+def test_datasets_side_by_side_and_images_that_are_elsewhere(tmp_path, capsys):
+    for name, count in (("train", 3), ("other", 2)):
+        (tmp_path / name).mkdir()
+        rejected = [{"role": "assistant", "content": "There is a dog."}]
+        rows = [{**tiny_row(seed), "rejected": rejected} for seed in range(count)]
+        save_rows(tmp_path / name / "rows.jsonl", rows)
+    main(
+        [str(tmp_path / "train"), "--html", str(tmp_path / "page.html"), "--against", str(tmp_path / "other")]
+        + ["--leaks", str(tmp_path / "other"), "--similarity", "lexical"]
+    )
+    page = (tmp_path / "page.html").read_text()
+    assert "What the pairs are made of" in page and "Images that are elsewhere, too" in page
+    assert "Similarity of rejected to chosen" in page
+    assert f"2 of 3 images are in {tmp_path / 'other'}, too." in capsys.readouterr().out

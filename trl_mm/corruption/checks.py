@@ -3,6 +3,7 @@
 import re
 
 from ..data.pair_statistics import count_words
+from ..data.refusals import is_refusal
 from .config import CorruptionConfig
 
 
@@ -18,12 +19,6 @@ REASONS = {
     "unlike": "it was another answer, not the correct one with some details changed.",
 }
 
-_REFUSAL = re.compile(
-    r"(?:i'?m|i am|we'?re|we are)\s+(?:very\s+|so\s+)?(?:sorry|afraid|unable|not\s+able)\b"
-    r"|sorry\b|unfortunately\b|as an? (?:\w+ )?ai\b"
-    r"|i\s+(?:can(?:no|')t|could\s*n[o']t|will not|won't|do\s*n[o']t\s+(?:have|feel comfortable))\b",
-    re.IGNORECASE,
-)
 _COMMENT = re.compile(
     r"(?:sure|certainly|of course|okay|ok)\b[,!:.]"
     r"|here(?:'s| is| are)\b[^.\n]*\b(?:answer|version|rewrit\w*|mistakes?)\b"
@@ -60,7 +55,7 @@ def fault(chosen: str, rewriting: str, config: CorruptionConfig) -> str | None:
         return "empty"
     if _plain(chosen) == _plain(rewriting):
         return "equal"
-    if _REFUSAL.match(rewriting) and not _REFUSAL.match(chosen.strip()):
+    if is_refusal(rewriting) and not is_refusal(chosen):
         return "refusal"
     if (_COMMENT.match(rewriting) or _WITHIN.search(rewriting)) and not (
         _COMMENT.match(chosen.strip()) or _WITHIN.search(chosen)

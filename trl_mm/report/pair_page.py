@@ -1,7 +1,7 @@
 """What a preference dataset holds, as a page: figures of all of its rows, and rows to look at."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -18,6 +18,8 @@ from ..data.pair_statistics import (
 )
 from ..data.tables import raw_rows
 from ..data.word_differences import word_differences
+from .anatomy import Anatomy
+from .anatomy_page import add_anatomy, add_leaks
 from .page import GalleryItem, Page
 
 
@@ -28,7 +30,14 @@ _BATCH = 32  # rows in memory at a time, images as they are stored
 _TEXTS = ("prompt", "chosen", "rejected")
 
 
-def pair_page(title: str, dataset: Dataset, max_rows: int = 1000, image_size: int = 192) -> tuple[Page, int]:
+def pair_page(
+    title: str,
+    dataset: Dataset,
+    max_rows: int = 1000,
+    image_size: int = 192,
+    anatomies: Mapping[str, Anatomy] | None = None,
+    leaks: Mapping[str, Mapping[str, str]] | None = None,
+) -> tuple[Page, int]:
     """
     Make the page of a preference dataset.
 
@@ -42,6 +51,11 @@ def pair_page(title: str, dataset: Dataset, max_rows: int = 1000, image_size: in
         image_size (`int`, *optional*, defaults to `192`):
             Longest side of a thumbnail in pixels. Those of one row take at most `0.27 * image_size**2` bytes of the
             page: 10 kB by default.
+        anatomies (`Mapping[str, Anatomy]`, *optional*):
+            What this dataset, and others beside it, are made of, by their names ([`anatomy`]).
+        leaks (`Mapping[str, Mapping[str, str]]`, *optional*):
+            For each other dataset or folder, from an image of this one to the one there that shows the same
+            ([`alike`]).
 
     Returns:
         `(Page, int)`:
@@ -50,6 +64,10 @@ def pair_page(title: str, dataset: Dataset, max_rows: int = 1000, image_size: in
     indices = spread(len(dataset), max_rows)
     page = Page(f"Preference pairs: {title}")
     numbers = _add_summary(page, dataset)
+    if anatomies:
+        add_anatomy(page, anatomies)
+    if leaks:
+        add_leaks(page, leaks, next(iter(anatomies.values())).images.distinct if anatomies else 0)
     page.heading("Pairs")
     filters = {"attempt": "choice"} if "bdhs_attempts" in numbers else {}
     filters["similarity" if "bdhs_similarity" in numbers else "words in common"] = "range"

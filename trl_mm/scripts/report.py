@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .preflight import check_writable, need_package
-from .training import as_mapping
 
 
 @dataclass(kw_only=True)
@@ -24,9 +23,14 @@ class ReportArguments:
             kB at most for its images, and its texts.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
-        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
-            or `"auto"` for the one that fits the columns.
-        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format.
+        against (`list[str]`, *optional*): folders, files or Hub ids of further pairs, whose figures stand beside.
+        leaks (`list[str]`, *optional*): folders of images, such as those of a benchmark, or folders, files or Hub ids
+            of other pairs, such as a test split as `PATH:SPLIT`: which images of these pairs are there, too, is found
+            by a perceptual hash.
+        similarity (`str`, *optional*): id or path of a sentence-transformers model, or `"lexical"`: how alike the two
+            answers of each pair are is then shown, too.
+        processor (`str`, *optional*): model whose processor counts the tokens of each image.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace a file of that name which is no page of
             `trl-mm`; its own pages are replaced anyway.
     """
@@ -38,7 +42,10 @@ class ReportArguments:
     dataset_split: str = "train"
     image_folder: str | None = None
     converter: str | None = None
-    columns: dict | str | None = None
+    against: list[str] | None = None
+    leaks: list[str] | None = None
+    similarity: str | None = None
+    processor: str | None = None
     overwrite: bool = False
 
     def __post_init__(self):
@@ -48,8 +55,6 @@ class ReportArguments:
             raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
         if not 16 <= self.image_size <= 1024:
             raise ValueError(f"`image_size` must be in [16, 1024] pixels, got {self.image_size}.")
-        if self.columns is not None:
-            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if self.html is None:
             writable = os.path.isdir(self.path) and os.access(self.path, os.W_OK)
             self.html = str(Path(self.path if writable else "", "report.html"))
@@ -80,9 +85,13 @@ def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     need_package("matplotlib", "A page with plots")
+    need_package("rapidfuzz", "Comparing answers")
+    if args.leaks:
+        need_package("imagehash", "`leaks`")
     check_writable("html", Path(args.html).parent)
 
-    from ..data.loading import load_preferences
+    from ..report.anatomy import anatomy
+    from ..report.image_anatomy import alike
     from ..report.page import is_page
     from ..report.pair_page import pair_page
 
@@ -91,18 +100,83 @@ def main(argv=None):
             f"`html` ({args.html}) is there and was not written by `trl-mm report`. Name another file with `--html`, "
             "or pass `--overwrite true`."
         )
-    dataset = load_preferences(
-        args.path,
-        split=args.dataset_split,
-        converter=args.converter,
-        columns=args.columns,
-        image_folder=args.image_folder,
+    similarity, count = measures(args)
+    dataset = load(args, args.path, args.dataset_split)
+    anatomies = {
+        name: anatomy(data, similarity=similarity, count_image_tokens=count, hash_images=bool(args.leaks))
+        for name, data in others(args, dataset).items()
+    }
+    name = next(iter(anatomies))
+    found = anatomies[name].images.hashes
+    leaks = {place: alike(found, hashes_of(args, place)) for place in args.leaks or []}
+    page, unreadable = pair_page(name, dataset, args.max_rows, args.image_size, anatomies, leaks)
+    path = page.write(args.html)
+    print(f"{page.subtitle}.")
+    for place, same in leaks.items():
+        print(f"{len(same):,} of {len(found):,} images are in {place}, too.")
+    print(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def load(args, path, split):
+    """The pairs (`datasets.Dataset`) of a folder, a file or the Hub, with images that may be missing."""
+    from ..data.converters import find_converter
+    from ..data.loading import load_preferences
+
+    own = path == args.path
+    return load_preferences(
+        path,
+        split=split,
+        image_folder=args.image_folder if own else None,
+        converter=find_converter(args.converter) if own else None,
         on_bad_image="keep",
     )
-    name = os.path.basename(os.path.abspath(args.path)) if os.path.exists(args.path) else args.path
-    page, unreadable = pair_page(name, dataset, args.max_rows, args.image_size)
-    path = page.write(args.html)
-    print(f"{page.subtitle}.\n{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def others(args, dataset):
+    """This dataset and those that it is compared with (`dict[str, datasets.Dataset]`), by name."""
+    named = {shown_name(args.path): dataset}
+    for path in args.against or []:
+        named[shown_name(path) if shown_name(path) not in named else path] = load(args, path, args.dataset_split)
+    return named
+
+
+def shown_name(path):
+    """Last part of a path, or the id of a dataset on the Hub (`str`)."""
+    return os.path.basename(os.path.abspath(path)) if os.path.exists(path) else path
+
+
+def measures(args):
+    """Similarity of answers, and number of tokens of an image by its size, as far as they are asked for."""
+    similarity = count = None
+    if args.similarity is not None:
+        from ..bdhs.similarity import make_similarity
+
+        similarity = make_similarity(args.similarity)
+    if args.processor is not None:
+        from ..tokens.image_tokens import ImageTokenCounter
+        from ..tokens.processor import vision_processor_of
+
+        counter = ImageTokenCounter(vision_processor_of(args.processor, "`processor`"))
+
+        def count(size):
+            return counter((size,))
+
+    return similarity, count
+
+
+def hashes_of(args, place):
+    """Perceptual hashes of the images of a folder, or of other pairs (`PATH` or `PATH:SPLIT`), by name."""
+    from ..data.tables import undecoded
+    from ..report.image_anatomy import hashes_of_folder, image_anatomy
+
+    path, _, split = place.rpartition(":") if ":" in place and not os.path.exists(place) else (place, "", "train")
+    try:
+        data = load(args, path, split)
+    except (ValueError, FileNotFoundError):
+        if os.path.isdir(path):
+            return hashes_of_folder(path)
+        raise
+    return image_anatomy(undecoded(data), hash_images=True).hashes
 
 
 if __name__ == "__main__":
