@@ -43,7 +43,7 @@ def _figures(found: Anatomy) -> dict[str, Any]:
         "distinct prompts": _share(len(found.prompts), total),
         "distinct images": f"{images.distinct:,}",
         "rows of an image": _spread(per_image),
-        "messages before the answer": ", ".join(f"{count:,} of {number}" for number, count in turns),
+        "messages before the answer": ", ".join(f"{number} in {_share(count, total)}" for number, count in turns),
         "words of chosen": _spread(found.chosen_words),
         "words of rejected": _spread(found.rejected_words),
         "words of chosen less rejected": _spread(differences),
