@@ -14,7 +14,7 @@ SHAPES = PACKAGE.parent / "recipes" / "shapes"
 # the package, which nothing may import.
 PREPARED = {"data", "tokens", "generation"}  # what methods and trainers build on
 PARTS_OF_TRAINER = {"trainer.prefix_sharing", "trainer.parts", "trainer.reference", "trainer.on_policy"}
-METHODS = {"bdhs", "judges", "corruption"}
+METHODS = {"bdhs", "judges", "corruption", "reward"}
 LIBRARY = {*PREPARED, *METHODS, "report", "trainer", *PARTS_OF_TRAINER, "trainer.estimate", "eval"}
 BELOW = {
     "data": set(),
@@ -24,6 +24,7 @@ BELOW = {
     "bdhs": PREPARED,
     "judges": PREPARED,
     "corruption": {*PREPARED, "bdhs", "judges"},
+    "reward": PREPARED,
     "trainer.prefix_sharing": PREPARED,
     "trainer.parts": PREPARED,
     "trainer.reference": PREPARED,
@@ -31,6 +32,8 @@ BELOW = {
     "trainer.estimate": {*PREPARED, "trainer.parts"},
     "trainer": {*PREPARED, "report", *PARTS_OF_TRAINER},
     "eval": {*PREPARED, "report", "judges", "trainer"},
+    "trainer": {*PREPARED, "reward", "report", *PARTS_OF_TRAINER},
+    "eval": {*PREPARED, "report", "judges"},
     "bench": LIBRARY,
     "scripts": {*LIBRARY, "bench"},
     "cli": {"scripts"},

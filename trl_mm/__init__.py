@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .trainer.dpo_trainer import MMDPOTrainer
     from .trainer.online_dpo_config import MMOnlineDPOConfig
     from .trainer.online_dpo_trainer import MMOnlineDPOTrainer
+    from .trainer.reward_config import MMRewardConfig
+    from .trainer.reward_trainer import MMRewardTrainer
 
 __all__ = [
     "BDHSConfig",
@@ -34,6 +36,8 @@ __all__ = [
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
+    "MMRewardConfig",
+    "MMRewardTrainer",
     "PairwiseJudge",
     "PairwiseVLMJudge",
     "RemoteJudge",
@@ -51,6 +55,8 @@ _MODULES = {
     "MMDPOTrainer": ".trainer.dpo_trainer",
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
+    "MMRewardConfig": ".trainer.reward_config",
+    "MMRewardTrainer": ".trainer.reward_trainer",
     "PairwiseJudge": ".data.protocols",
     "PairwiseVLMJudge": ".judges.pairwise",
     "RemoteJudge": ".judges.remote",

@@ -1,6 +1,6 @@
 """Rows to the batch that TRL's loss takes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -82,6 +82,28 @@ class PreferenceCollator(DataCollatorForVisionPreference):
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows])  # (B,)
         return batch
+
+    def of_one_answer(self, rows):
+        """
+        The batch of rows with one answer each, for a model that scores it.
+
+        Args:
+            rows (`list[dict]`): rows with PIL `images`, `prompt` and `chosen`.
+
+        Returns:
+            `dict[str, torch.Tensor]`: as above, with `B` rows of tokens and the images once.
+        """
+        examples = [
+            {
+                "prompt": prepare_multimodal_messages(row["prompt"], images=row["images"]),
+                "completion": prepare_multimodal_messages(row["chosen"]),
+            }
+            for row in rows
+        ]
+        texts = render_examples(examples, self.processor)
+        once = replace(self, images_per_prompt=True)
+        inputs = once._prompt_inputs([text["prompt"] for text in texts], [row["images"] for row in rows])
+        return once._batch(inputs, once._answer_ids(rows, texts, ("completion",)))
 
     def _texts(self, rows):
         """Prompt and answers of each row as the chat template renders them (`list[dict[str, str]]`)."""

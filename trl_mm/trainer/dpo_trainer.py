@@ -5,7 +5,6 @@ from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
-from torch.utils.data import SequentialSampler
 from transformers import EvalPrediction, PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import get_config_model_id
@@ -16,7 +15,7 @@ from ..tokens.fit_report import FitReport
 from .bdhs_loss import BDHSLoss
 from .distorted_answer import DISTORTION, distorted_batch, distorts, find_likeliest
 from .dpo_config import MMDPOConfig
-from .length_grouping import LengthGroupedSampler
+from .length_grouping import GroupsByLength
 from .mm_trainer import MMTrainer, check_given_models
 from .pair_generation import (
     check_backend,
@@ -35,7 +34,7 @@ from .rows_config import fill_defaults
 from .vision_processor import vision_processor
 
 
-class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
+class MMDPOTrainer(MMTrainer, GroupsByLength, PrecomputedReference, BDHSLoss, DPOTrainer):
     """
     The only change w.r.t. [`~trl.DPOTrainer`] is what happens before the loss: rows are checked before training (see
     [`MMDPOConfig`]), and if a callback is a pair generator such as [`BDHSDataGenerator`], pairs are made from SFT rows
@@ -157,22 +156,6 @@ class MMDPOTrainer(MMTrainer, PrecomputedReference, BDHSLoss, DPOTrainer):
             dataset = generate_offline(self, dataset)
             self._pairs_are_made = True
         return dataset
-
-    def _get_train_sampler(self, train_dataset=None):
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        # transformers would look for a column of lengths, which image rows do not have
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            self.fit_report["train"].kept.total.tolist(),
-            self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            epoch=lambda: int(self.state.epoch or 0),
-        )
-
-    def _get_eval_sampler(self, eval_dataset):
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_eval_sampler(eval_dataset)
-        return SequentialSampler(eval_dataset)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         self.train_dataset = self._with_pairs(self.train_dataset)  # while the policy still is the initial one

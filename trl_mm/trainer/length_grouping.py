@@ -1,6 +1,7 @@
 """Rows of similar length in one batch, so that little of it is padding."""
 
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import trainer_pt_utils
 
 
@@ -26,3 +27,23 @@ class LengthGroupedSampler(trainer_pt_utils.LengthGroupedSampler):
     def __iter__(self):
         self.generator = torch.Generator().manual_seed(self.seed + self.epoch())
         return super().__iter__()
+
+
+class GroupsByLength:
+    """To be inherited beside a trainer of TRL with `fit_report`: `train_sampling_strategy="group_by_length"`."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        # transformers would look for a column of lengths, which image rows do not have
+        return LengthGroupedSampler(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            self.fit_report["train"].kept.total.tolist(),
+            self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            epoch=lambda: int(self.state.epoch or 0),
+        )
+
+    def _get_eval_sampler(self, eval_dataset):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_eval_sampler(eval_dataset)
+        return SequentialSampler(eval_dataset)

@@ -90,7 +90,7 @@ def write_model_card(
         base_model_relation="adapter" if adapter else "finetune",
         datasets=dataset if is_hub_id(dataset) else None,
         library_name="peft" if adapter else "transformers",
-        pipeline_tag="image-text-to-text",
+        pipeline_tag=None if hasattr(trainer, "card_snippet") else "image-text-to-text",
         tags=sorted({"generated_from_trainer", *trainer._tag_names, *more_tags}),
     )
     repository = getattr(trainer, "hub_model_id", None) or args.hub_model_id  # the first has its owner, if it is made
@@ -104,7 +104,10 @@ def write_model_card(
         base=shown(base),
         base_is_public=is_hub_id(base),
         adapter=adapter,
-        snippet=code_block(_SNIPPET.format(name=json.dumps(repository or folder.resolve().name)), "python"),
+        snippet=code_block(
+            getattr(trainer, "card_snippet", _SNIPPET).format(name=json.dumps(repository or folder.resolve().name)),
+            "python",
+        ),
         dataset=shown(dataset) if dataset else None,
         dataset_is_public=is_hub_id(dataset),
         num_rows=num_rows(trainer.train_dataset),

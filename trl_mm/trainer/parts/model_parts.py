@@ -19,7 +19,7 @@ def part_of(name, model_type):
         `str`: `"language model"`, `"projector"` or `"vision tower"`; `"vision part"` for both of the latter if
             they are not known of its family.
     """
-    if _is_in(name, (*LANGUAGE_MODEL, "lm_head")):
+    if _is_in(name, (*LANGUAGE_MODEL, "lm_head", "score")):  # the heads of generation and of reward models
         return "language model"
     projector = FAMILIES.get(model_type, UNKNOWN).projector
     if not projector:

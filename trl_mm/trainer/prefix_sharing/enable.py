@@ -30,20 +30,33 @@ def enable_prefix_sharing(trainer, collator, reason=None, reference_reads_images
         reason (`str`, *optional*): what keeps the trainer itself from it.
         reference_reads_images (`bool`, *optional*, defaults to `True`): whether the reference runs beside the policy.
     """
-    if not trainer.args.prefix_sharing:
+    if not can_share_prefixes(trainer, reason):
         return
     models = bare_models(trainer)
-    # The policy with what PEFT puts around it, and a reference that may attend in another way
-    reason = reason or next(filter(None, map(unsupported_reason, [trainer.model, *models[1:]])), None)
-    if reason is not None:
-        logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
-        return
     collator.images_per_prompt = True
     backbones = [model.base_model for model in models]
     encode_once = reference_reads_images and same_vision_part(*backbones)
     features = SharedFeatures(backbones[0]) if encode_once else None
     for model in models:
         share_prefixes(model, features)
+
+
+def can_share_prefixes(trainer, reason=None):
+    """
+    Whether the models of a trainer share prefixes (`bool`); why they do not is logged.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): trainer with `model`, `ref_model` and `accelerator`.
+        reason (`str`, *optional*): what keeps the trainer itself from it.
+    """
+    if not trainer.args.prefix_sharing:
+        return False
+    # The policy with what PEFT puts around it, and a reference that may attend in another way
+    models = [trainer.model, *bare_models(trainer)[1:]]
+    reason = reason or next(filter(None, map(unsupported_reason, models)), None)
+    if reason is not None:
+        logger.info(f"Prefixes are not shared: {reason}. Training goes on in TRL's layout.")
+    return reason is None
 
 
 def dummy_image(trainer):

@@ -1,0 +1,174 @@
+"""Reward models on image-text pairs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from transformers import EvalPrediction, PreTrainedModel, ProcessorMixin, TrainerCallback
+from trl import RewardConfig, RewardTrainer
+from trl.trainer.utils import get_config_model_id
+
+from ..data.rows import PREFERENCE_COLUMNS
+from ..reward import models as _registered  # noqa: F401  classes that AutoModelForSequenceClassification finds
+from ..tokens.collator import PreferenceCollator
+from ..tokens.fit_report import FitReport
+from .length_grouping import GroupsByLength
+from .mm_trainer import MMTrainer, check_given_models
+from .parts.lora_targets import with_targets
+from .parts.parameter_groups import check_optimizer
+from .parts.quantization import skip_quantizing_saved_modules
+from .prefix_sharing.enable import bare_models, can_share_prefixes, dummy_image
+from .prefix_sharing.shared_scores import share_scored_prefixes
+from .reward_config import MMRewardConfig
+from .row_checks import checked_rows
+from .rows_config import fill_defaults
+from .vision_processor import vision_processor
+
+
+PAPER = {
+    "title": "Understanding Alignment in Multimodal LLMs: A Comprehensive Study",
+    "id": "2407.02477",
+    "citation": """\
+@article{amirloo2024understanding,
+    title   = {{Understanding Alignment in Multimodal LLMs: A Comprehensive Study}},
+    author  = {Amirloo, Elmira and others},
+    year    = {2024},
+    journal = {arXiv preprint arXiv:2407.02477}
+}""",
+}
+SNIPPET = """\
+import trl_mm.reward.models  # makes the class below known
+from PIL import Image
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+model = AutoModelForSequenceClassification.from_pretrained({name}, num_labels=1, dtype="auto", device_map="auto")
+processor = AutoProcessor.from_pretrained({name})
+question = [{{"type": "image"}}, {{"type": "text", "text": "What is the man doing?"}}]
+answer = [{{"type": "text", "text": "He is cutting a pepper."}}]
+text = processor.apply_chat_template(
+    [{{"role": "user", "content": question}}, {{"role": "assistant", "content": answer}}]
+)
+inputs = processor(text=text, images=Image.open("image.jpg"), return_tensors="pt").to(model.device, model.dtype)
+print(model(**inputs).logits.item())"""
+
+
+class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
+    """
+    The only change w.r.t. [`~trl.RewardTrainer`] is that the model sees the images, which TRL leaves out without a
+    word: it is the backbone of a vision-language model with a score on top (see `trl_mm.reward.models`). Besides, rows
+    are checked before training as in [`MMDPOTrainer`], both answers of a pair share one computation of their prompt
+    (`prefix_sharing`), and parts of the model can be frozen, or trained at a rate of their own. The loss is TRL's,
+    with its `margin` column and `center_rewards_coefficient`.
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Vision-language model whose backbone is trained, or a reward model.
+        args ([`MMRewardConfig`] or [`~trl.RewardConfig`], *optional*):
+            Training arguments. A plain `RewardConfig` is taken with the defaults of `MMRewardConfig` for what it
+            lacks; its `max_length` is kept.
+        data_collator (`Callable`, *optional*):
+            Collator of preference rows. Defaults to [`PreferenceCollator`].
+        train_dataset (`datasets.Dataset`):
+            Rows with `images`, `prompt`, `chosen`, `rejected` and, if there is one, a `margin`.
+        eval_dataset (`datasets.Dataset` or `dict[str, datasets.Dataset]`, *optional*):
+            Rows for evaluation.
+        processing_class ([`~transformers.ProcessorMixin`], *optional*):
+            Processor of the model. Loaded from the model's id if it is not given.
+        compute_metrics, callbacks, **kwargs:
+            As in [`~trl.RewardTrainer`]. A [`~peft.LoraConfig`] without `target_modules` adapts the language model
+            only; the score is trained and saved with it.
+
+    Raises:
+        ValueError: a row cannot be trained on (the message names file, row and cure), or `model` is no vision-language
+            model, or one with more than one label.
+        TypeError: `processing_class` is no processor of a vision-language model.
+    """
+
+    _tag_names = ["trl", "trl-mm", "reward-trainer"]
+    _paper = PAPER
+    ref_model = None
+    card_snippet = SNIPPET
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel,
+        args: RewardConfig | None = None,
+        data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        processing_class: ProcessorMixin | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
+    ):
+        model_id = model if isinstance(model, str) else get_config_model_id(model.config)
+        if args is None:
+            args = MMRewardConfig(f"{model_id.split('/')[-1]}-Reward")
+        fill_defaults(args, MMRewardConfig)
+        check_given_models(model=model)
+        check_optimizer(args, kwargs.get("optimizers"))
+        processor = vision_processor(model_id, args, processing_class)
+        self.fit_report: dict[str, FitReport] = {}
+        self.keeps_layout_of_trl = None  # or the reason why
+        if data_collator is not None:
+            self.keeps_layout_of_trl = "a `data_collator` of your own may return the images once for each answer"
+        self.pair_collator = data_collator or PreferenceCollator(
+            processor, args.max_length, pad_to_multiple_of=args.pad_to_multiple_of
+        )
+        kwargs["peft_config"] = with_score(with_targets(kwargs.get("peft_config"), model, args))
+        kwargs = skip_quantizing_saved_modules(kwargs, kwargs["peft_config"])
+        args.model_init_kwargs = skip_quantizing_saved_modules(args.model_init_kwargs, kwargs["peft_config"])
+        super().__init__(
+            model,
+            args=args,
+            data_collator=self._collated,
+            train_dataset=self._checked(train_dataset, processor, args, "train"),
+            eval_dataset=self._checked(eval_dataset, processor, args, "eval"),
+            processing_class=processor.tokenizer,  # all that TRL asks of it
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self.processing_class = self.callback_handler.processing_class = processor
+        self.prepare_parts()
+
+    def prepare_parts(self) -> None:
+        super().prepare_parts()
+        if can_share_prefixes(self, self.keeps_layout_of_trl):
+            self.pair_collator.images_per_prompt = True  # type: ignore[union-attr]  # no collator of the user's own
+            (model,) = bare_models(self)
+            share_scored_prefixes(model)
+        self._dummy_image = dummy_image(self)
+
+    def _checked(self, dataset, processor, args, name):
+        return checked_rows(dataset, processor, args, PREFERENCE_COLUMNS, self.fit_report, name, args.max_length)
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        # Checked already, but for one that `evaluate` is given; the collator tokenizes
+        if dataset_name in self.fit_report or f"eval_{dataset_name}" in self.fit_report:
+            return dataset
+        return self._checked(dataset, self.processing_class, args, dataset_name)
+
+    def _collated(self, rows):
+        batch = self.pair_collator(rows)
+        if "margin" in rows[0]:
+            batch["margin"] = torch.tensor([row["margin"] for row in rows], dtype=torch.float32)  # (B,)
+        return batch
+
+    def _prepare_inputs(self, inputs):
+        if self._dummy_image is not None:
+            inputs = self._dummy_image.added_to(inputs)
+        inputs = super()._prepare_inputs(inputs)
+        padding = self.accelerator.reduce(1 - inputs["attention_mask"].float().mean(), reduction="mean")
+        self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
+        if not getattr(self.pair_collator, "images_per_prompt", False):
+            inputs.pop("completion_mask", None)  # the plain forward takes none
+        return inputs
+
+
+def with_score(peft_config):
+    """A LoRA configuration that trains and saves the score, too, as PEFT does for this task; others as they are."""
+    return replace(peft_config, task_type="SEQ_CLS") if isinstance(peft_config, LoraConfig) else peft_config
