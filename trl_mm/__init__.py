@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .judges.pairwise import PairwiseVLMJudge
     from .judges.remote import RemoteJudge
     from .judges.reward import RewardJudge
+    from .reward.scorer import RewardModel
     from .trainer.dpo_config import MMDPOConfig
     from .trainer.dpo_trainer import MMDPOTrainer
     from .trainer.online_dpo_config import MMOnlineDPOConfig
@@ -42,6 +43,7 @@ __all__ = [
     "PairwiseVLMJudge",
     "RemoteJudge",
     "RewardJudge",
+    "RewardModel",
     "load_preferences",
     "push_preferences",
 ]
@@ -61,6 +63,7 @@ _MODULES = {
     "PairwiseVLMJudge": ".judges.pairwise",
     "RemoteJudge": ".judges.remote",
     "RewardJudge": ".judges.reward",
+    "RewardModel": ".reward.scorer",
     "load_preferences": ".data.loading",
     "push_preferences": ".data.hub",
 }

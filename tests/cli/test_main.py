@@ -96,6 +96,9 @@ def test_unknown_command_names_the_nearest(capsys):
     benches = "bench bdhs, bench convert, bench dpo, bench online-dpo"
     known = f"bdhs, {benches}, convert, dpo, eval, judge, merge, online-dpo, report"
     known = "bdhs, bench bdhs, bench dpo, bench online-dpo, corrupt, dpo, eval, judge, merge, online-dpo, report"
+    known = (
+        "bdhs, bench bdhs, bench dpo, bench online-dpo, corrupt, dpo, eval, judge, merge, online-dpo, report, reward"
+    )
     assert capsys.readouterr().err == f"error: unknown command `dpoo`, did you mean `dpo`?; known: {known}.\n"
 
 

@@ -170,16 +170,15 @@ def test_a_lora_is_saved_with_its_score_and_loads_again(checkpoint, tmp_path):
 
 
 def test_a_generation_checkpoint_becomes_a_reward_model_that_auto_classes_load(checkpoint, tmp_path):
-    trainer = MMRewardTrainer(
-        checkpoint,
-        args=arguments(tmp_path / "out"),
-        train_dataset=image_dataset(pairs()),
-        eval_dataset=image_dataset(pairs(2)),
-    )
+    held_out = {"one": image_dataset(pairs(2)), "two": image_dataset(pairs(4))}
+    rows = {"train_dataset": image_dataset(pairs()), "eval_dataset": held_out}
+    trainer = MMRewardTrainer(checkpoint, args=arguments(tmp_path / "out"), **rows)
     assert type(trainer.model) is LlavaNextForSequenceClassification and trainer.model.config.num_labels == 1
-    assert trainer.fit_report["train"] and trainer.fit_report["eval"]
+    assert list(trainer.fit_report) == ["train", "eval_one", "eval_two"]
     trainer.train()
-    assert {"eval_loss", "eval_accuracy", "eval_margin"} <= set(trainer.evaluate())
+    metrics = trainer.evaluate()
+    assert {f"eval_{name}_{metric}" for name in held_out for metric in ("loss", "accuracy", "margin")} <= set(metrics)
+    assert {"eval_loss", "eval_accuracy"} <= set(trainer.evaluate(held_out["one"]))
     trainer.save_model()
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert torch.equal(again.score.weight, trainer.model.score.weight)

@@ -14,17 +14,28 @@ from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     Gemma3Config,
+    Gemma3PreTrainedModel,
     Idefics3Config,
+    Idefics3PreTrainedModel,
     InternVLConfig,
+    InternVLPreTrainedModel,
     LlavaConfig,
     LlavaNextConfig,
+    LlavaNextPreTrainedModel,
     LlavaOnevisionConfig,
+    LlavaOnevisionPreTrainedModel,
+    LlavaPreTrainedModel,
     PreTrainedConfig,
     Qwen2_5_VLConfig,
+    Qwen2_5_VLPreTrainedModel,
     Qwen2VLConfig,
+    Qwen2VLPreTrainedModel,
     Qwen3VLConfig,
+    Qwen3VLPreTrainedModel,
     SmolVLMConfig,
+    SmolVLMPreTrainedModel,
     VipLlavaConfig,
+    VipLlavaPreTrainedModel,
 )
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
@@ -32,17 +43,6 @@ from transformers.conversion_mapping import (
 )
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
-from transformers.models.gemma3.modeling_gemma3 import Gemma3PreTrainedModel
-from transformers.models.idefics3.modeling_idefics3 import Idefics3PreTrainedModel
-from transformers.models.internvl.modeling_internvl import InternVLPreTrainedModel
-from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
-from transformers.models.llava_next.modeling_llava_next import LlavaNextPreTrainedModel
-from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionPreTrainedModel
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPreTrainedModel
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLPreTrainedModel
-from transformers.models.smolvlm.modeling_smolvlm import SmolVLMPreTrainedModel
-from transformers.models.vipllava.modeling_vipllava import VipLlavaPreTrainedModel
 
 
 class ScoreHead(GenericForSequenceClassification):

@@ -224,7 +224,7 @@ def check_numbers(training_args):
 def check_evaluation(args, training_args):
     """Refuse an evaluation without rows, before anything is loaded."""
     strategy = getattr(training_args.eval_strategy, "value", training_args.eval_strategy)
-    if strategy != "no" and not args.dataset_test_split:
+    if strategy != "no" and not args.dataset_test_split and not getattr(args, "eval_datasets", None):
         raise ValueError(
             f"`eval_strategy: {strategy}` evaluates, but there are no rows for it. Name their split in "
             "`dataset_test_split`, or set `eval_strategy: 'no'`."

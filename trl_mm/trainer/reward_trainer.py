@@ -152,6 +152,15 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
             return dataset
         return self._checked(dataset, self.processing_class, args, dataset_name)
 
+    def log(self, logs, start_time=None):
+        # TRL calls the metrics of every evaluation `eval_accuracy`, whichever of several datasets it is of
+        name = next((key[5:-5] for key in logs if key.startswith("eval_") and key.endswith("_loss")), "")
+        if name and not self.model.training:
+            named = {f"{name}_{key}": values for key, values in self._metrics["eval"].items()}
+            self._metrics["eval"].clear()
+            self._metrics["eval"].update(named)
+        super().log(logs, start_time)
+
     def _collated(self, rows):
         batch = self.pair_collator(rows)
         if "margin" in rows[0]:
