@@ -16,10 +16,13 @@ NAMES = [
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
+    "MMRewardConfig",
+    "MMRewardTrainer",
     "PairwiseJudge",
     "PairwiseVLMJudge",
     "RemoteJudge",
     "RewardJudge",
+    "RewardModel",
     "load_preferences",
     "push_preferences",
 ]

@@ -64,7 +64,7 @@ def test_all_recipes_are_found():
         "llava_v1.6_34b": 8,
         "llava_v1.6_mistral_7b": 7,
         "llava_v1.6_vicuna_13b": 7,
-        "llava_v1.6_vicuna_7b": 17,
+        "llava_v1.6_vicuna_7b": 18,
         "qwen2.5_vl_7b": 2,
         "shapes": 9,
     }
