@@ -115,6 +115,8 @@ def test_rows_of_another_layout(tmp_path):
     assert "What is it?" in (tmp_path / "report.html").read_text()
     with pytest.raises(ValueError, match="`columns` .* is no JSON"):
         main([str(tmp_path), "--columns", "prompt=question"])
+
+
 def test_datasets_side_by_side_and_images_that_are_elsewhere(tmp_path, capsys):
     for name, count in (("train", 3), ("other", 2)):
         (tmp_path / name).mkdir()

@@ -117,13 +117,8 @@ class RowStream:
         return stored, decoded, bad
 
     def digest(self, items: Sequence[StreamedRow]) -> str:
-        """Digest of what some rows say and show (`str`). Each image file is read once."""
-        digest = hashlib.sha256()
-        for _, row, *_ in items:
-            said = row and [row.get(name) for name in ("row_id", "prompt", "chosen", "rejected")]
-            shown = row and [image_digest(image, self._digests) for image in row["images"]]
-            digest.update(json.dumps([said, shown], sort_keys=True, default=str).encode())
-        return digest.hexdigest()
+        """[`items_digest`] of rows; each image file is read once."""
+        return items_digest(items, self._digests)
 
 
 def stream_preferences(
@@ -195,3 +190,13 @@ def _streamed(batch: dict[str, list], indices: Sequence[int], reader: RowReader)
                 raise
             logger.warning("A row is skipped. %s", error)
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
+def items_digest(items: Sequence[StreamedRow], digests: dict[str, str]) -> str:
+    """Digest of what some rows say and show (`str`); `digests` keeps those of image files, by path."""
+    digest = hashlib.sha256()
+    for _, row, *_ in items:
+        said = row and [row.get(name) for name in ("row_id", "prompt", "chosen", "rejected")]
+        shown = row and [image_digest(image, digests) for image in row["images"]]
+        digest.update(json.dumps([said, shown], sort_keys=True, default=str).encode())
+    return digest.hexdigest()

@@ -69,7 +69,7 @@ def run(args, config, state, argv):
         check_texts(dataset, processor)
     image_folder = args.image_folder or local_folder(args.dataset_name)
     check_image_paths(dataset, args.images, image_folder)
-    model = load_model(args, state.device)
+    model = load_model(args, state.device, processor)
     source = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..data.subset import check_subset
 from .preflight import check_writable
 from .ranges import check_at_least
+from .training import as_mapping
 
 
 @dataclass(kw_only=True)
@@ -19,8 +20,9 @@ class PairArguments:
         output_dir (`str`): folder of the pairs. A killed run's folder is resumed.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
-        converter (`str`, *optional*): what the rows are written like, if not in the row format: `"llava_instruct"` for
-            conversations with `from` and `value`.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
+            such as `"llava_instruct"`, or `"auto"` for the one that fits the columns.
+        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"skip"` to leave out rows with a
             missing or undecodable image, count them, and list them in `bad_rows.jsonl`.
         images (`str`, *optional*, defaults to `"embed"`): `"embed"` to store the image files in the shards, `"path"`
@@ -41,6 +43,7 @@ class PairArguments:
     dataset_split: str = "train"
     image_folder: str | None = None
     converter: str | None = None
+    columns: dict | str | None = None
     on_bad_image: str = field(default="error", metadata={"choices": ["error", "skip"]})
     images: str = field(default="embed", metadata={"choices": ["embed", "path"]})
     max_rows: int | None = None
@@ -55,6 +58,8 @@ class PairArguments:
     def __post_init__(self):
         check_at_least(self, max_rows=1, shard_size=1)
         check_subset(self.max_rows, self.shuffle_seed)
+        if self.columns is not None:
+            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if self.push_to_hub and self.repo_id is None:
             raise ValueError("`push_to_hub` needs `repo_id`. Pass the name of the dataset on the Hub, as owner/name.")
         if not self.push_to_hub and (self.repo_id is not None or self.private or self.overwrite):
@@ -70,10 +75,9 @@ def check_pair_folder(folder):
 
 def reading_options(args):
     """How the rows of [`PairArguments`] are read (`dict`), for [`load_preferences`] and [`stream_preferences`]."""
-    from ..data.converters import find_converter
-
     return {
-        "converter": find_converter(args.converter),
+        "converter": args.converter,
+        "columns": args.columns,
         "split": args.dataset_split,
         "image_folder": args.image_folder,
         "needs": ("images", "prompt", "chosen"),

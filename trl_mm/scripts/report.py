@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .preflight import check_writable, need_package
+from .training import as_mapping
 
 
 @dataclass(kw_only=True)
@@ -23,7 +24,9 @@ class ReportArguments:
             kB at most for its images, and its texts.
         dataset_split (`str`, *optional*, defaults to `"train"`): split to read.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
-        converter (`str`, *optional*): what the rows are written like, if not in the row format.
+        converter (`str`, *optional*): what the rows are written like, if not in the row format: name of a converter,
+            or `"auto"` for the one that fits the columns.
+        columns (`dict`, *optional*): new names of columns to those that they have: `{"prompt": "question"}`.
         against (`list[str]`, *optional*): folders, files or Hub ids of further pairs, whose figures stand beside.
         leaks (`list[str]`, *optional*): folders of images, such as those of a benchmark, or folders, files or Hub ids
             of other pairs, such as a test split as `PATH:SPLIT`: which images of these pairs are there, too, is found
@@ -42,6 +45,7 @@ class ReportArguments:
     dataset_split: str = "train"
     image_folder: str | None = None
     converter: str | None = None
+    columns: dict | str | None = None
     against: list[str] | None = None
     leaks: list[str] | None = None
     similarity: str | None = None
@@ -55,6 +59,8 @@ class ReportArguments:
             raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
         if not 16 <= self.image_size <= 1024:
             raise ValueError(f"`image_size` must be in [16, 1024] pixels, got {self.image_size}.")
+        if self.columns is not None:
+            self.columns = as_mapping("columns", self.columns, '{"prompt": "question"}')
         if self.html is None:
             writable = os.path.isdir(self.path) and os.access(self.path, os.W_OK)
             self.html = str(Path(self.path if writable else "", "report.html"))
@@ -119,7 +125,6 @@ def main(argv=None):
 
 def load(args, path, split):
     """The pairs (`datasets.Dataset`) of a folder, a file or the Hub, with images that may be missing."""
-    from ..data.converters import find_converter
     from ..data.loading import load_preferences
 
     own = path == args.path
@@ -127,7 +132,8 @@ def load(args, path, split):
         path,
         split=split,
         image_folder=args.image_folder if own else None,
-        converter=find_converter(args.converter) if own else None,
+        converter=args.converter if own else None,
+        columns=args.columns if own else None,
         on_bad_image="keep",
     )
 

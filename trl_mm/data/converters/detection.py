@@ -119,6 +119,7 @@ LAYOUTS = {
     "povid": _layout("conversations rejected_conversations"),
     "llava_rlhf": _layout("conversations output_1 output_2 preference"),
     "vision_feedback_mix": _layout("conversations origin_pre_dataset"),
+    "vl_rewardbench": _layout("query response human_ranking"),
     "sharegpt": _layout("conversations chosen rejected", "messages chosen rejected"),
     "llama_factory_v1": _layout("chosen_messages rejected_messages"),
     "ms_swift": _layout(
