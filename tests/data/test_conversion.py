@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import zlib
 
@@ -181,6 +182,7 @@ def test_no_row_left_says_why_and_what_helps(source, tmp_path):
     ) as e:
         convert(source, tmp_path / "out")
     assert "pass the folder of the images as `image_folder`" in str(e.value)
+    assert re.search(r"The first: .*rows.jsonl, row 0: Image file .*gone.png.* All are in .*bad_rows", str(e.value))
     assert len(listed(tmp_path / "out")) == 3
 
 

@@ -176,6 +176,7 @@ class ConvertedRows:
         if self.strict:
             where = "" if kind is self.tally.bad else f"{self.reader.where(index)}: left out, "
             raise ValueError(f"{where}{reason.rstrip('.')}. {_CURE}")
+        self.tally.first = self.tally.first or reason
         self.tally.add(kind, reason if kind is self.tally.left_out else kind_of(reason))
         self._list.write(json.dumps({"file": file, "row": position, "reason": reason}).encode() + b"\n")
 

@@ -24,6 +24,7 @@ class Tally:
         left_out (`Counter`): rows of the source that the converter leaves out, by reason.
         filtered (`Counter`): made rows that are not wanted, by reason.
         bad (`Counter`): what cannot be read or used, by reason.
+        first (`str`): what is said of the first row that is left out or bad.
         safety (`int`): rows among those kept that are about safety.
         images_found, images_missing (`int`): images of rows that are wanted.
     """
@@ -33,6 +34,7 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)
     filtered: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
+    first: str = ""
     safety: int = 0
     images_found: int = 0
     images_missing: int = 0

@@ -85,9 +85,9 @@ def write_converted(
     summary = {**summarise(rows.tally, undecodable, written), "safety": safety}
     _append(folder / BAD_ROWS, undecodable)
     if not sum(written.values()):
-        raise ValueError(
-            f"No row is left of {rows.tally.read:,}: {_why(summary)}. They are listed in {folder / BAD_ROWS}."
-        )
+        first = rows.tally.first or next((row["reason"] for row in undecodable), "")
+        more = f" The first: {first.rstrip('.')}. All are in {folder / BAD_ROWS}." if first else ""
+        raise ValueError(f"No row is left of {rows.tally.read:,}: {_why(summary)}.{more}")
     for of_side, manifest in manifests.items():
         write_manifest(of_side, {**manifest, "summary": summary}, 0)
     with replacing(folder / CARD, 0) as file:
