@@ -6,7 +6,6 @@ from support.tiny import tiny_image
 
 from trl_mm.data.converters import find_converter
 from trl_mm.data.loading import load_preferences
-from trl_mm.data.rows import PREFERENCE_COLUMNS
 
 
 NEEDS = ("images", "prompt", "chosen")
@@ -97,9 +96,8 @@ def test_other_layouts_are_told_of_no_converter(tmp_path, row):
 def test_a_pair_of_conversations_is_no_sft_row(tmp_path):
     row = {"images": [], "conversations": turns("What?", "A dog."), "rejected_conversations": turns("What?", "A cat.")}
     (tmp_path / "pairs.json").write_text(json.dumps([row]))
-    for needs in (NEEDS, PREFERENCE_COLUMNS):
-        with pytest.raises(ValueError, match="Pass `--converter povid`"):
-            load_preferences(tmp_path / "pairs.json", needs=needs)
+    with pytest.raises(ValueError, match="Pass `--converter povid`"):
+        load_preferences(tmp_path / "pairs.json")
 
 
 def test_an_unknown_name_lists_the_known_ones():
