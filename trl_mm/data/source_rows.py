@@ -15,10 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from .json_rows import Damage, JSONRows
+from .meta_rows import MetaRows, read_meta
 from .parquet_rows import ParquetRows
 from .reader import Row
 from .shown import shown
-from .sources import Source, is_saved, local_files, local_folder, open_stream
+from .sources import Source, check_split, is_saved, local_files, local_folder, open_stream
 
 
 class SourceRows:
@@ -40,8 +41,10 @@ class SourceRows:
 
     def __init__(self, name_or_path: str | os.PathLike, split: str = "train", **load_dataset_kwargs: Any):
         self.folder = local_folder(name_or_path)
-        self._files: JSONRows | ParquetRows | None = None
-        if self.folder is not None and not is_saved(Path(name_or_path)):
+        self._files: JSONRows | MetaRows | ParquetRows | None = read_meta(Path(name_or_path))
+        if self._files is not None:
+            check_split(name_or_path, split, ["train"])
+        elif self.folder is not None and not is_saved(Path(name_or_path)):
             files = local_files(Path(name_or_path), split)
             if files[0].suffix == ".parquet":
                 self._files = ParquetRows(files)
