@@ -31,7 +31,7 @@ BELOW = {
     "trainer.on_policy": PREPARED,
     "trainer.estimate": {*PREPARED, "trainer.parts"},
     "trainer": {*PREPARED, "reward", "report", *PARTS_OF_TRAINER},
-    "eval": {*PREPARED, "report", "judges", "trainer"},
+    "eval": {*PREPARED, "report", "judges", "trainer", "trainer.on_policy"},
     "bench": LIBRARY,
     "scripts": {*LIBRARY, "bench"},
     "cli": {"scripts"},

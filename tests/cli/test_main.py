@@ -85,8 +85,8 @@ def test_every_script_keeps_the_contract(name):
     assert callable(module.main)
     # A key of the recipe and a flag that `--help` shows, so the script's parser has to know it.
     known = "accelerate_config" in {action.dest for action in module.make_parser()._actions}
-    assert known != (name.startswith("bench") or name in ("report", "merge", "score")), "these run in one process"
-    assert known != (name.startswith("bench") or name in ("convert", "report", "merge")), "these run in one process"
+    alone = name.startswith("bench") or name in ("convert", "report", "merge", "score")
+    assert known != alone, "these run in one process"
 
 
 def test_unknown_command_names_the_nearest(capsys):

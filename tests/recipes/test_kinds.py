@@ -36,6 +36,7 @@ KINDS = {
     "online_dpo": "online_dpo/adapter_model.safetensors",
     "online_dpo_weak_annotator": "online_dpo_weak_annotator/adapter_model.safetensors",
     "mixed_dpo": "mixed_dpo/adapter_model.safetensors",
+    "reward": "reward/adapter_model.safetensors",
     "judge": "judge/judge.json",
     "eval": "eval/dpo_lora/scores.json",
 }
@@ -73,8 +74,10 @@ def shrunk(recipe, command, model):
     recipe.pop("accelerate_config", None)  # which is for the launch, and the script is called without one
     if not recipe["model_name_or_path"].startswith("runs/"):
         recipe["model_name_or_path"] = model
-    if command in ("dpo", "online-dpo"):
+    if command in ("dpo", "online-dpo", "reward"):
         recipe.update(TRAINING)
+    if command == "reward":  # rows of the Hub
+        recipe.update(dataset_name="preferences.jsonl", image_folder="coco/train2014", converter=None)
     if command == "bdhs":
         recipe.update(FAST)
     if "bdhs" in recipe:

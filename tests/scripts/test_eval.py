@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from trl_mm.data.images import open_image
 from trl_mm.eval.answers import read_answers
-from trl_mm.eval.benchmark import Benchmark
+from trl_mm.eval.benchmark import Benchmark, Metric
 from trl_mm.eval.benchmarks import BENCHMARKS
 from trl_mm.eval.chair import chair
 from trl_mm.eval.compare import compare_models
@@ -256,6 +256,9 @@ def test_an_unknown_benchmark_lists_the_known_ones(checkpoint, world, tmp_path):
 class ColourBenchmark(Benchmark):
     colour_word: str = field(default="colour", metadata={"help": "How it is spelled."})
 
+    title = "Colours"
+    metrics = {"colour": Metric("right", "higher")}
+
     def questions(self, truths, *, seed):
         return [{"image": "a.png", "question": f"Which {self.colour_word}?", "kind": "easy", "truth": {"red"}}]
 
@@ -271,6 +274,10 @@ class ColourBenchmark(Benchmark):
     @staticmethod
     def overall(result, *, seed):
         return {"colour_right": sum(result["right"])}
+
+    @staticmethod
+    def row_scores(result):
+        return result["right"]
 
     @staticmethod
     def headline(scores):

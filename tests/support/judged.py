@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from trl_mm.data.images import open_image
-from trl_mm.eval.benchmark import Benchmark
+from trl_mm.eval.benchmark import Benchmark, Metric
 
 
 @dataclass(kw_only=True)
@@ -18,6 +18,7 @@ class GradedBenchmark(Benchmark):
     graded_images: list[str] | None = None
 
     title = "Graded"
+    metrics = {"graded": Metric("length of the reply", "neither", scale=1.0)}
     judge_options = {"temperature": 0.2, "max_tokens": 7}
     judge_system = "You grade."
 
@@ -39,6 +40,10 @@ class GradedBenchmark(Benchmark):
     @staticmethod
     def metric_parts(result):
         return {"graded": ([len(reply or "") for reply in result["replies"]], [1] * len(result["replies"]))}
+
+    @staticmethod
+    def row_scores(result):
+        return [None if reply is None else float(len(reply)) for reply in result["replies"]]
 
     @staticmethod
     def lines(result):

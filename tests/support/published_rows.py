@@ -165,6 +165,14 @@ ROWS = {
         "AI_pseudo_response": "A dog.",
         "AI_json_report": "[]",
     },
+    "vl_rewardbench": {
+        "id": "RLAIF-V-7",
+        "query": "What is it?",
+        "image": IMAGE,
+        "response": ["It is a dog.", "Two dogs."],
+        "human_ranking": [0, 1],
+        "query_source": "RLAIF-V",
+    },
     "vision_feedback_mix": {
         "id": 7,
         "origin_pre_dataset": "RLHF-V",

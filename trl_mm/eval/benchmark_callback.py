@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback
 
 from ..data.images import open_image
 from ..generation import Completer, Request, SamplingSettings
-from ..trainer.unwrapped_policy import generation_model
+from ..trainer.on_policy.unwrapped_policy import generation_model
 from .answers import as_prompt
 from .benchmark import Benchmark
 from .intervals import ratio
