@@ -20,6 +20,8 @@ from trl_mm.eval.benchmarks import BENCHMARKS
 ROOT = Path(__file__).parents[1]
 PLACES = ("README.md", ".github/CONTRIBUTING.md", "docs/**/*.md", "recipes/**/*.md", "trl_mm/bench/RESULTS.md")
 DOCS = sorted(path for place in PLACES for path in ROOT.glob(place))
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the docs are not part of the sdist")
+
 # Of the launcher, of accelerate, and of every command
 OTHER_FLAGS = {"--config", "--config_file", "--help", "--version"}
 

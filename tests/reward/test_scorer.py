@@ -4,7 +4,7 @@ from support.rows import image_dataset
 from support.tiny import tiny_image, tiny_processor, tiny_row
 from transformers import AutoModelForSequenceClassification
 
-from trl_mm import RewardJudge
+from trl_mm import MMOnlineDPOConfig, MMOnlineDPOTrainer, RewardJudge
 from trl_mm.reward.blind import with_exchanged_images
 from trl_mm.reward.scorer import RewardModel, load_reward_model
 
@@ -59,6 +59,32 @@ def test_it_judges_pairs(reward_model):
     pairs = [("Yes.", "It is a red circle."), ("It is a red circle.", "Yes.")]
     first, second = judge.judge([QUESTION] * 2, [[tiny_image(0)]] * 2, pairs)
     assert {first, second} == {0, 1}
+
+
+def test_it_ranks_the_answers_of_online_dpo(reward_model, checkpoint, tmp_path):
+    """It is shown the images of the rows, which it would otherwise have scored as text."""
+    scorer = RewardModel(reward_model)
+    seen = []
+    scorer_call = scorer.collator.of_one_answer
+    scorer.collator.of_one_answer = lambda rows: seen.extend(len(row["images"]) for row in rows) or scorer_call(rows)
+    trainer = MMOnlineDPOTrainer(
+        checkpoint,
+        reward_funcs=scorer,
+        args=MMOnlineDPOConfig(
+            output_dir=str(tmp_path),
+            max_steps=1,
+            per_device_train_batch_size=2,
+            max_new_tokens=3,
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+            logging_steps=1,
+        ),
+        train_dataset=image_dataset([tiny_row(seed) for seed in range(2)]),
+    )
+    trainer.train()
+    assert seen == [1] * 4
+    assert trainer.state.log_history[0]["objective/scores_margin"] > 0
 
 
 def test_a_model_without_a_trained_score_is_refused(checkpoint):
