@@ -23,7 +23,9 @@ def text():
 def test_every_benchmark_has_a_paragraph_and_its_settings_are_real(name):
     assert re.search(rf"^\*\*.*\(`{name}`", text(), re.MULTILINE) or f"**MMHal-Bench-V** (`{name}`)" in text()
     settings = {field.name for field in fields(BENCHMARKS[name])}
-    assert set(re.findall(rf"`({name}_\w+)`", text())) - {"mmhal_v"} <= settings | set(BENCHMARKS[name].metrics)
+    other = "mmhal_v" if name == "mmhal" else "-"  # a name that begins with another one's
+    named = {word for word in re.findall(rf"`({name}_\w+)`", text()) if not word.startswith(other)}
+    assert named <= settings | set(BENCHMARKS[name].metrics)
 
 
 def test_every_judged_benchmark_has_its_price():
