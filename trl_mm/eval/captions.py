@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
+from ..data.object_vocabulary import ObjectVocabulary
 from .coco_json import CocoFile
 from .image_names import image_finder
-from .objects import ObjectVocabulary
 from .published_chair import PublishedVocabulary
 
 

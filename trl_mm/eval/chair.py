@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.object_vocabulary import ObjectVocabulary
 from .benchmark import Benchmark, Metric, figures, need_annotations
 from .captions import add_objects_of_captions, load_captions
 from .chair_files import match_captions, read_captions, read_truths
 from .intervals import bootstrap_ratio, ratio
-from .objects import ObjectVocabulary
 from .published_chair import READINGS, PublishedVocabulary, read_synonyms
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .objects import Mention
+from ..data.object_vocabulary import Mention
 from .word_forms import singular_forms, spans, wordnet_forms
 
 
