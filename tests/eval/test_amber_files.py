@@ -80,13 +80,21 @@ def test_whole_parts_are_answered(folder):
     assert responses(folder, [1, 2, 3, 4], ("existence",)) == [(2, "2")]
 
 
+def test_ids_may_be_texts(folder):
+    assert [number for number, _ in responses(folder, ["3", 2.0, "4"])] == [3, 2, 4]
+
+
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
         ([2, 2], "id 2 is there twice"),
-        ([2, 9, 8], "2 ids that AMBER does not have, and none to 0 .*first 9"),
-        ([3, 5], r"0 ids that AMBER does not have, and none to 1 .*\(attribute, relation\), first 4"),
-        ([9], r"1 ids .*none to 0 .*\(none of generative, existence"),
+        ([2, "2"], "id 2 is there twice"),
+        ([2, 9, 8], "has answers to 2 ids that AMBER does not have, first 9. Give"),
+        ([3, 5], "has no answer to 1 ids of attribute, relation, first 4. Give"),
+        ([9], "has answers to 1 ids .*, and no answer to any of generative, existence"),
+        ([2.5], "entry 1: `id` must be a whole number, got 2.5"),
+        (["two"], "entry 1: `id` must be a whole number, got 'two'"),
+        ([float("nan")], "entry 1: `id` must be a whole number, got nan"),
         ([], "is empty"),
     ],
 )

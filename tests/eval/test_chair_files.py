@@ -62,6 +62,7 @@ def test_captions_are_read_in_all_forms(write, text):
         ('{"image": "1", "caption": 3}', "entry 1: `caption` must be a text, got 3"),
         ('{"imgToEval": {"1": 2}}', "entry 1: needs"),
         ("[3]", "entry 1: needs"),
+        ('{"overall": {}, "imgToEval": {}}', "has no caption"),
     ],
 )
 def test_bad_captions_are_named(write, text, said):

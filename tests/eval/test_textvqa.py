@@ -61,6 +61,14 @@ def test_answers_of_all_kinds_have_the_same_score(tmp_path, rows):
     assert scored.published_scores(result) == {"accuracy": pytest.approx(1.6 / 3), "samples": 3}
 
 
+def test_other_than_ten_references_are_pointed_out(tmp_path):
+    rows = [{"answer": "x", "answers": ["x"]}, {"answer": "x", "answers": ["x"] * 10}]
+    scored = benchmark(tmp_path)
+    result = scored.score(*scored.read_answers(answers_file(tmp_path, rows)), seed=0)
+    assert "1 questions do not have ten references" in scored.lines(result)[1]
+    assert len(scored.lines({**result, "not_ten": 0})) == 1
+
+
 def test_questions_that_are_asked_twice_of_an_image_share_the_last_references(tmp_path):
     twice = [{**DATA[0], "question_id": 6, "answers": ["canon"] * 10}, DATA[0]]
     rows = [{"question_id": "i1", "prompt": f"what is the brand?\n{SUFFIX}", "text": "nikon"}] * 2

@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, report
+from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, report, score
 from trl_mm.scripts import eval as evaluate
 from trl_mm.scripts.merge import make_parser
 from trl_mm.scripts.recipe_parser import COMMON, documented_settings
@@ -103,3 +103,8 @@ def test_settings_are_documented_up_to_the_end_of_a_sentence():
     assert texts["bdhs_rejected_weight"].startswith("With bdhs, weight of the rejected that a row has already beside")
     assert "(γ of eq. 5, 0.5 in the paper)" in texts["bdhs_rejected_weight"]
     assert texts["bdhs"] == "Settings of BDHSConfig; rows are then SFT rows and pairs are made on the way."
+
+
+def test_names_of_files_keep_their_case_in_the_help():
+    texts = documented_settings(score.settings_of("mmvet"))
+    assert texts["file"].startswith("mm-vet.json, which says")

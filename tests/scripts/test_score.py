@@ -48,6 +48,12 @@ def test_answers_are_scored_as_published_by_default(tmp_path, capsys):
     assert strict["scores"]["categories"]["popular"]["f1"] == 0
 
 
+def test_a_folder_for_the_scores_is_refused_before_anything_is_read(tmp_path, capsys):
+    status = cli(["score", "pope", "--answers", str(tmp_path / "none"), "--json", str(tmp_path)])
+    assert status == 2
+    assert f"`json` ({tmp_path}) is a folder: name a file in it." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
@@ -278,6 +284,7 @@ def test_grades_of_mmvet(tmp_path, capsys):
         ('{"v1_0": "text"}', "v1_0: needs `score` (a number from 0 to 1"),
         ('{"v1_0": {"score": [1.5]}, "v1_1": {"score": [0]}}', "v1_0: `score` must be numbers from 0 to 1"),
         ('{"v1_0": {"score": [true]}}', "`score` must be numbers from 0 to 1"),
+        ('{"v1_0": {"score": ["0.5"]}}', "`score` must be numbers from 0 to 1, got '0.5'"),
         ('{"v1_0": {"score": []}}', "`score` is empty"),
         ('{"v1_0": {"score": [1, 0]}, "v1_1": {"score": [1]}}', "but v1_1 has 1, v1_0 has 2"),
         (

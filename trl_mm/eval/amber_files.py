@@ -10,6 +10,7 @@ from .amber_scores import DIMENSIONS
 from .answer_files import as_answer, check_entries, read_entries
 
 
+LONGEST_ID = 10  # digits; Python converts no text of thousands
 PARTS = ("generative", "existence", "attribute", "relation")
 
 
@@ -92,21 +93,35 @@ def read_responses(path: Path, data: AmberData, parts: Sequence[str]) -> list[tu
     check_entries(path, entries, ("id", "response"))
     answers: dict[int, str] = {}
     for number, entry in enumerate(entries, start=1):
-        if entry["id"] in answers:
-            raise ValueError(f"{path}, entry {number}: id {entry['id']} is there twice. Keep one of them.")
-        answers[entry["id"]] = as_answer(path, number, entry["response"], "response")
+        name = _as_id(path, number, entry["id"])
+        if name in answers:
+            raise ValueError(f"{path}, entry {number}: id {name} is there twice. Keep one of them.")
+        answers[name] = as_answer(path, number, entry["response"], "response")
     unknown = [number for number in answers if number not in data.annotations]
-    found = {number: answer for number, answer in answers.items() if number not in unknown}
+    found = {number: answer for number, answer in answers.items() if number in data.annotations}
     asked = {part for number in found if (part := data.part(number)) in parts}
     missing = [number for number in data.annotations if data.part(number) in asked and number not in answers]
-    if unknown or missing or not asked:
-        first = f", first {shown(str((unknown or missing)[0]), 50)}" if unknown or missing else ""
+    faults = []
+    if unknown:
+        faults.append(f"answers to {len(unknown)} ids that AMBER does not have, first {unknown[0]}")
+    if missing:
+        faults.append(f"no answer to {len(missing)} ids of {', '.join(sorted(asked))}, first {missing[0]}")
+    if not asked:
+        faults.append(f"no answer to any of {', '.join(parts)}")
+    if faults:
         raise ValueError(
-            f"{path} has answers to {len(unknown)} ids that AMBER does not have, and none to {len(missing)} of the "
-            f"parts that it answers ({', '.join(sorted(asked)) or 'none of ' + ', '.join(parts)}){first}. Give all "
-            "answers to a part, or leave the part out by `parts`."
+            f"{path} has {', and '.join(faults)}. Give all answers to a part, or leave the part out by `parts`."
         )
     return [(number, answer) for number, answer in found.items() if data.part(number) in asked]
+
+
+def _as_id(path: Path, number: int, value: Any) -> int:
+    """An id (`int`), which other tools write as a text too."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < LONGEST_ID:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise ValueError(f"{path}, entry {number}: `id` must be a whole number, got {shown(repr(value), 50)}.")
+    return int(value)
 
 
 def _queries(folder: Path) -> dict[int, dict[str, Any]]:

@@ -72,6 +72,8 @@ def read_captions(path: Path) -> list[tuple[str, str]]:
     entries = read_entries(path)
     if len(entries) == 1 and isinstance(entries[0], Mapping) and isinstance(entries[0].get("imgToEval"), Mapping):
         entries = [_with_id(image, entry) for image, entry in entries[0]["imgToEval"].items()]
+    if not entries:
+        raise ValueError(f"{path} has no caption.")
     captions = []
     for number, entry in enumerate(entries, start=1):
         image = _first(entry, ("image_id", "image"))

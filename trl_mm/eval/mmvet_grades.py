@@ -105,7 +105,7 @@ def _grades(place: str, entry: Mapping[str, Any]) -> list[float | None]:
             value = read_grade(value) or 0.0
         right = isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0
         if value is not None and not right:
-            raise ValueError(f"{place}: `score` must be numbers from 0 to 1, got {shown(value, 200)}.")
+            raise ValueError(f"{place}: `score` must be numbers from 0 to 1, got {shown(repr(value), 200)}.")
         grades.append(None if value is None else float(value))
     if not grades:
         raise ValueError(f"{place}: `score` is empty. Give one for each run.")

@@ -56,6 +56,7 @@ def textvqa_accuracy(answer: str, references: Sequence[str]) -> float:
 FULL_STOP = re.compile(r"(?!<=\d)(\.)(?!\d)")  # MMF's own: the first bracket was to be (?<!\d)
 # MMF's list has the comma and the question mark too, of which no text has any by then
 PUNCTUATION = tuple(';/[]"{}()=+\\_-><@`!')
+NUM_REFERENCES = 10  # of each question as published; of fewer, agreement with all may count for nothing
 ARTICLES = frozenset(("a", "an", "the"))
 NUMBERS = {
     "none": "0",

@@ -45,7 +45,7 @@ class PairwiseVLMJudge(Annotator):
             bitsandbytes.
         quantization_config (`QuantizationConfigMixin`, *optional*): how to quantize, instead of `load_in_4bit`.
         revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit of the model.
-        attn_implementation (`str`, *optional*): `"sdpa"`, `"eager"`, `"flash_attention_2"`, ...
+        attn_implementation (`str`, *optional*): such as `"sdpa"`, `"eager"` or `"flash_attention_2"`.
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
         system_prompt (`str`, *optional*): system message in front of each question, such as the one that the judge was
             trained with.

@@ -13,7 +13,7 @@ class ModelArguments:
         model_name_or_path (`str`): id or path of a vision-language model, or of a LoRA adapter for one.
         model_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit.
         dtype (`str`, *optional*, defaults to `"auto"`): data type of the weights; `"auto"` is that of the checkpoint.
-        attn_implementation (`str`, *optional*): `"sdpa"`, `"eager"`, `"flash_attention_2"`, ...
+        attn_implementation (`str`, *optional*): such as `"sdpa"`, `"eager"` or `"flash_attention_2"`.
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code from the model's repository may run.
         system_prompt (`str`, *optional*): system message of conversations that have none of their own, such as the one
             that the model was trained with.

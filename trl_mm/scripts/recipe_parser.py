@@ -83,8 +83,14 @@ def documented_settings(cls):
     for name, text in zip(arguments[::2], arguments[1::2], strict=True):
         text = " ".join(re.split(r"\n(?! {4})", text.strip())[0].replace("`", "").split())
         sentence = re.match(r".*?[.](?= [A-Z]|$)|.*", text)[0].rstrip(".")
-        texts[name] = re.sub(r"\[~?([\w.]+)\]", r"\1", sentence[:1].upper() + sentence[1:]) + "."
+        texts[name] = re.sub(r"\[~?([\w.]+)\]", r"\1", _capitalized(sentence)) + "."
     return texts
+
+
+def _capitalized(sentence):
+    """A sentence (`str`) with a capital letter, unless it starts with the name of a file."""
+    file = re.match(r"[\w.-]+\.\w", sentence)
+    return sentence if file else sentence[:1].upper() + sentence[1:]
 
 
 class HelpAll(argparse.Action):

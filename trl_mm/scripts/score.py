@@ -27,6 +27,8 @@ class ScoreArguments:
 
     def __post_init__(self):
         if self.json is not None:
+            if Path(self.json).is_dir():
+                raise ValueError(f"`json` ({self.json}) is a folder: name a file in it.")
             check_writable("json", Path(self.json).parent)
 
 
