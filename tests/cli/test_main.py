@@ -85,7 +85,6 @@ def test_every_script_keeps_the_contract(name):
     assert callable(module.main)
     # A key of the recipe and a flag that `--help` shows, so the script's parser has to know it.
     known = "accelerate_config" in {action.dest for action in module.make_parser()._actions}
-    alone = name.startswith("bench") or name in ("convert", "report", "merge", "score")
     alone = name.startswith("bench") or name in ("convert", "merge", "report", "score")
     assert known != alone, "these run in one process"
 

@@ -80,7 +80,6 @@ COMMANDS = {
         "trl_mm.scripts.corrupt",
         "make preference pairs by a text model that rewrites chosen answers wrongly",
     ),
-    "eval": ("trl_mm.scripts.eval", "measure and compare models by benchmarks: POPE, CHAIR, MMHal-Bench and more"),
     "eval": ("trl_mm.scripts.eval", "ask models and score their answers: POPE, CHAIR, MMHal-Bench and ten others"),
     "score": ("trl_mm.scripts.score", "score answers in a file as a benchmark does; --list shows all of them"),
     "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),

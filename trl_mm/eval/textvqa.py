@@ -66,7 +66,7 @@ class TextVQABenchmark(Benchmark):
 
     def score(self, questions: Sequence[Mapping[str, Any]], answers: Sequence[str], *, seed: int) -> dict[str, Any]:
         accuracies = [textvqa_accuracy(answer, row["truth"]) for row, answer in zip(questions, answers, strict=True)]
-        result = {"accuracies": accuracies, "images": [row["image"] for row in questions]}
+        result: dict[str, Any] = {"accuracies": accuracies, "images": [row["image"] for row in questions]}
         result["not_ten"] = sum(len(row["truth"]) != NUM_REFERENCES for row in questions)
         (part,) = self.metric_parts(result).values()
         interval = bootstrap_ratio(*part, seed=seed)
