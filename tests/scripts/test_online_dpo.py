@@ -8,7 +8,7 @@ from trl_mm import MMOnlineDPOTrainer
 from trl_mm.data.subset import subset_positions
 from trl_mm.judges.pairwise import PairwiseVLMJudge
 from trl_mm.judges.remote import RemoteJudge
-from trl_mm.scripts.online_dpo import find_reward, main, make_judge
+from trl_mm.scripts.online_dpo import main, make_judge
 
 
 FLAGS = (
@@ -105,12 +105,14 @@ def test_a_random_subset_is_drawn_before_anything_is_sampled(checkpoint, data, t
     assert trained[0].train_dataset["row_id"][:] == [str(position) for position in subset_positions(4, 2, 5)]
 
 
-def test_rewards_that_are_not_there_are_refused():
-    assert find_reward("someone/reward-model") == "someone/reward-model"
-    with pytest.raises(ValueError, match="there is no nowhere.reward"):
-        find_reward("nowhere.reward")
-    with pytest.raises(ValueError, match="there is no json.reward"):
-        find_reward("json.reward")
+def test_verifiable_rewards_by_their_names(checkpoint, tmp_path):
+    rows = save_rows(tmp_path / "pairs.jsonl", [{**row, "objects": ["dog"]} for row in tiny_pairs(4)])
+    (tmp_path / "recipe.yaml").write_text("reward_funcs: [{objects: {metric: chair}}, {length: {limit: 5}}]\n")
+    log = run(checkpoint, rows, tmp_path / "out", "--config", str(tmp_path / "recipe.yaml"))
+    assert "objective/scores" in log[0]
+    assert "ranked by objects" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.raises(ValueError, match="`yes_no` needs the column `label` or `answer`"):
+        run(checkpoint, rows, tmp_path / "more", "--reward_funcs", "objects", "yes_no")
 
 
 def test_what_ranks_is_asked_for_before_anything_is_loaded(checkpoint, tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .dry_run import dry_run
 from .preflight import check_attention, check_training, need_package
+from .reward_functions import check_columns, reward_functions
 from .training import (
     TrainingDataArguments,
     as_mapping,
@@ -26,8 +27,10 @@ class OnlineDPOArguments(TrainingDataArguments):
         judge (`dict`, *optional*): who ranks the answers: `kind`, `"vlm"` ([`PairwiseVLMJudge`]) or `"remote"`
             ([`RemoteJudge`]), and its arguments, such as `{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}`;
             `"style": "paper"` among them asks about each pair once, as the paper does, and not in both orders.
-        reward_funcs (`list[str]`, *optional*): in place of a judge, reward functions by their dotted path, looked for
-            in the working directory too, or ids of reward models.
+        reward_funcs (`list[str]`, *optional*): in place of a judge, rewards: `yes_no`, `exact_match`, `format`,
+            `length` and `objects` (`trl_mm.reward.verifiable`), functions by their dotted path, looked for in the
+            working directory too, or ids or paths of reward models; those of a vision-language model see the images. A
+            mapping gives one its arguments, such as `{"objects": {"metric": "chair"}}`.
         ref_model_name_or_path (`str`, *optional*): reference model; defaults to the initial policy.
     """
 
@@ -80,13 +83,14 @@ def run(args, training_args, model_args, argv, launch=None):
         raise ValueError(
             "Answers are ranked by `judge` or by `reward_funcs`. Leave one out; `--judge null` takes back a recipe's."
         )
-    reward_funcs = None if args.reward_funcs is None else [find_reward(name) for name in args.reward_funcs]
+    reward_funcs = None if args.reward_funcs is None else reward_functions(args.reward_funcs)
     judge = None if asked is None else make_judge(asked)
     check_ranking(judge, reward_funcs, training_args.offline_probability, training_args.missing_eos_penalty)
     reference = args.ref_model_name_or_path
     if reference is not None:
         reference = create_model_from_path(reference, **training_args.model_init_kwargs)
     train_dataset, eval_dataset = load_splits(args, training_args, needs)
+    check_columns(reward_funcs, train_dataset.column_names)
     trainer = MMOnlineDPOTrainer(
         model_args.model_name_or_path,
         reference,
@@ -121,27 +125,6 @@ def make_judge(settings):
         need_package("bitsandbytes", "`load_in_4bit` of `judge`")
     check_attention(settings.get("attn_implementation"))
     return kinds[kind][0](**settings)
-
-
-def find_reward(name):
-    """A reward function by its dotted path, as in TRL's commands; what is no such path is the id of a model."""
-    import importlib
-    import os
-    import sys
-
-    module, _, function = name.rpartition(".")
-    if "/" in name or not module:
-        return name
-    sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
-            f"`reward_funcs`: there is no {name} ({error}). Give the dotted path of a function in an installed "
-            "package or below the working directory, or the id of a reward model with its owner."
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
 
 
 if __name__ == "__main__":
