@@ -67,6 +67,12 @@ def test_the_first_row_may_be_broken():
     assert choose([{"id": "a"}, 3, {"id": "b", "conversations": []}, TALK], needs=SFT) is llava_instruct
 
 
+def test_a_meta_file_of_one_line_is_named(tmp_path):
+    file = write(tmp_path, [{"m3cot": {"root": "images", "annotation": "m3cot.jsonl"}}])
+    with pytest.raises(ValueError, match="rows.jsonl is a meta file, which names files of rows"):
+        load_preferences(file, converter=AUTO)
+
+
 def test_an_unknown_layout_shows_its_columns_and_the_nearest_converter(tmp_path):
     file = write(tmp_path, [{"id": "a", "x1": "What?", "x2": "A dog."}])
     with pytest.raises(ValueError, match=r"rows.jsonl, row 0: the columns are of no known layout: id, x1, x2\. ") as e:

@@ -160,3 +160,22 @@ def test_what_is_not_there_is_an_error_at_once(tmp_path):
     with pytest.raises(ValueError, match="has no split 'train', only test"):
         SourceRows(tmp_path)
     assert len(list(SourceRows(tmp_path, "test"))) == 6
+
+
+META = {"m3cot": {"root": "images", "annotation": "m3cot.jsonl", "repeat_time": 1}}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(META, r"meta.json is a meta file, .* Pass such a file\."), ({"a": {}}, "is one JSON object, not rows")],
+)
+def test_one_object_of_several_lines_is_refused_with_what_it_is(tmp_path, value, said):
+    (tmp_path / "meta.json").write_text(json.dumps(value, indent=4))
+    with pytest.raises(ValueError, match=said):
+        SourceRows(tmp_path / "meta.json").check()
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}\n{', '[{"a": 1}]', "<html>", "{\n"])
+def test_other_files_are_left_to_their_lines(tmp_path, text):
+    (tmp_path / "rows.json").write_text(text)
+    SourceRows(tmp_path / "rows.json").check()

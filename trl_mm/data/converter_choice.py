@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 
 from .converters import converter_of, find_converter, nearest_converter
 from .converters.left_out import LeftOut
+from .converters.mmpr_meta import is_meta, object_kind
 from .reader import GENERIC, Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, normalize_row
 from .shown import shown, shown_names
@@ -130,6 +131,8 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
     if not rows:
         return None
     file, position = locate(0)
+    if is_meta(rows[0]):
+        raise ValueError(f"{shown(file, 1000) if file else 'The source'} is {object_kind(rows[0])}")
     near = nearest_converter(rows[0])
     raise ValueError(
         f"{f'{shown(file, 1000)}, ' if file else ''}row {position}: the columns are of no known layout: "

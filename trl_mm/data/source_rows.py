@@ -5,6 +5,7 @@ Reading for training stops at what cannot be read. Here it goes on: a truncated 
 not fit its checksum is a [`Damage`] in the place of the rows that were there.
 """
 
+import json
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from .converters.mmpr_meta import object_kind
 from .json_rows import Damage, JSONRows
 from .meta_rows import MetaRows, read_meta
 from .parquet_rows import ParquetRows
 from .reader import Row
 from .shown import shown
 from .sources import Source, check_split, is_saved, local_files, local_folder, open_stream
+
+
+_LARGEST_OBJECT = 1 << 24  # bytes
 
 
 class SourceRows:
@@ -96,6 +101,18 @@ class SourceRows:
         """The first rows that can be read."""
         values = (value for _, value in islice(self, 1000) if isinstance(value, dict))
         return list(islice(values, count))
+
+    def check(self) -> None:
+        """Refuse a file that is one JSON object of several lines: a meta file, or a table of columns, and no rows."""
+        files = self._files.files if isinstance(self._files, JSONRows) else ()
+        if len(files) != 1 or files[0].stat().st_size > _LARGEST_OBJECT or self.first(1):
+            return
+        try:
+            value = json.loads(files[0].read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError):
+            return  # what is wrong with each line is said when it is read
+        if isinstance(value, dict):
+            raise ValueError(f"{shown(str(files[0]), 1000)} is {object_kind(value)}")
 
     def locate(self, index: int) -> tuple[str, int]:
         """File of a row that has been read, and its position there, counted from 0."""

@@ -182,6 +182,7 @@ def open_rows(args):
     from ..data.sources import BAD_ROWS
 
     source = SourceRows(args.dataset_name, args.dataset_split)
+    source.check()
     first = source.first()
     check_columns(args.columns or {}, first)
     name = args.converter
@@ -191,7 +192,8 @@ def open_rows(args):
     converter = choose_converter(name, args.columns, first, source.locate, PREFERENCE_COLUMNS)
     needs = needs_of(first, converter)
     kind = "preference rows" if needs == PREFERENCE_COLUMNS else "SFT rows: there is no `rejected`"
-    print(f"Converter: {name or 'none, the rows are in the format'}. They are {kind}.")
+    if first:  # otherwise nothing is known of them
+        print(f"Converter: {name or 'none, the rows are in the format'}. They are {kind}.")
     folder = args.image_folder or source.folder or datasets.config.HF_CACHE_HOME
     reader = RowReader(converter, folder, needs, "skip", source.locate)
     row_filter = RowFilter(parse_where(args.where or []), args.min_rating_gap, args.skip_safety)

@@ -30,6 +30,13 @@ def is_meta(value: Any) -> bool:
     )
 
 
+def object_kind(value: Mapping[str, Any]) -> str:
+    """What a JSON object in the place of rows is, with the cure (`str`)."""
+    if is_meta(value):
+        return "a meta file, which names files of rows (`annotation`) and their images (`root`). Pass such a file."
+    return "one JSON object, not rows. Write one object per line, or one list."
+
+
 def mmpr_annotations(meta: Any) -> list[Annotation]:
     """
     Files that a meta file names.
