@@ -35,6 +35,7 @@ def test_a_reward_model_is_trained_evaluated_and_used(checkpoint, pairs, tmp_pat
     assert model.config.num_labels == 1
     card = (tmp_path / "out" / "README.md").read_text()
     assert "AutoModelForSequenceClassification" in card and "reward-trainer" in card
+    assert "which of two answers" in card and "trl-mm eval" not in card
     question = [{"role": "user", "content": "What is it?"}]
     (reward,) = RewardModel(str(tmp_path / "out"))([question], [[{"role": "assistant", "content": "A dog."}]])
     assert isinstance(reward, float)

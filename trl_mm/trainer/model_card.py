@@ -108,6 +108,7 @@ def write_model_card(
             getattr(trainer, "card_snippet", _SNIPPET).format(name=json.dumps(repository or folder.resolve().name)),
             "python",
         ),
+        scores_answers=hasattr(trainer, "card_snippet"),
         dataset=shown(dataset) if dataset else None,
         dataset_is_public=is_hub_id(dataset),
         num_rows=num_rows(trainer.train_dataset),
