@@ -67,6 +67,11 @@ def test_settings_of_trls_scripts_are_answered_with_what_to_do(recipe, capsys, k
     assert "save_to_disk" in capsys.readouterr().err
 
 
+def test_mixtures_are_read_where_something_is_trained(recipe):
+    args, *_ = dpo.make_parser().parse_args_and_config(["--config", recipe("bf16: false\ndatasets: [{path: a}]\n")])
+    assert args.datasets == [{"path": "a"}] and args.dataset_name is None
+
+
 def test_help_shows_our_settings_and_common_ones_and_help_all_the_others(capsys):
     parser = dpo.make_parser()
     text = parser.format_help()
@@ -79,7 +84,7 @@ def test_help_shows_our_settings_and_common_ones_and_help_all_the_others(capsys)
         "--learning_rate",
     ):
         assert f"{name} " in text
-    assert "--adam_beta1" not in text and "--help_all" in text and text.count("\n") < 250
+    assert "--adam_beta1" not in text and "--help_all" in text and text.count("\n") < 260
     with pytest.raises(SystemExit) as end:
         parser.parse_args(["--help_all"])
     everything = capsys.readouterr().out

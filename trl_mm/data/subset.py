@@ -1,9 +1,12 @@
-"""Which rows of a dataset are used if not all are: the first ones, or a random subset."""
+"""Which rows of a dataset are used if not all are: the first, a random subset, or in a mixture a share of them."""
 
 import heapq
 from collections.abc import Sequence
 
 from .seeds import derived_seed
+
+
+MOST_COPIES = 100  # of a row, in a mixture
 
 
 def check_subset(max_rows: int | None, shuffle_seed: int | None, streaming: bool = False) -> None:
@@ -63,3 +66,12 @@ def subset_positions(num_rows: int, max_rows: int | None = None, shuffle_seed: i
     if shuffle_seed is None:
         return range(max_rows)
     return sorted(heapq.nsmallest(max_rows, range(num_rows), lambda row: derived_seed("subset", shuffle_seed, row)))
+
+
+def check_weight(weight: float) -> None:
+    """Raise a `ValueError` if the weight of a dataset draws nothing, or repeats rows more often than anybody means."""
+    if not 0 < weight <= MOST_COPIES:
+        raise ValueError(
+            f"`weight` must be above 0 and at most {MOST_COPIES}, got {weight}. It is the share of the rows that is "
+            "drawn: 0.5 for half of them, 2 for each of them twice."
+        )

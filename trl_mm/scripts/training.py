@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..data.subset import check_subset
 from .launch_checks import check_quantization, check_saving, splits_weights
+from .mixtures import as_list, load_mixture, read_parts
 from .models import check_model_path, check_whole_model
 from .output_lock import alone_in
 from .ranges import check_at_least, check_positive
@@ -20,7 +21,11 @@ class TrainingDataArguments:
     Which rows a command trains on.
 
     Args:
-        dataset_name (`str`): folder, file or Hub id of the rows.
+        dataset_name (`str`, *optional*): folder, file or Hub id of the rows. Needed, or `datasets`.
+        datasets (`list[dict]`, *optional*): in place of it, several datasets. Each has settings of its own
+            ([`MixturePartSettings`]): `[{"path": "povid", "max_rows": 5000}, {"path": "rlhf_v", "weight": 2}]`.
+            `converter`, `columns`, `image_folder` and the splits are for those that say nothing there, `max_rows` is
+            for all together.
         dataset_train_split (`str`, *optional*, defaults to `"train"`): split to train on.
         dataset_test_split (`str`, *optional*): split to evaluate on, if any.
         image_folder (`str`, *optional*): folder that image paths are relative to; defaults to that of the data.
@@ -41,7 +46,8 @@ class TrainingDataArguments:
             written, after saying how the rows fit, what trains, and the steps and the memory that it would take.
     """
 
-    dataset_name: str
+    dataset_name: str | None = None
+    datasets: list | str | None = None
     dataset_train_split: str = "train"
     dataset_test_split: str | None = None
     image_folder: str | None = None
@@ -57,6 +63,16 @@ class TrainingDataArguments:
     dry_run: bool = False
 
     def __post_init__(self):
+        self.datasets = as_list(self.datasets)
+        if (self.dataset_name is None) == (self.datasets is None):
+            raise ValueError(
+                "`dataset_name` is missing: name the folder, the file or the Hub id of the rows, or several in "
+                "`datasets`."
+                if self.datasets is None
+                else "There are `dataset_name` and `datasets`. Leave one out; `--datasets null` takes back a recipe's."
+            )
+        if self.datasets is not None:
+            read_parts(self.datasets)
         check_subset(self.max_rows, self.shuffle_seed)
         check_at_least(self, benchmark_steps=1, benchmark_questions=1)
         if self.columns is not None:
@@ -100,8 +116,11 @@ def load_splits(args, training_args, needs):
         needs (`Sequence[str]`): columns that rows must have.
 
     Returns:
-        `tuple`: two `datasets.Dataset`, the second `None` without a `dataset_test_split`.
+        `tuple`: two `datasets.Dataset`, the second `None` without a `dataset_test_split` or a `test_split`.
     """
+    if args.datasets is not None:
+        return load_mixture(args, training_args, needs)
+
     from ..data.loading import BAD_ROWS, load_preferences
     from ..data.tables import check_some_images
 
@@ -224,7 +243,9 @@ def check_numbers(training_args):
 def check_evaluation(args, training_args):
     """Refuse an evaluation without rows, before anything is loaded."""
     strategy = getattr(training_args.eval_strategy, "value", training_args.eval_strategy)
-    if strategy != "no" and not args.dataset_test_split and not getattr(args, "eval_datasets", None):
+    tests = [args.dataset_test_split, getattr(args, "eval_datasets", None)]
+    tests += [part.get("test_split") for part in args.datasets or []]
+    if strategy != "no" and not any(tests):
         raise ValueError(
             f"`eval_strategy: {strategy}` evaluates, but there are no rows for it. Name their split in "
             "`dataset_test_split`, or set `eval_strategy: 'no'`."

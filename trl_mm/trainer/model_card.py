@@ -79,6 +79,7 @@ def write_model_card(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = trainer.recipe or {}
     base, dataset = get_config_model_id(trainer.model.config), dataset_name or recipe.get("dataset_name")
+    mixed = [] if dataset else [part["path"] for part in recipe.get("datasets", [])]
     adapter = trainer.model.active_peft_config if is_peft_model(trainer.model) else None
     runs, more_tags = tracker_urls(), [tags] if isinstance(tags, str) else tags or []
     if adapter:
@@ -88,7 +89,7 @@ def write_model_card(
     data = ModelCardData(
         base_model=base if is_hub_id(base) else None,
         base_model_relation="adapter" if adapter else "finetune",
-        datasets=dataset if is_hub_id(dataset) else None,
+        datasets=dataset if is_hub_id(dataset) else [path for path in mixed if is_hub_id(path)] or None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag=None if hasattr(trainer, "card_snippet") else "image-text-to-text",
         tags=sorted({"generated_from_trainer", *trainer._tag_names, *more_tags}),
@@ -110,6 +111,7 @@ def write_model_card(
         ),
         scores_answers=hasattr(trainer, "card_snippet"),
         dataset=shown(dataset) if dataset else None,
+        dataset=shown(dataset) if dataset else ", ".join(map(shown, mixed)) or None,
         dataset_is_public=is_hub_id(dataset),
         num_rows=num_rows(trainer.train_dataset),
         num_eval_rows=num_rows(trainer.eval_dataset),
