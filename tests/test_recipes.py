@@ -40,6 +40,12 @@ SUBSET = {"max_rows", "shuffle_seed"}
 VARIANTS = {
     "dpo_povid_17k": ("dpo_lora", {"dataset_name"}),
     "dpo_povid_5k": ("dpo_povid_17k", SUBSET),
+    "dpo_vlfeedback_5k": ("dpo_povid_5k", {"dataset_name", "converter"}),
+    "dpo_rlhf_v_5k": ("dpo_povid_5k", {"dataset_name", "converter"}),
+    "dpo_llava_rlhf_5k": ("dpo_povid_5k", {"dataset_name", "converter"}),
+    "dpo_nlf_5k": ("dpo_povid_5k", {"converter"}),
+    "dpo_corrupted": ("dpo_lora", {"dataset_name"}),
+    "dpo_mixture": ("dpo_povid_17k", {"datasets"}),
     "dpo_ipo": ("dpo_povid_17k", {"loss_type", "beta"}),
     "dpo_slic": ("dpo_povid_17k", {"loss_type"}),
     "bdhs_noise": ("bdhs", {"mode", "mask_threshold", "noise_steps"}),
@@ -64,7 +70,7 @@ def test_all_recipes_are_found():
         "llava_v1.6_34b": 8,
         "llava_v1.6_mistral_7b": 7,
         "llava_v1.6_vicuna_13b": 7,
-        "llava_v1.6_vicuna_7b": 18,
+        "llava_v1.6_vicuna_7b": 25,
         "qwen2.5_vl_7b": 2,
         "shapes": 9,
     }
@@ -244,7 +250,8 @@ def test_system_prompts_are_those_of_the_models(path):
     def expected(model):
         return next((text for name, text in own.items() if name in model), None)
 
-    assert recipe.get("system_prompt") == expected(path.parent.name)
+    asked = recipe["model_name_or_path"] if path.stem == "corrupt" else path.parent.name  # a text model
+    assert recipe.get("system_prompt") == expected(asked)
     if "judge" in recipe:
         assert recipe["judge"].get("system_prompt") == expected(recipe["judge"]["model"])
 
