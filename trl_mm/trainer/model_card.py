@@ -110,7 +110,6 @@ def write_model_card(
             "python",
         ),
         scores_answers=hasattr(trainer, "card_snippet"),
-        dataset=shown(dataset) if dataset else None,
         dataset=shown(dataset) if dataset else ", ".join(map(shown, mixed)) or None,
         dataset_is_public=is_hub_id(dataset),
         num_rows=num_rows(trainer.train_dataset),
