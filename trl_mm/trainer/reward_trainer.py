@@ -110,6 +110,9 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
         fill_defaults(args, MMRewardConfig)
         check_given_models(model=model)
         check_optimizer(args, kwargs.get("optimizers"))
+        reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+        if args.ddp_find_unused_parameters is None and not reentrant:
+            args.ddp_find_unused_parameters = True  # as in TRL's DPO: LLaVA leaves out the last vision layers
         processor = vision_processor(model_id, args, processing_class)
         self.fit_report: dict[str, FitReport] = {}
         self.keeps_layout_of_trl = None  # or the reason why
