@@ -80,7 +80,7 @@ COMMANDS = {
         "trl_mm.scripts.corrupt",
         "make preference pairs by a text model that rewrites chosen answers wrongly",
     ),
-    "eval": ("trl_mm.scripts.eval", "ask models and score their answers: POPE, CHAIR, MMHal-Bench and ten others"),
+    "eval": ("trl_mm.scripts.eval", "ask models and score their answers: POPE, CHAIR, MMHal-Bench and nine others"),
     "score": ("trl_mm.scripts.score", "score answers in a file as a benchmark does; --list shows all of them"),
     "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),
     "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
