@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from .converters.mmpr_meta import object_kind
 from .json_rows import Damage, JSONRows
 from .meta_rows import MetaRows, read_meta
 from .parquet_rows import ParquetRows
@@ -103,7 +102,7 @@ class SourceRows:
         return list(islice(values, count))
 
     def check(self) -> None:
-        """Refuse a file that is one JSON object of several lines: a meta file, or a table of columns, and no rows."""
+        """Refuse a file that is one JSON object of several lines, a table of columns for instance, and no rows."""
         files = self._files.files if isinstance(self._files, JSONRows) else ()
         if len(files) != 1 or files[0].stat().st_size > _LARGEST_OBJECT or self.first(1):
             return
@@ -112,7 +111,9 @@ class SourceRows:
         except (ValueError, RecursionError):
             return  # what is wrong with each line is said when it is read
         if isinstance(value, dict):
-            raise ValueError(f"{shown(str(files[0]), 1000)} is {object_kind(value)}")
+            raise ValueError(
+                f"{shown(str(files[0]), 1000)} is one JSON object, not rows. Write one object per line, or one list."
+            )
 
     def locate(self, index: int) -> tuple[str, int]:
         """File of a row that has been read, and its position there, counted from 0."""
