@@ -197,9 +197,6 @@ def test_all_that_the_paper_reports_is_asked_by_the_settings_in_the_head(path, m
         path.parent.name == "llava_v1.6_vicuna_7b"
     )  # the paper's rows are of this model
     parser = parser_of(path, monkeypatch)
-    unknown = {word for word in words if word.startswith("--")} - set(parser._option_string_actions)
-    if unknown:
-        pytest.skip(f"not there yet: {', '.join(sorted(unknown))}")
     monkeypatch.chdir(ROOT)
     args, *_ = parsed(path, parser, [*command_of(path)[2:], *words])
     assert args.benchmarks == benchmarks
