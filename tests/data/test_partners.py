@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from torch.distributed import HashStore
 
@@ -49,8 +52,25 @@ def test_signs_of_life_end_with_the_work():
 
     def pause(seconds):
         seen.append(store.add("alive/0", 0))
-        living.lives = len(seen) < 3
+        if len(seen) == 3:
+            living.leave()
 
     living = Partners(store, 0, 2, 100.0, pause=pause)
     living.give_signs_of_life()
     assert seen == [1, 2, 3]
+
+
+def test_a_process_that_ends_while_it_gives_signs_of_life_ends_well():
+    # Without a pause between them, one is on its way at every moment
+    script = """
+import os
+from types import SimpleNamespace
+from torch.distributed import TCPStore
+from trl_mm.data.partners import partners_of
+
+store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
+works = [partners_of(SimpleNamespace(num_processes=2, process_index=0), timeout=0) for _ in range(4)]
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr

@@ -4,6 +4,7 @@ The share of one may take hours longer than that of another, so no time limit on
 dead one. Each gives signs of life from a thread instead, and only one that is silent for long is given up.
 """
 
+import atexit
 import itertools
 import os
 import threading
@@ -31,8 +32,16 @@ def partners_of(state, timeout):
     # All processes come here equally often; what those of an earlier work have said must not count for this one
     work = f"trl_mm/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_WORKS)}"
     partners = Partners(PrefixStore(work, store), state.process_index, state.num_processes, timeout)
-    threading.Thread(target=partners.give_signs_of_life, daemon=True).start()
+    thread = threading.Thread(target=partners.give_signs_of_life, daemon=True)
+    thread.start()
+    atexit.register(_end, partners, thread)
     return partners
+
+
+def _end(partners, thread):
+    """End the signs of life: a thread that comes back from the store while Python shuts down aborts the process."""
+    partners.leave()
+    thread.join(LONGEST_PAUSE)  # the store may not answer any more
 
 
 class Partners:
@@ -48,13 +57,22 @@ class Partners:
         pause (`Callable`, *optional*): waits for some seconds.
     """
 
-    def __init__(self, store, rank, world_size, timeout, clock=time.monotonic, pause=time.sleep):
+    def __init__(self, store, rank, world_size, timeout, clock=time.monotonic, pause=None):
         self.store, self.rank, self.world_size, self.timeout = store, rank, world_size, timeout
-        self.clock, self.pause, self.interval = clock, pause, min(LONGEST_PAUSE, timeout / 10)
-        self.round, self.lives = 0, True
+        self.round, self._left = 0, threading.Event()
+        self.clock, self.pause, self.interval = clock, pause or self._left.wait, min(LONGEST_PAUSE, timeout / 10)
+
+    @property
+    def lives(self):
+        """Whether it gives signs of life (`bool`)."""
+        return not self._left.is_set()
+
+    def leave(self):
+        """Give no more signs of life."""
+        self._left.set()
 
     def give_signs_of_life(self):
-        """Goes on until `lives` is taken away, or the process or the store ends."""
+        """Goes on until the process leaves, or the store ends."""
         try:
             while self.lives:
                 self.store.add(f"alive/{self.rank}", 1)

@@ -95,7 +95,7 @@ def generate_offline(trainer, dataset):
             )
             partners.wait()
         finally:
-            partners.lives = False  # a process that failed is not waited for
+            partners.leave()  # a process that failed is not waited for
     accelerator.wait_for_everyone()
     pairs = undecoded(load_preferences(folder, check_images=False))
     log_metrics(trainer, generator.sampling_metrics(pairs), "train")
