@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import datasets
 import pytest
@@ -54,6 +56,34 @@ def test_rows_of_several_files_come_in_order(tmp_path, suffix, way):
     assert numbers(opened("test")) == [9]
     if way == "all":
         assert source.ends == (2, 5) and source.locate(3) == (str(tmp_path / f"train-1.{suffix}"), 1)
+
+
+def test_a_stream_of_parquet_stops_at_what_is_damaged(tmp_path):
+    write(tmp_path / "train-0.parquet", 1, 2)
+    (tmp_path / "train-1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"train-1.parquet is no intact parquet file"):
+        open_stream(tmp_path, "train", {})
+    write(tmp_path / "train-1.parquet", *range(1000))
+    content = (tmp_path / "train-1.parquet").read_bytes()
+    (tmp_path / "train-1.parquet").write_bytes(content[:8] + bytes(64) + content[72:])
+    read = iter(open_stream(tmp_path, "train", {}).rows)
+    assert [next(read)["n"] for _ in range(2)] == [1, 2]
+    with pytest.raises(ValueError, match=r"train-1.parquet, row group 0: 1000 rows cannot be read"):
+        list(read)
+
+
+def test_what_is_left_of_a_stream_of_parquet_does_not_abort_the_process(tmp_path):
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_dict({"n": range(50_000), "text": ["a" * 500] * 50_000}).to_parquet(path, batch_size=5_000)
+    script = f"""
+from itertools import islice
+from trl_mm.data.sources import open_stream
+
+rows = open_stream({str(path)!r}, "train", {{}}).rows
+assert all(len(list(islice(rows, 3))) == 3 for _ in range(8))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_parquet_comes_before_text_and_other_files_are_train(tmp_path):

@@ -1,4 +1,9 @@
-"""Rows of parquet files one after another, images as they are stored: no more than a few of them are in memory."""
+"""
+Rows of parquet files one after another, images as they are stored: no more than a few of them are in memory.
+
+Not through the streaming of `datasets`: Arrow's scanner, which it uses, reads ahead in threads that cannot be ended.
+Where a command looks at the first rows only and is done soon after, they abort the process (apache/arrow#45214).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,13 +26,22 @@ _UNREADABLE = (OSError, pa.ArrowException, ValueError)  # ValueError: what the m
 @dataclass(frozen=True)
 class ParquetRows:
     """
-    The rows of parquet files, with a [`Damage`] in the place of what cannot be read.
+    The rows of parquet files.
 
     Args:
         files (`Sequence[Path]`): the files.
+
+    Iterating raises a `ValueError` where something cannot be read; `values` gives a [`Damage`] in its place.
     """
 
     files: Sequence[Path]
+
+    def __iter__(self) -> Iterator[Any]:
+        for file in self.files:
+            for value in self.values(file):
+                if isinstance(value, Damage):
+                    raise ValueError(value.reason)
+                yield value
 
     def values(self, file: Path) -> Iterator[Any]:
         """The rows of one file."""

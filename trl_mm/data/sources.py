@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from .csv_rows import CSVRows
 from .json_rows import JSONRows
 from .manifest import MANIFEST, read_manifest
+from .parquet_rows import ParquetRows
 from .shown import shown, shown_names
 
 
@@ -66,10 +67,13 @@ def open_stream(name_or_path: str | os.PathLike, split: str, kwargs: dict[str, A
     """
     if local_folder(name_or_path) is not None and not is_saved(Path(name_or_path)):
         files = local_files(Path(name_or_path), split)
+        names, folder = tuple(map(str, files)), local_folder(name_or_path)
         if files[0].suffix != ".parquet":
             # As it is read without streaming: `datasets` would take text for dates, and types from the first rows
             _refuse(kwargs, name_or_path)
-            return Source(_text_rows(files), local_folder(name_or_path), tuple(map(str, files)))
+            return Source(_text_rows(files), folder, names)
+        if not kwargs:
+            return Source(ParquetRows(files), folder, names, tuple(accumulate(map(_num_parquet_rows, files))))
     source = open_source(name_or_path, split, True, kwargs)
     is_typed = getattr(source.rows, "features", None) is not None
     return source._replace(rows=source.rows.decode(False)) if is_typed else source
