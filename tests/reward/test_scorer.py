@@ -1,8 +1,15 @@
+import json
+import shutil
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from support.families import FAMILIES
+from support.rewarding import save_reward_model
 from support.rows import image_dataset
-from support.tiny import tiny_image, tiny_processor, tiny_row
-from transformers import AutoModelForSequenceClassification
+from support.tiny import save_tiny, tiny_image, tiny_model, tiny_processor, tiny_row
+from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification
+from transformers.integrations import deepspeed
 
 from trl_mm import MMOnlineDPOConfig, MMOnlineDPOTrainer, RewardJudge
 from trl_mm.reward.blind import with_exchanged_images
@@ -18,13 +25,7 @@ def said(text):
 
 @pytest.fixture(scope="module")
 def reward_model(checkpoint, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reward")
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1)
-    torch.nn.init.normal_(model.score.weight, std=0.5)
-    model.save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return str(folder)
+    return save_reward_model(tmp_path_factory.mktemp("reward"), checkpoint)
 
 
 def test_rewards_are_the_models_scores_at_the_eos(reward_model):
@@ -87,9 +88,94 @@ def test_it_ranks_the_answers_of_online_dpo(reward_model, checkpoint, tmp_path):
     assert trainer.state.log_history[0]["objective/scores_margin"] > 0
 
 
-def test_a_model_without_a_trained_score_is_refused(checkpoint):
+def test_texts_that_spell_an_image_or_an_end_are_read_as_text(reward_model):
+    scorer = RewardModel(reward_model)
+    texts = ["An < image> of", "An <image> of", "A dog.< /s> Yes.", "A dog.</s> Yes."]
+    spelled, image, ended, end = scorer([QUESTION] * 4, [said(text) for text in texts], [[tiny_image(0)]] * 4)
+    assert (image, end) == pytest.approx((spelled, ended), abs=1e-5)
+    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Is it an <image>?"}]}]
+    assert len(scorer([question], [said("Yes.")], [[tiny_image(0)]])) == 1
+
+
+def lora(model, folder, **settings):
+    config = LoraConfig(r=2, target_modules=r".*language_model.*q_proj", **settings)
+    get_peft_model(model, config).save_pretrained(folder)
+    return str(folder)
+
+
+def on_other_base(adapter, base, folder):
+    shutil.copytree(adapter, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(base)}))
+    return str(folder)
+
+
+def test_what_is_no_reward_model_is_refused_before_weights_are_read(checkpoint, tmp_path, monkeypatch):
+    two = save_reward_model(tmp_path / "two", checkpoint, num_labels=2)
+    text = tmp_path / "text"
+    tiny_model().model.language_model.config.save_pretrained(text)
+    monkeypatch.delattr("transformers.AutoModelForSequenceClassification.from_pretrained")
+    for folder, message in (
+        (checkpoint, "has no trained score, so its rewards would be random"),
+        (two, "has 2 labels; a reward model has one"),
+        (str(text), "is of the family llama, and reward models here are of gemma3, idefics3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_reward_model(folder)
+
+
+def test_models_in_memory_are_looked_at_too(checkpoint):
+    with pytest.raises(ValueError, match="LlavaNextForConditionalGeneration.* has no score"):
+        RewardModel(tiny_model(), tiny_processor())
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=3)
+    with pytest.raises(ValueError, match="`model` has 3 labels"):
+        RewardModel(model, tiny_processor())
+
+
+def test_a_model_whose_config_does_not_say_what_it_is_is_refused(checkpoint, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": None}))
     with pytest.raises(ValueError, match="has no trained score"):
-        RewardModel(checkpoint)
+        load_reward_model(str(tmp_path / "model"))
+
+
+def test_adapters(reward_model, checkpoint, tmp_path):
+    made = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1)
+    torch.nn.init.normal_(made.score.weight)
+    adapter = lora(made, tmp_path / "adapter", task_type="SEQ_CLS")
+    assert load_reward_model(adapter).config.num_labels == 1
+    over = AutoModelForSequenceClassification.from_pretrained(reward_model, num_labels=1)
+    over = load_reward_model(lora(over, tmp_path / "over"))  # of a reward model, whose score it leaves as it is
+    assert torch.equal(over.score.weight, load_reward_model(reward_model).score.weight)
+    writes = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    writing = lora(writes, tmp_path / "writes", modules_to_save=["multi_modal_projector"])
+    with pytest.raises(ValueError, match="has no trained score"):
+        load_reward_model(writing)
+    save_tiny(tmp_path / "wide", width=2)
+    save_tiny(tmp_path / "deep", layers=3)
+    FAMILIES["qwen3_vl"]()[0].save_pretrained(tmp_path / "qwen")
+    for base in ("wide", "deep", "qwen"):
+        other = on_other_base(adapter, tmp_path / base, tmp_path / f"adapter_{base}")
+        with pytest.raises(ValueError, match=rf"does not fit its base \({tmp_path / base}\): .*another model"):
+            load_reward_model(other)
+
+
+def test_a_reward_model_is_whole_where_training_spreads_weights(reward_model, monkeypatch):
+    training = type("Config", (), {"is_zero3": lambda self: True})()
+    deepspeed.set_hf_deepspeed_config(training)
+    plain, seen = AutoModelForSequenceClassification.from_pretrained, []
+
+    def load(*args, **options):
+        seen.append(deepspeed.is_deepspeed_zero3_enabled())
+        return plain(*args, **options)
+
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", load)
+    try:
+        load_reward_model(reward_model)
+        assert seen == [False] and deepspeed.is_deepspeed_zero3_enabled(), "the training's own setting is back"
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
 
 
 def test_exchanged_images_are_those_of_another_row():

@@ -3,12 +3,15 @@ import json
 import pytest
 from support.launching import accelerate, run_together
 from support.openai_server import KEY, running_endpoint
+from support.rewarding import save_reward_model
 from support.tiny import tiny_image
 
 from trl_mm.cli.main import main as cli
+from trl_mm.data.loading import load_preferences
 from trl_mm.data.subset import subset_positions
 from trl_mm.eval.judge_accuracy import read_verdicts
 from trl_mm.generation import Completer
+from trl_mm.reward.scorer import RewardModel
 from trl_mm.scripts.judge import main
 
 
@@ -162,6 +165,8 @@ def test_a_judge_that_is_down_is_one_line(pairs, tmp_path, monkeypatch, capsys):
         (["--judge", "remote", "--request_options", "[1]"], "`request_options` must be a mapping"),
         (["--base_url", "http://localhost/v1"], "`base_url` and `request_options` would do nothing"),
         (["--config", "judge.yaml"], "`style` must be one of both_orders, paper, got 'once'"),
+        (["--judge", "reward", "--load_in_4bit"], "`load_in_4bit` needs `judge` vlm"),
+        (["--judge", "reward", "--request_options", "{}"], "`base_url` and `request_options` would do nothing"),
         (["--max_rows", "0"], "`max_rows` must be at least 1, got 0"),
         (["--shuffle_seed", "3"], r"`shuffle_seed` \(3\) would do nothing"),
         ([], "no folder here, and no id of the form owner/name"),
@@ -176,7 +181,7 @@ def test_wrong_arguments_are_refused(pairs, tmp_path, monkeypatch, arguments, me
 
 def test_an_unknown_judge_in_a_recipe_is_refused(pairs, tmp_path):
     (tmp_path / "judge.yaml").write_text("judge: human\nmodel_name_or_path: a/b\n")
-    with pytest.raises(ValueError, match="`judge` must be one of vlm, remote, got 'human'"):
+    with pytest.raises(ValueError, match="`judge` must be one of vlm, remote, reward, got 'human'"):
         main([*flags(pairs, tmp_path), "--config", str(tmp_path / "judge.yaml")])
 
 
@@ -192,7 +197,37 @@ def test_two_processes_share_the_rows(endpoint, pairs, tmp_path):
     assert len(endpoint.requests) == 12 and len(read_verdicts(tmp_path / "out" / "verdicts")) == 6
 
 
-def test_vl_rewardbench_is_scored_by_group(endpoint, tmp_path, capsys):
+def test_a_reward_model(checkpoint, pairs, tmp_path, capsys):
+    """Its verdicts are those of its scores, whichever answer comes first."""
+    reward = save_reward_model(tmp_path / "reward", checkpoint)
+    arguments = ["--judge", "reward", "--model_name_or_path", reward, *flags(pairs, tmp_path / "out")]
+    arguments += ["--dtype", "float32", "--shard_size", "4"]
+    main([*arguments, "--batch_size", "4"])
+    verdicts = read_verdicts(tmp_path / "out" / "verdicts")
+    scorer = RewardModel(reward)
+    rows = load_preferences(pairs)
+    chosen, rejected = (scorer(rows["prompt"], rows[name], rows["images"]) for name in ("chosen", "rejected"))
+    right = [a > b for a, b in zip(chosen, rejected, strict=True)]
+    assert [row["correct"] for row in verdicts] == right and all(row["outcome"] == "clear" for row in verdicts)
+    assert {row["chosen_at"] for row in verdicts} == {0, 1}
+    assert all(row["text"].startswith("rewards ") for row in verdicts)
+    scores = json.loads((tmp_path / "out" / "judge.json").read_text())
+    assert scores["accuracy_all"] == scores["accuracy_decided"] == sum(right) / 6 and "style" not in scores
+    shown = capsys.readouterr().out
+    assert "of 6 decided pairs" in shown and "In one order" not in shown and "first place" not in shown
+    other = save_reward_model(tmp_path / "other", reward)
+    main([*arguments, "--style", "paper", "--max_new_tokens", "9"])  # it is asked nothing
+    with pytest.raises(ValueError, match="made with other settings: .*`model`"):
+        main([*arguments, "--model_name_or_path", other])
+
+
+def test_what_is_no_reward_model_is_one_line(checkpoint, pairs, tmp_path, capsys):
+    assert cli(["judge", "--judge", "reward", "--model_name_or_path", checkpoint, *flags(pairs, tmp_path)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "has no trained score" in line
+
+
+def vl_rewardbench(tmp_path):
     lines = []
     for index, source in enumerate(["WildVision", "RLAIF-V", "RLAIF-V", "MathVerse"]):
         tiny_image(index).save(tmp_path / f"{index}.png")
@@ -201,6 +236,24 @@ def test_vl_rewardbench_is_scored_by_group(endpoint, tmp_path, capsys):
         row |= {"response": ["A dog.", "A square."], "human_ranking": [1, 0] if better else [0, 1]}
         lines.append(json.dumps(row))
     (tmp_path / "test.jsonl").write_text("\n".join(lines))
+
+
+def test_vl_rewardbench_by_a_reward_model(checkpoint, tmp_path):
+    vl_rewardbench(tmp_path)
+    reward = save_reward_model(tmp_path / "reward", checkpoint)
+    arguments = ["--judge", "reward", "--model_name_or_path", reward, "--converter", "vl_rewardbench"]
+    main([*arguments, "--dataset_split", "test", *flags(str(tmp_path), tmp_path / "out")])
+    scores = json.loads((tmp_path / "out" / "judge.json").read_text())
+    assert {name: part["num_pairs"] for name, part in scores["groups"].items()} == {
+        "general": 1,
+        "hallucination": 2,
+        "reasoning": 1,
+    }
+    assert scores["num_decided"] == 4 and scores["macro_accuracy_all"] == scores["macro_accuracy_decided"]
+
+
+def test_vl_rewardbench_is_scored_by_group(endpoint, tmp_path, capsys):
+    vl_rewardbench(tmp_path)
     main(
         [
             *("--judge", "remote", "--model_name_or_path", "judge", "--base_url", endpoint.url),

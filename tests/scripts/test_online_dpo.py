@@ -2,6 +2,7 @@ import json
 
 import pytest
 from support.files import save_rows
+from support.rewarding import save_reward_model
 from support.rows import tiny_pairs
 
 from trl_mm import MMOnlineDPOTrainer
@@ -72,6 +73,17 @@ def test_a_judge_in_the_papers_style(checkpoint, data, tmp_path, monkeypatch):
     assert log[0]["judge/invalid_rate"] == log[0]["judge/inconsistent_rate"] == 0
 
 
+def test_a_reward_model_is_the_judge(checkpoint, data, tmp_path):
+    reward = save_reward_model(tmp_path / "reward", checkpoint)
+    judge = make_judge({"kind": "reward", "model": reward, "batch_size": 3, "max_length": 500})
+    (scorer,) = judge.reward_funcs
+    assert (scorer.batch_size, scorer.collator.max_length) == (3, 500)
+    log = run(checkpoint, data, tmp_path / "out", "--judge", json.dumps({"kind": "reward", "model": reward}))
+    assert log[0]["judge/invalid_rate"] == log[0]["judge/inconsistent_rate"] == 0
+    with pytest.raises(ValueError, match="has no trained score"):
+        make_judge({"kind": "reward", "model": checkpoint})
+
+
 def test_a_remote_judge_gets_the_settings_of_its_client(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     settings = {"base_url": "http://127.0.0.1:9/v1", "max_concurrency": 2, "style": "paper", "seed": 3}
@@ -82,10 +94,11 @@ def test_a_remote_judge_gets_the_settings_of_its_client(monkeypatch):
 @pytest.mark.parametrize(
     ("judge", "message"),
     [
-        ({"model": "a/b"}, r"`judge` needs a `kind` \(vlm or remote\) and a `model`"),
+        ({"model": "a/b"}, r"`judge` needs a `kind` \(vlm, remote, reward\) and a `model`"),
         ({"kind": "vlm"}, "and a `model`"),
         ({"kind": "vlm", "model": "a/b", "batch": 3}, "has no setting 'batch'. Did you mean `batch_size`?"),
         ({"kind": "remote", "model": "a/b", "style": "once"}, "`style` must be one of both_orders, paper, got 'once'"),
+        ({"kind": "reward", "model": "a/b", "style": "paper"}, "has no setting 'style'"),
         ("{", "`judge` .* is no JSON"),
         ("[]", "must be a mapping"),
     ],

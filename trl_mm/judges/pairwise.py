@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
 
 import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
-from transformers.integrations import deepspeed
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..generation import Completer, Request, SamplingSettings, check_sees_images
+from ..generation.one_process import in_one_process
 from ..tokens.chat_template import with_system_prompt
 from ..tokens.control_tokens import as_text, image_placeholders
 from ..tokens.processor import vision_processor_of
@@ -91,7 +90,7 @@ class PairwiseVLMJudge(Annotator):
             processor = vision_processor_of(model, "The judge", processor, **source)
             processor = with_system_prompt(processor, system_prompt)
             system_prompt = None
-            with _in_one_process():
+            with in_one_process():
                 model = AutoModelForImageTextToText.from_pretrained(
                     model,
                     dtype=dtype,
@@ -133,7 +132,7 @@ class PairwiseVLMJudge(Annotator):
                 room,
             )
         adapters = getattr(self.model, "disable_adapter", contextlib.nullcontext)
-        with _in_one_process(), adapters():
+        with in_one_process(), adapters():
             replies = self.completer.complete(self.model, [Request(prompts[index]) for index in fitting])
         answered = dict(zip(fitting, replies, strict=True))
         return [answered.get(index) for index in range(len(prompts))]
@@ -150,17 +149,3 @@ class PairwiseVLMJudge(Annotator):
 def _current_device() -> str:
     accelerator = torch.accelerator.current_accelerator()
     return "cpu" if accelerator is None else f"{accelerator.type}:{torch.accelerator.current_device_index()}"
-
-
-@contextlib.contextmanager
-def _in_one_process() -> Iterator[None]:
-    """Keeps ZeRO-3, if training has it, from splitting loaded weights and from having `generate` wait for others."""
-    config = deepspeed._hf_deepspeed_config_weak_ref and deepspeed._hf_deepspeed_config_weak_ref()
-    if config is None:
-        yield
-        return
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        deepspeed.set_hf_deepspeed_config(config)

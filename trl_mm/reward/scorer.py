@@ -4,12 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from ..data.images import with_open_images
+from ..generation.one_process import in_one_process
 from ..tokens.collator import PreferenceCollator
-from ..tokens.processor import vision_processor_of
-from . import models as _registered  # noqa: F401  classes that AutoModelForSequenceClassification finds
+from ..tokens.control_tokens import as_text, image_placeholders
+from ..tokens.processor import base_of_adapter, vision_processor_of
+from .models import REWARD_MODELS  # and classes that AutoModelForSequenceClassification finds
+
+
+UNTRAINED = (
+    "`{name}` has no trained score, so its rewards would be random. Train it with `trl-mm reward`, or name the folder "
+    "of a reward model."
+)
 
 
 class RewardModel:
@@ -30,7 +44,8 @@ class RewardModel:
         **options: further arguments of `from_pretrained`, such as `dtype` and `revision`.
 
     Raises:
-        ValueError: the model has no trained score, more than one label, or no image processor.
+        ValueError: the model has no trained score, more than one label, or no image processor, is of a family without
+            reward models, or an adapter of another base.
     """
 
     def __init__(
@@ -52,12 +67,15 @@ class RewardModel:
             model = load_reward_model(model, **options).to(device or "cpu")
         if processor is None:
             raise ValueError("`processor` is missing: pass that of the model, or the id or path of the model.")
-        if getattr(model.config, "num_labels", None) != 1:
+        if not hasattr(model, "score"):
+            raise ValueError(f"`model` ({type(model).__name__}) has no score. Pass a reward model.")
+        if model.config.num_labels != 1:
             raise ValueError(f"`model` has {model.config.num_labels} labels; a reward model has one.")
         self.model, self.batch_size = model.eval(), batch_size
         if processor.tokenizer.pad_token is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         self.collator = PreferenceCollator(processor, max_length)
+        self.image_placeholders = image_placeholders(processor)
 
     def __call__(
         self,
@@ -78,7 +96,7 @@ class RewardModel:
         """
         shown = [[]] * len(prompts) if images is None else [row or [] for row in images]
         rows = [
-            with_open_images({"images": pictures, "prompt": with_places(prompt), "chosen": list(answer)})
+            with_open_images({"images": pictures, "prompt": self._told(prompt), "chosen": self._told(answer)})
             for pictures, prompt, answer in zip(shown, prompts, completions, strict=True)
         ]
         rewards: list[float] = []
@@ -94,37 +112,90 @@ class RewardModel:
                 rewards += self.model(**batch).logits[:, 0].float().tolist()
         return rewards
 
+    def _told(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Messages that say where the images are, but do not hold them, and do not spell one that is not there."""
+        told = []
+        for message in messages:
+            content = message.get("content")
+            if isinstance(content, list):
+                content = [
+                    {"type": "image"}
+                    if part.get("type") == "image"
+                    else {**part, "text": as_text(part.get("text") or "", self.image_placeholders)}
+                    for part in content
+                ]
+            elif isinstance(content, str):
+                content = as_text(content, self.image_placeholders)
+            told.append({**message, "content": content})
+        return told
+
 
 def load_reward_model(name: str, **options: Any) -> PreTrainedModel:
     """
-    Load a reward model.
+    Load a reward model, whole in every process.
 
     Args:
         name (`str`): id or path of a model, or of a LoRA adapter of one.
         **options: further arguments of `from_pretrained`.
 
     Raises:
-        ValueError: its score was not trained: it would be random.
+        ValueError: what [`check_reward_model`] refuses, or an adapter does not fit its base, or brings no score that
+            was trained: it would be random.
     """
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        name, num_labels=1, output_loading_info=True, **options
+    check_reward_model(name, **options)
+    base = base_of_adapter(name)
+    misfit = (
+        f"`{name}` does not fit its base ({base}): it was trained on another model, or with another number of labels. "
+        "Write the right one into `base_model_name_or_path` of its adapter_config.json."
     )
-    missing = [key for key in report["missing_keys"] if key.endswith("score.weight")]
-    adapter = any("modules_to_save" in key for key, _ in model.named_parameters())
-    if missing and not adapter:
-        raise ValueError(
-            f"`{name}` has no trained score, so its rewards would be random. Train it with `trl-mm reward`, or name "
-            "the folder of a reward model."
-        )
+    try:
+        with in_one_process():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                name, num_labels=1, output_loading_info=True, **options
+            )
+    except RuntimeError as error:  # sizes differ
+        if base is None:
+            raise
+        raise ValueError(misfit) from error
+    if base is not None and report["missing_keys"]:
+        raise ValueError(misfit)
+    missing = any(key.endswith("score.weight") for key in report["missing_keys"])
+    if base is not None:  # whose report is of the adapter's own weights
+        saved = any("score.modules_to_save" in key for key, _ in model.named_parameters())
+        missing = not saved and not is_reward_model(AutoConfig.from_pretrained(base))
+    if missing:
+        raise ValueError(UNTRAINED.format(name=name))
     return model
 
 
-def with_places(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages that say where the images are, as TRL's prompts do, but do not hold them."""
-    messages = []
-    for message in prompt:
-        content = message.get("content")
-        if isinstance(content, list):
-            content = [{"type": "image"} if part.get("type") == "image" else part for part in content]
-        messages.append({**message, "content": content})
-    return messages
+def check_reward_model(name: str, **options: Any) -> None:
+    """
+    Refuse what is no reward model by its configuration, before weights are read.
+
+    Args:
+        name (`str`): id or path of a model, or of a LoRA adapter of one.
+        **options: arguments of `from_pretrained`, of which `revision` and `trust_remote_code` count.
+
+    Raises:
+        ValueError: it is of a family that has no reward models here, has more than one label, or is a checkpoint of a
+            model that writes.
+    """
+    trust = {key: options[key] for key in ("revision", "trust_remote_code") if key in options}
+    base = base_of_adapter(name)
+    try:
+        config = AutoConfig.from_pretrained(name, **trust) if base is None else AutoConfig.from_pretrained(base)
+    except (OSError, ValueError):  # such as an adapter on the Hub; loading says what is wrong, if anything is
+        return
+    if type(config) not in REWARD_MODELS:
+        families = ", ".join(sorted(family.model_type for family in REWARD_MODELS))
+        raise ValueError(f"`{name}` is of the family {config.model_type}, and reward models here are of {families}.")
+    if is_reward_model(config):
+        if config.num_labels != 1:
+            raise ValueError(f"`{name}` has {config.num_labels} labels; a reward model has one.")
+    elif base is None and config.architectures:
+        raise ValueError(UNTRAINED.format(name=name))
+
+
+def is_reward_model(config: PreTrainedConfig) -> bool:
+    """Whether a configuration is of a checkpoint with a score."""
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())

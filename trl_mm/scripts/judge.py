@@ -15,21 +15,22 @@ from .ranges import check_at_least, check_positive
 from .training import as_mapping
 
 
-KINDS = ("vlm", "remote")
+KINDS = ("vlm", "remote", "reward")
 
 
 @dataclass(kw_only=True)
 class JudgeArguments(ModelArguments):
     """
     Arguments of `trl-mm judge`. `model_name_or_path` is the judge: with `judge="remote"` its name at the endpoint, and
-    `dtype`, `model_revision`, `attn_implementation` and `trust_remote_code` then do nothing. Rows with a column
+    `dtype`, `model_revision`, `attn_implementation` and `trust_remote_code` then do nothing; with `judge="reward"` a
+    model of `trl-mm reward`, which is asked nothing: `style` and `max_new_tokens` do nothing. Rows with a column
     `group` are also scored by group, as those of VL-RewardBench (`converter="vl_rewardbench"`).
 
     Args:
         dataset_name (`str`): folder, JSONL, JSON or parquet file, or Hub id of the preference rows.
         output_dir (`str`): where the verdicts and `judge.json` go. A killed run's folder is resumed.
         judge (`str`, *optional*, defaults to `"vlm"`): `"vlm"` for a model that is loaded here, `"remote"` for one
-            behind an OpenAI-compatible endpoint.
+            behind an OpenAI-compatible endpoint, `"reward"` for the higher score of a reward model.
         style (`str`, *optional*, defaults to `"both_orders"`): `"both_orders"` asks about each pair twice, each answer
             once in front, and decides where both replies agree; `"paper"` asks once, in a random order, for one of the
             two, as arXiv 2407.02477 does.
@@ -44,7 +45,7 @@ class JudgeArguments(ModelArguments):
         shuffle_seed (`int`, *optional*): with `max_rows`, use a random subset instead, drawn with this seed.
         max_new_tokens (`int`, *optional*, defaults to `128`): longest reply, in tokens.
         batch_size (`int`, *optional*, defaults to `8`): with `judge="vlm"`, questions that go through the model
-            together.
+            together; with `judge="reward"`, answers.
         load_in_4bit (`bool`, *optional*, defaults to `False`): with `judge="vlm"`, whether to load 4-bit weights.
         base_url (`str`, *optional*): with `judge="remote"`, the endpoint, up to `/v1`; defaults to OpenAI's.
         api_key_variable (`str`, *optional*, defaults to `"OPENAI_API_KEY"`): with `judge="remote"`, environment
@@ -87,8 +88,10 @@ class JudgeArguments(ModelArguments):
         if self.judge not in KINDS:
             raise ValueError(f"`judge` must be one of {', '.join(KINDS)}, got {self.judge!r}.")
         check_style(self.style)
-        if self.judge == "vlm" and (self.base_url is not None or self.request_options is not None):
+        if self.judge != "remote" and (self.base_url is not None or self.request_options is not None):
             raise ValueError("`base_url` and `request_options` would do nothing. Set `judge` to remote with them.")
+        if self.judge == "reward" and self.load_in_4bit:
+            raise ValueError("`load_in_4bit` needs `judge` vlm. Load a reward model with `dtype` bfloat16.")
         check_at_least(self, max_rows=1, max_new_tokens=1, batch_size=1, max_concurrency=1, shard_size=1, seed=0)
         check_positive(self, "timeout", "process_timeout")
         check_subset(self.max_rows, self.shuffle_seed)
@@ -108,7 +111,7 @@ def main(argv=None):
     (args,) = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_writable("output_dir", args.output_dir)
-    if args.judge == "vlm":
+    if args.judge != "remote":
         check_model_path(args.model_name_or_path)
         check_base(args.model_name_or_path)
         check_attention(args.attn_implementation)
@@ -126,7 +129,6 @@ def run(args, state):
     from ..data.atomic_file import replacing
     from ..data.loading import BAD_ROWS, load_preferences
     from ..eval.judge_accuracy import judge_dataset, judge_scores, read_verdicts
-    from ..judges.prompts import question
 
     dataset = load_preferences(
         args.dataset_name,
@@ -139,9 +141,7 @@ def run(args, state):
         max_rows=args.max_rows,
         shuffle_seed=args.shuffle_seed,
     )
-    shared = {name: getattr(args, name) for name in ("style", "seed", "max_new_tokens", "system_prompt")}
-    judge, settings = JUDGES[args.judge](args, state.device, shared)
-    asked = "".join(question([{"role": "user", "content": ""}], count, "", "", args.style) for count in (0, 1))
+    judge, settings = JUDGES[args.judge](args, state.device)
     folder = Path(args.output_dir) / "verdicts"
     partners = partners_of(state, args.process_timeout)
     judge_dataset(
@@ -151,9 +151,6 @@ def run(args, state):
         {
             "judge": args.judge,
             "model": args.model_name_or_path,
-            "max_new_tokens": args.max_new_tokens,
-            "style": args.style,
-            "question": hashlib.sha256(asked.encode()).hexdigest(),
             **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
             **settings,
         },
@@ -166,19 +163,37 @@ def run(args, state):
     state.wait_for_everyone()
     if state.is_main_process:
         groups = list(map(str, dataset["group"])) if "group" in dataset.column_names else None
-        scores = {"style": args.style, **judge_scores(read_verdicts(folder), groups=groups)}
+        scores = {**style_of(args), **judge_scores(read_verdicts(folder), groups=groups)}
         path = Path(args.output_dir) / "judge.json"
         with replacing(path, "main") as file:
             file.write(json.dumps(scores, indent=2).encode() + b"\n")
         print(f"{args.model_name_or_path}: {summary(scores)}\nScores in {path}")
 
 
-def vlm_judge(args, device, shared):
+def style_of(args):
+    """How a judge is asked (`dict`); a reward model is asked nothing."""
+    return {} if args.judge == "reward" else {"style": args.style}
+
+
+def questioning(args):
+    """Arguments of a judge that is asked, and what its verdicts depend on by them."""
+    from ..judges.prompts import question
+
+    asked = "".join(question([{"role": "user", "content": ""}], count, "", "", args.style) for count in (0, 1))
+    return {name: getattr(args, name) for name in ("style", "seed", "max_new_tokens", "system_prompt")}, {
+        "max_new_tokens": args.max_new_tokens,
+        "style": args.style,
+        "question": hashlib.sha256(asked.encode()).hexdigest(),
+    }
+
+
+def vlm_judge(args, device):
     """Judge that is loaded here, and what its verdicts depend on."""
     from ..data.fingerprints import weights_digest
     from ..judges.pairwise import PairwiseVLMJudge
     from ..tokens.chat_template import prompt_settings
 
+    shared, asked = questioning(args)
     judge = PairwiseVLMJudge(
         args.model_name_or_path,
         **shared,
@@ -191,6 +206,7 @@ def vlm_judge(args, device, shared):
         trust_remote_code=args.trust_remote_code,
     )
     return judge, {
+        **asked,
         **prompt_settings(judge.completer.processor),
         "model_revision": args.model_revision,
         "weights": weights_digest(judge.model, args.model_name_or_path),
@@ -199,10 +215,36 @@ def vlm_judge(args, device, shared):
     }
 
 
-def remote_judge(args, device, shared):
+def reward_judge(args, device):
+    """Judge by the scores of a reward model, and what its verdicts depend on."""
+    from ..data.fingerprints import weights_digest
+    from ..tokens.chat_template import prompt_settings
+    from . import reward_judge as rewards
+
+    judge = rewards.reward_judge(
+        args.model_name_or_path,
+        batch_size=args.batch_size,
+        dtype=args.dtype,
+        device=device,
+        revision=args.model_revision,
+        attn_implementation=args.attn_implementation,
+        trust_remote_code=args.trust_remote_code,
+        system_prompt=args.system_prompt,
+    )
+    (scorer,) = judge.reward_funcs
+    return judge, {
+        **prompt_settings(scorer.collator.processor),
+        "model_revision": args.model_revision,
+        "weights": weights_digest(scorer.model, args.model_name_or_path),
+        "dtype": args.dtype,
+    }
+
+
+def remote_judge(args, device):
     """Judge behind an endpoint, and what its verdicts depend on."""
     from ..judges.remote import RemoteJudge
 
+    shared, asked = questioning(args)
     judge = RemoteJudge(
         args.model_name_or_path,
         **shared,
@@ -214,7 +256,7 @@ def remote_judge(args, device, shared):
         cache_dir=args.cache_dir,
     )
     system = {"system_prompt": args.system_prompt} if args.system_prompt else {}
-    return judge, {"request_options": args.request_options, **system}
+    return judge, {**asked, "request_options": args.request_options, **system}
 
 
 def summary(scores):
@@ -222,7 +264,7 @@ def summary(scores):
     share = scores["first_place_share"]
     line = _accuracy(scores, scores["num_pairs"], ("tie", "invalid", "inconsistent"))
     line += "" if share is None else f"; prefers the first place {share:.1%} of the time"
-    if scores["style"] != "paper":
+    if scores.get("style") == "both_orders":
         line += f"\nIn one order alone: {_accuracy(scores['one_order'], scores['num_pairs'], ('tie', 'invalid'))}"
     return line if "groups" not in scores else f"{line}\n{_groups(scores)}"
 
@@ -244,7 +286,7 @@ def _accuracy(scores, num_pairs, outcomes):
     return f"{accuracy}; " + ", ".join(f"{name} {scores[f'{name}_rate']:.1%}" for name in outcomes)
 
 
-JUDGES = {"vlm": vlm_judge, "remote": remote_judge}
+JUDGES = {"vlm": vlm_judge, "remote": remote_judge, "reward": reward_judge}
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ class OnlineDPOArguments(TrainingDataArguments):
     [`~trl.ModelConfig`].
 
     Args:
-        judge (`dict`, *optional*): who ranks the answers: `kind`, `"vlm"` ([`PairwiseVLMJudge`]) or `"remote"`
-            ([`RemoteJudge`]), and its arguments, such as `{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}`;
-            `"style": "paper"` among them asks about each pair once, as the paper does, and not in both orders.
+        judge (`dict`, *optional*): who ranks the answers: `kind`, `"vlm"` ([`PairwiseVLMJudge`]), `"remote"`
+            ([`RemoteJudge`]) or `"reward"` (a reward model of `trl-mm reward`), and its arguments, such as
+            `{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}`; `"style": "paper"` among them asks about each
+            pair once, as the paper does, and not in both orders.
         reward_funcs (`list[str]`, *optional*): in place of a judge, rewards: `yes_no`, `exact_match`, `format`,
             `length` and `objects` (`trl_mm.reward.verifiable`), functions by their dotted path, looked for in the
             working directory too, or ids or paths of reward models; those of a vision-language model see the images. A
@@ -112,13 +113,15 @@ def make_judge(settings):
     from ..judges.pairwise import PairwiseVLMJudge
     from ..judges.remote import RemoteJudge
     from ..judges.remote_client import ChatClient
+    from .reward_judge import reward_judge
 
-    kinds = {"vlm": [PairwiseVLMJudge], "remote": [RemoteJudge, ChatClient]}  # the judge, and who takes its settings
+    # The judge, and who takes its settings
+    kinds = {"vlm": [PairwiseVLMJudge], "remote": [RemoteJudge, ChatClient], "reward": [reward_judge]}
     example = '{"kind": "vlm", "model": "llava-hf/llava-v1.6-34b-hf"}'
     settings = dict(as_mapping("judge", settings, example))
     kind = settings.pop("kind", None)
     if kind not in kinds or "model" not in settings:
-        raise ValueError(f"`judge` needs a `kind` ({' or '.join(kinds)}) and a `model`. Write {example}.")
+        raise ValueError(f"`judge` needs a `kind` ({', '.join(kinds)}) and a `model`. Write {example}.")
     known = dict.fromkeys(name for taker in kinds[kind] for name in inspect.signature(taker).parameters)
     check_keys("judge", settings, [name for name in known if name != "client_settings"])
     if settings.get("load_in_4bit"):
