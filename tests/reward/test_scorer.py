@@ -3,6 +3,8 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from support.families import FAMILIES
 from support.rewarding import save_reward_model
@@ -12,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassi
 from transformers.integrations import deepspeed
 
 from trl_mm import MMOnlineDPOConfig, MMOnlineDPOTrainer, RewardJudge
-from trl_mm.reward.blind import with_exchanged_images
+from trl_mm.reward.blind import exchanged, with_exchanged_images
 from trl_mm.reward.scorer import RewardModel, load_reward_model
 
 
@@ -187,6 +189,28 @@ def test_exchanged_images_are_those_of_another_row():
     assert sorted(own) == sorted(other) and all(a != b for a, b in zip(own, other, strict=True))
     with pytest.raises(ValueError, match="No two rows have as many images"):
         with_exchanged_images(rows.select([0]))
+
+
+def test_a_picture_of_several_rows_is_not_exchanged_for_itself():
+    rows = [{**tiny_row(picture), "row_id": str(index)} for index, picture in enumerate([0, 0, 0, 1, 1, 2])]
+    dataset = image_dataset(rows)
+    own = {row["row_id"]: row["images"][0].tobytes() for row in dataset}
+    for seed in range(5):
+        found = with_exchanged_images(dataset, seed)
+        assert len(found) == 6
+        assert all(row["images"][0].tobytes() != own[row["row_id"]] for row in image_dataset_of(found))
+    with pytest.raises(ValueError, match="other ones, so none can be exchanged"):
+        with_exchanged_images(dataset.select([0, 1, 2]))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.randoms())
+def test_all_rows_have_a_partner_unless_most_show_the_same(pictures, generator):
+    shown = dict(generator.sample(list(enumerate(pictures)), len(pictures)))
+    partner = exchanged(shown)
+    assert all(shown[row] != shown[other] for row, other in partner.items())
+    assert len(set(partner.values())) == len(partner)
+    most = max(map(pictures.count, pictures))
+    assert len(partner) == (len(pictures) if 2 * most <= len(pictures) else 2 * (len(pictures) - most))
 
 
 def image_dataset_of(rows):

@@ -13,7 +13,9 @@ from transformers import AutoModelForSequenceClassification, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
 from trl_mm import MMRewardConfig, MMRewardTrainer
+from trl_mm.reward.measures import measure_pairs, metrics_of
 from trl_mm.reward.models import LlavaNextForSequenceClassification
+from trl_mm.reward.scorer import RewardModel
 from trl_mm.tokens.collator import PreferenceCollator
 
 
@@ -182,6 +184,38 @@ def test_a_generation_checkpoint_becomes_a_reward_model_that_auto_classes_load(c
     trainer.save_model()
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert torch.equal(again.score.weight, trainer.model.score.weight)
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_an_evaluation_measures_each_pair_once(reward_checkpoint, tmp_path, sharing):
+    """Five rows in batches of two: the mean over batches, which TRL logs, is not that over rows."""
+    rows = image_dataset(pairs(5))
+    args = arguments(tmp_path, prefix_sharing=sharing, per_device_eval_batch_size=2)
+    sets = {"held_out": rows, "few": rows.select([3])}
+    trainer = MMRewardTrainer(reward_checkpoint, args=args, train_dataset=rows, eval_dataset=sets)
+    metrics = trainer.evaluate()
+    scorer = RewardModel(reward_checkpoint)
+    chosen, rejected = (scorer(rows["prompt"], rows[name], rows["images"]) for name in ("chosen", "rejected"))
+    tokenizer = tiny_processor().tokenizer
+    # Of the answer and its EOS token
+    lengths = [
+        tuple(len(tokenizer(row[name][0]["content"])["input_ids"]) + 1 for name in ("chosen", "rejected"))
+        for row in rows
+    ]
+    measures = measure_pairs([a - b for a, b in zip(chosen, rejected, strict=True)], lengths)
+    assert trainer.evaluations["held_out"]["by_length"] == measures["by_length"]
+    expected = {f"eval_held_out_{name}": value for name, value in metrics_of(measures).items()}
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    assert metrics["eval_few_accuracy"] in (0.0, 1.0) and trainer.evaluations["few"]["num_pairs"] == 1
+    logged = {name for entry in trainer.state.log_history for name in entry}
+    assert {*expected, "eval_few_ece"} <= logged
+    assert {"eval_ece", "eval_accuracy"} <= set(trainer.evaluate(rows)) and "eval" in trainer.evaluations
+    assert {"test_ece", "test_accuracy"} <= set(trainer.predict(rows).metrics)
+    trainer.create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert "## Evaluation" in card and f"| held&#95;out | 5 | {measures['accuracy']:.1%} |" in card.replace(
+        "held_out", "held&#95;out"
+    )
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(reward_checkpoint, tmp_path):

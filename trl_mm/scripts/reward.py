@@ -1,11 +1,14 @@
 """`trl-mm reward`: a reward model on image-text pairs."""
 
+import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .dry_run import dry_run
+from .mixtures import as_list
 from .preflight import check_training
-from .training import TrainingDataArguments, as_mapping, load_splits, peft_config, start, train_and_save
+from .training import TrainingDataArguments, as_mapping, load_split, load_splits, peft_config, start, train_and_save
 
 
 @dataclass(kw_only=True)
@@ -20,13 +23,24 @@ class RewardArguments(TrainingDataArguments):
             the data.
         blind_eval (`bool`, *optional*, defaults to `True`): whether to evaluate on all of these with exchanged images,
             too (`eval_NAME_blind_accuracy`). Where that is as good, the model reads the text only.
+        eval_only (`bool`, *optional*, defaults to `False`): whether to evaluate a trained reward model, or an adapter
+            of one, and train nothing. `dataset_name` is then needed for `dataset_test_split` only.
     """
 
     eval_datasets: dict | str | None = None
     blind_eval: bool = True
+    eval_only: bool = False
 
     def __post_init__(self):
-        super().__post_init__()
+        if self.eval_only:
+            if self.dry_run:
+                raise ValueError("`eval_only` trains nothing, so `dry_run` would do nothing. Leave one out.")
+            if as_list(self.datasets) is not None:
+                raise ValueError("`eval_only` reads no `datasets` (`--datasets null`). Name rows in `eval_datasets`.")
+            if not self.eval_datasets and not self.dataset_test_split:
+                raise ValueError("`eval_only` needs rows. Name them in `eval_datasets` or `dataset_test_split`.")
+        if not self.eval_only or self.dataset_test_split:
+            super().__post_init__()
         if self.eval_datasets is not None:
             self.eval_datasets = as_mapping("eval_datasets", self.eval_datasets, '{"rlhf_v": "data/rlhf_v/test"}')
 
@@ -55,6 +69,9 @@ def run(args, training_args, model_args, argv, launch=None):
         dry_run(args, training_args, model_args, PREFERENCE_COLUMNS, launch, has_reference=False)
         return
     check_training(training_args, model_args)
+    if args.eval_only:
+        evaluate_only(args, training_args, model_args)
+        return
     processor = vision_processor(model_args.model_name_or_path, training_args)
     train_dataset, test_dataset = load_splits(args, training_args, PREFERENCE_COLUMNS)
     eval_datasets = evaluations(args, training_args, test_dataset)
@@ -67,9 +84,48 @@ def run(args, training_args, model_args, argv, launch=None):
         quantization_config=get_quantization_config(model_args),
         peft_config=peft_config(model_args),
     )
-    train_and_save(trainer, args, model_args)
-    if eval_datasets:
-        trainer.accelerator.print(summary(eval_datasets, trainer.evaluate()))
+    train_and_save(trainer, args, model_args, partial(evaluate, trainer) if eval_datasets else None)
+
+
+def evaluate_only(args, training_args, model_args):
+    """Evaluate a trained reward model."""
+    from trl import get_quantization_config
+
+    from ..data.rows import PREFERENCE_COLUMNS
+    from ..reward.scorer import check_reward_model, load_reward_model
+    from ..trainer.reward_trainer import MMRewardTrainer
+    from ..trainer.vision_processor import vision_processor
+
+    name, split = model_args.model_name_or_path, args.dataset_test_split
+    source = {"trust_remote_code": training_args.trust_remote_code, **training_args.model_init_kwargs}
+    check_reward_model(name, **source)
+    processor = vision_processor(name, training_args)
+    test_dataset = load_split(args, training_args, PREFERENCE_COLUMNS, split) if split else None
+    eval_datasets = evaluations(args, training_args, test_dataset)
+    trainer = MMRewardTrainer(
+        load_reward_model(name, quantization_config=get_quantization_config(model_args), **source),
+        args=training_args,
+        train_dataset=next(iter(eval_datasets.values())),  # TRL insists on one
+        eval_dataset=eval_datasets,
+        processing_class=processor,
+    )
+    evaluate(trainer)
+
+
+def evaluate(trainer):
+    """Evaluate on all rows that there are for it, print what that says, and write it into `evaluation.json`."""
+    from ..data.atomic_file import replacing
+
+    trainer.evaluate()
+    if not trainer.is_world_process_zero():
+        return
+    path = Path(trainer.args.output_dir) / "evaluation.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "main") as file:
+        file.write(json.dumps(trainer.evaluations, indent=2).encode() + b"\n")
+    for table in trainer.evaluation_tables():
+        print(f"{table}\n")
+    print(f"Blind is with the images of other rows: as good as seeing, the model reads the text only. All in {path}")
 
 
 def evaluations(args, training_args, test_dataset):
@@ -90,18 +146,6 @@ def evaluations(args, training_args, test_dataset):
     if args.blind_eval:
         found |= {f"{name}_blind": with_exchanged_images(rows, training_args.seed) for name, rows in found.items()}
     return found
-
-
-def summary(names, metrics):
-    """Accuracies (`str`), one line for each dataset."""
-    lines = [f"{'accuracy':<24}{'seeing':>9}{'blind':>9}"]
-    for name in names:
-        if not name.endswith("_blind"):
-            shown = [metrics.get(f"eval_{name}{ending}_accuracy") for ending in ("", "_blind")]
-            lines.append(f"{name:<24}" + "".join("–".rjust(9) if x is None else f"{x:>9.1%}" for x in shown))
-    return "\n".join(
-        [*lines, "Blind is with the images of other rows: as good as seeing, the model reads the text only."]
-    )
 
 
 if __name__ == "__main__":

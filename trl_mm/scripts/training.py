@@ -7,7 +7,7 @@ from pathlib import Path
 from ..data.subset import check_subset
 from .launch_checks import check_quantization, check_saving, splits_weights
 from .mixtures import as_list, load_mixture, read_parts
-from .models import check_model_path, check_whole_model
+from .models import check_base, check_model_path, check_whole_model
 from .output_lock import alone_in
 from .ranges import check_at_least, check_positive
 
@@ -93,10 +93,13 @@ def start(parser, run, argv=None, launch=None, folders=()):
     args, training_args, model_args = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
 
     check_model_path(model_args.model_name_or_path)
-    check_whole_model(model_args.model_name_or_path)
     check_numbers(training_args)
-    check_evaluation(args, training_args)
-    check_output(training_args.output_dir, model_args.use_peft)
+    if getattr(args, "eval_only", False):
+        check_base(model_args.model_name_or_path)
+    else:
+        check_whole_model(model_args.model_name_or_path)
+        check_evaluation(args, training_args)
+        check_output(training_args.output_dir, model_args.use_peft)
     check_quantization(model_args, splits_weights(training_args))
     set_model_init_kwargs(training_args, model_args)
     if args.dry_run:
@@ -121,27 +124,32 @@ def load_splits(args, training_args, needs):
     if args.datasets is not None:
         return load_mixture(args, training_args, needs)
 
-    from ..data.loading import BAD_ROWS, load_preferences
     from ..data.tables import check_some_images
 
-    def load(split, **subset):
-        return load_preferences(
-            args.dataset_name,
-            converter=args.converter,
-            columns=args.columns,
-            split=split,
-            image_folder=args.image_folder,
-            needs=needs,
-            on_bad_image=training_args.on_bad_image,
-            check_images=training_args.check_images,
-            bad_rows_file=Path(training_args.output_dir)
-            / (BAD_ROWS if split == args.dataset_train_split else f"{split}_{BAD_ROWS}"),
-            **subset,
-        )
-
-    train = load(args.dataset_train_split, max_rows=args.max_rows, shuffle_seed=args.shuffle_seed)
+    subset = {"max_rows": args.max_rows, "shuffle_seed": args.shuffle_seed}
+    train = load_split(args, training_args, needs, args.dataset_train_split, **subset)
     check_some_images(train, args.dataset_name)
-    return train, load(args.dataset_test_split) if args.dataset_test_split else None
+    test = args.dataset_test_split
+    return train, load_split(args, training_args, needs, test) if test else None
+
+
+def load_split(args, training_args, needs, split, **subset):
+    """One split (`datasets.Dataset`) of `dataset_name`; arguments as in [`load_splits`]."""
+    from ..data.loading import BAD_ROWS, load_preferences
+
+    return load_preferences(
+        args.dataset_name,
+        converter=args.converter,
+        columns=args.columns,
+        split=split,
+        image_folder=args.image_folder,
+        needs=needs,
+        on_bad_image=training_args.on_bad_image,
+        check_images=training_args.check_images,
+        bad_rows_file=Path(training_args.output_dir)
+        / (BAD_ROWS if split == args.dataset_train_split else f"{split}_{BAD_ROWS}"),
+        **subset,
+    )
 
 
 def set_model_init_kwargs(training_args, model_args):
@@ -169,8 +177,11 @@ def peft_config(model_args):
     return config
 
 
-def train_and_save(trainer, args, model_args):
-    """Say how the rows fit and what trains, train, save the model with its card, and push it if that is asked for."""
+def train_and_save(trainer, args, model_args, evaluate=None):
+    """
+    Say how the rows fit and what trains, train, save the model, evaluate it if that is asked for, by a function, write
+    its card, and push it if that is asked for.
+    """
     from accelerate.utils import is_peft_model
 
     from ..trainer.checkpoints import explained_if_full
@@ -189,6 +200,8 @@ def train_and_save(trainer, args, model_args):
         raise KeyboardInterrupt(str(stopped) or how_far(trainer)) from None
     with explained_if_full(Path(training_args.output_dir), Path(training_args.output_dir)):
         trainer.save_model(training_args.output_dir)
+        if evaluate is not None:
+            evaluate()
         trainer.save_state()
         trainer.create_model_card()  # after `save_model`, in which PEFT rewrites the one that is there
     folder = training_args.output_dir

@@ -128,6 +128,7 @@ def write_model_card(
         runs=runs,
         plots=write_plots(trainer.state.log_history, folder),
         metrics=metrics_table(trainer.state.log_history),
+        tables=trainer.evaluation_tables() if hasattr(trainer, "evaluation_tables") else [],
         is_best=args.load_best_model_at_end and trainer.state.best_global_step,
         paper=trainer._paper,
         citation=code_block(trainer._paper["citation"], "bibtex"),

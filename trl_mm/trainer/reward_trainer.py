@@ -13,6 +13,8 @@ from trl.trainer.utils import get_config_model_id
 
 from ..data.rows import PREFERENCE_COLUMNS
 from ..reward import models as _registered  # noqa: F401  classes that AutoModelForSequenceClassification finds
+from ..reward.evaluation_tables import Table, evaluation_tables
+from ..reward.measures import measure_pairs, metrics_of
 from ..tokens.collator import PreferenceCollator
 from ..tokens.fit_report import FitReport
 from .length_grouping import GroupsByLength
@@ -61,7 +63,9 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
     word: it is the backbone of a vision-language model with a score on top (see `trl_mm.reward.models`). Besides, rows
     are checked before training as in [`MMDPOTrainer`], both answers of a pair share one computation of their prompt
     (`prefix_sharing`), and parts of the model can be frozen, or trained at a rate of their own. The loss is TRL's,
-    with its `margin` column and `center_rewards_coefficient`.
+    with its `margin` column and `center_rewards_coefficient`. An evaluation has more metrics (see
+    `trl_mm.reward.measures`), and its `eval_accuracy` is that of the rows, where TRL's is a mean over batches of
+    different sizes.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -115,6 +119,9 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
             args.ddp_find_unused_parameters = True  # as in TRL's DPO: LLaVA leaves out the last vision layers
         processor = vision_processor(model_id, args, processing_class)
         self.fit_report: dict[str, FitReport] = {}
+        self.evaluations: dict[str, dict[str, Any]] = {}  # what was measured last on each dataset
+        self._judged_pairs: list[list[float]] = []  # of the evaluation that is under way
+        self._answer_lengths: torch.Tensor | None = None  # (2 * B,) of the batch at hand, in tokens
         self.keeps_layout_of_trl = None  # or the reason why
         if data_collator is not None:
             self.keeps_layout_of_trl = "a `data_collator` of your own may return the images once for each answer"
@@ -155,6 +162,30 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
             return dataset
         return self._checked(dataset, self.processing_class, args, dataset_name)
 
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if not self.model.training:
+            lengths = [] if self._answer_lengths is None else self._answer_lengths.float().chunk(2)
+            chosen, rejected = outputs.logits.detach().float().squeeze(-1).chunk(2)
+            pairs = torch.stack([chosen - rejected, *lengths], dim=1)  # (B, 1 or 3)
+            self._judged_pairs += self.accelerator.gather_for_metrics(pairs).tolist()
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
+        self._judged_pairs = []
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        pairs, self._judged_pairs = self._judged_pairs, []
+        if pairs:
+            lengths = [(chosen, rejected) for _, chosen, rejected in pairs] if len(pairs[0]) == 3 else None
+            measures = measure_pairs([pair[0] for pair in pairs], lengths)
+            self.evaluations[metric_key_prefix.removeprefix("eval_")] = measures
+            self._metrics["eval"].update({name: [value] for name, value in metrics_of(measures).items()})
+        return output
+
+    def evaluation_tables(self) -> list[Table]:
+        """What was measured last on each dataset, as tables; they are in the card, too."""
+        return evaluation_tables(self.evaluations)
+
     def log(self, logs, start_time=None):
         # TRL calls the metrics of every evaluation `eval_accuracy`, whichever of several datasets it is of
         name = next((key[5:-5] for key in logs if key.startswith("eval_") and key.endswith("_loss")), "")
@@ -174,6 +205,8 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
         if self._dummy_image is not None:
             inputs = self._dummy_image.added_to(inputs)
         inputs = super()._prepare_inputs(inputs)
+        answers = inputs.get("completion_mask")
+        self._answer_lengths = None if answers is None else answers.sum(1)
         padding = self.accelerator.reduce(1 - inputs["attention_mask"].float().mean(), reduction="mean")
         self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
         if not getattr(self.pair_collator, "images_per_prompt", False):
