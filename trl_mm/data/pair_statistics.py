@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -116,3 +117,24 @@ def histogram(values: Sequence[float], most: int = 12) -> list[tuple[str, int]]:
             break
     counts = np.bincount(np.minimum(np.floor(places), last - 1).astype(int) - first, minlength=last - first)
     return [(f"{(first + i) * width:g} – {(first + i + 1) * width:g}", int(count)) for i, count in enumerate(counts)]
+
+
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float] | None:
+    """
+    Confidence interval of a share, by Wilson's score: unlike a bootstrap it has a width at 0 % and at 100 %.
+
+    Args:
+        successes (`int`): number of successes.
+        trials (`int`): number of independent trials.
+        level (`float`, *optional*, defaults to `0.95`): share of such intervals that should cover the true value.
+
+    Returns:
+        `tuple[float, float]` or `None`: lower and upper end; `None` without trials.
+    """
+    if not trials:
+        return None
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, scale = successes / trials, 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / scale
+    half = z / scale * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)

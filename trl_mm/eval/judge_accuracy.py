@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from datasets import Dataset
@@ -10,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ..data.fingerprints import rows_digest
 from ..data.images import with_open_images
+from ..data.pair_statistics import wilson_interval
 from ..data.protocols import OUTCOMES, PairwiseJudge, Verdict, judge_pairs
 from ..data.rows import message_text
 from ..data.seeds import derived_seed
@@ -178,27 +178,6 @@ def _shares(said: Sequence[tuple[str, bool | None]], outcomes: Sequence[str], le
         },
         **{f"{outcome}_rate": _share(counts[outcome], len(said)) for outcome in outcomes if outcome != "clear"},
     }
-
-
-def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float] | None:
-    """
-    Confidence interval of a share, by Wilson's score: unlike a bootstrap it has a width at 0 % and at 100 %.
-
-    Args:
-        successes (`int`): number of successes.
-        trials (`int`): number of independent trials.
-        level (`float`, *optional*, defaults to `0.95`): share of such intervals that should cover the true value.
-
-    Returns:
-        `tuple[float, float]` or `None`: lower and upper end; `None` without trials.
-    """
-    if not trials:
-        return None
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, scale = successes / trials, 1 + z**2 / trials
-    centre = (share + z**2 / (2 * trials)) / scale
-    half = z / scale * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _share(count: int, total: int) -> float | None:

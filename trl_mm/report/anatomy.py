@@ -32,6 +32,7 @@ class Anatomy:
 
     Attributes:
         chosen_words, rejected_words (`list[int]`): words of the answers.
+        chosen_tokens, rejected_tokens (`list[int]`): tokens of their texts, where a processor is known.
         in_common (`list[float]`): words that both answers have, in order, as a share of all their words, in [0, 1].
         first_difference (`list[float]`): words before the first one in which the answers differ, as a share of the
             shorter answer, in [0, 1]; of pairs that differ.
@@ -49,6 +50,8 @@ class Anatomy:
     images: ImageAnatomy
     chosen_words: list[int] = field(default_factory=list)
     rejected_words: list[int] = field(default_factory=list)
+    chosen_tokens: list[int] = field(default_factory=list)
+    rejected_tokens: list[int] = field(default_factory=list)
     in_common: list[float] = field(default_factory=list)
     first_difference: list[float] = field(default_factory=list)
     similarity: list[float] = field(default_factory=list)
@@ -82,6 +85,7 @@ def anatomy(
     *,
     similarity: Similarity | None = None,
     count_image_tokens: Callable[[tuple[int, int]], int] | None = None,
+    count_answer_tokens: Callable[[list[str]], list[int]] | None = None,
     hash_images: bool = False,
 ) -> Anatomy:
     """
@@ -91,6 +95,7 @@ def anatomy(
         dataset (`datasets.Dataset`): rows as [`load_preferences`] returns them.
         similarity (`Callable`, *optional*): function of two lists of texts that returns similarities.
         count_image_tokens (`Callable`, *optional*): from `(height, width)` of an image to its tokens.
+        count_answer_tokens (`Callable`, *optional*): from texts to their tokens.
         hash_images (`bool`, *optional*, defaults to `False`): whether to decode every image for its perceptual hash.
 
     Returns:
@@ -109,9 +114,12 @@ def anatomy(
     for start in range(0, len(dataset), _BATCH):
         batch = [texts[index] for index in range(start, min(start + _BATCH, len(dataset)))]
         pairs = [(answer_text(row["chosen"]), answer_text(row["rejected"])) for row in batch]
+        left, right = map(list, zip(*pairs, strict=True))
         if similarity is not None:
-            left, right = map(list, zip(*pairs, strict=True))
             result.similarity += similarity(left, right)
+        if count_answer_tokens is not None:
+            result.chosen_tokens += count_answer_tokens(left)
+            result.rejected_tokens += count_answer_tokens(right)
         for row, (chosen, rejected) in zip(batch, pairs, strict=True):
             _count(result, row, chosen, rejected, next(digests), answers)
     result.contradictions = sum(len(chosen & rejected) for chosen, rejected in answers.values())

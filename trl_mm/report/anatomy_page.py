@@ -35,6 +35,7 @@ def _figures(found: Anatomy) -> dict[str, Any]:
     """Figures by name, as text."""
     images, total = found.images, len(found)
     differences = [c - r for c, r in zip(found.chosen_words, found.rejected_words, strict=True)]
+    token_differences = [c - r for c, r in zip(found.chosen_tokens, found.rejected_tokens, strict=True)]
     per_image = list(images.rows_of_images.values())
     turns = sorted(found.turns.items())
     heights, widths = zip(*images.sizes.values(), strict=True) if images.sizes else ((), ())
@@ -47,6 +48,9 @@ def _figures(found: Anatomy) -> dict[str, Any]:
         "words of chosen": _spread(found.chosen_words),
         "words of rejected": _spread(found.rejected_words),
         "words of chosen less rejected": _spread(differences),
+        "tokens of chosen": _spread(found.chosen_tokens),
+        "tokens of rejected": _spread(found.rejected_tokens),
+        "tokens of chosen less rejected": _spread(token_differences),
         "chosen is the longer one": f"{found.longer_chosen:.1%}",
         "words in common": _spread(found.in_common, 3),
         "first difference": _spread(found.first_difference, 3),

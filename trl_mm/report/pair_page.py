@@ -20,12 +20,16 @@ from ..data.tables import raw_rows
 from ..data.word_differences import word_differences
 from .anatomy import Anatomy
 from .anatomy_page import add_anatomy, add_leaks
+from .log_probs import PairLogProbs
+from .log_probs_page import add_log_probs
 from .page import GalleryItem, Page
 
 
 MAX_CHARACTERS = 5000  # of a text in the gallery; the rest is counted
 MAX_IMAGES = 4  # of a row in the gallery; the rest is counted
 BYTES_PER_PIXEL = 0.2  # of a square thumbnail, at most: few photographs need more as JPEG of quality 75
+GROUPED_BY = ("dataset", "source", "chosen_model", "rejected_model")
+MARGIN = "log-probability of chosen less rejected"
 _BATCH = 32  # rows in memory at a time, images as they are stored
 _TEXTS = ("prompt", "chosen", "rejected")
 
@@ -37,6 +41,7 @@ def pair_page(
     image_size: int = 192,
     anatomies: Mapping[str, Anatomy] | None = None,
     leaks: Mapping[str, Mapping[str, str]] | None = None,
+    log_probs: PairLogProbs | None = None,
 ) -> tuple[Page, int]:
     """
     Make the page of a preference dataset.
@@ -56,6 +61,8 @@ def pair_page(
         leaks (`Mapping[str, Mapping[str, str]]`, *optional*):
             For each other dataset or folder, from an image of this one to the one there that shows the same
             ([`alike`]).
+        log_probs ([`PairLogProbs`], *optional*):
+            What a model makes of the rows to look at.
 
     Returns:
         `(Page, int)`:
@@ -68,11 +75,17 @@ def pair_page(
         add_anatomy(page, anatomies)
     if leaks:
         add_leaks(page, leaks, next(iter(anatomies.values())).images.distinct if anatomies else 0)
+    if log_probs:
+        names = [name for name in GROUPED_BY if name in dataset.column_names]
+        scored = dataset.select_columns(names).select(log_probs.rows)
+        add_log_probs(page, log_probs, {name: [str(value) for value in scored[name]] for name in names})
     page.heading("Pairs")
     filters = {"attempt": "choice"} if "bdhs_attempts" in numbers else {}
     filters["similarity" if "bdhs_similarity" in numbers else "words in common"] = "range"
+    margins = dict(zip(log_probs.rows, log_probs.margins, strict=True)) if log_probs else {}
+    filters |= {MARGIN: "range"} if margins else {}
     unreadable = Counter()
-    items = _items(dataset.select(indices), unreadable)
+    items = _items(dataset.select(indices), unreadable, [margins.get(index) for index in indices])
     page.browser(items, filters, pixels=image_size, max_bytes=int(BYTES_PER_PIXEL * image_size**2))
     images = sum(unreadable.values())
     page.subtitle = f"{len(dataset):,} rows, {len(indices):,} of them below" + (
@@ -139,18 +152,20 @@ def _of_type(values: Sequence[Any], *types: type) -> bool:
     return bool(found) and found <= set(types)
 
 
-def _items(dataset: Dataset, unreadable: Counter) -> Iterator[GalleryItem]:
-    """The rows as cards. `unreadable` counts images by row."""
+def _items(dataset: Dataset, unreadable: Counter, margins: Sequence[float | None]) -> Iterator[GalleryItem]:
+    """The rows as cards, with how much likelier the chosen answer is to a model. `unreadable` counts images by row."""
     for index, row in enumerate(_stored_rows(dataset)):
         prompt, chosen, rejected = (_clipped(text_of(row[name])) for name in _TEXTS)
         only_chosen, only_rejected, common = word_differences(chosen, rejected)
         attempt, similarity = (number(row.get(name)) for name in ("bdhs_attempts", "bdhs_similarity"))
         title = [f"attempt {attempt}"] if attempt is not None else []
         title += [f"similarity {similarity:.3f}" if similarity is not None else f"words in common {common:.3f}"]
+        title += [] if margins[index] is None else [f"chosen less rejected {margins[index]:+.1f} nats"]
         title += ["identical"] if chosen == rejected else []
         title += ["unguided"] if row.get("bdhs_guided") is False else []
         title += [f"row {_clipped(row['row_id'])}"]  # last: marks for the direction of text in it turn what follows
         values = {"attempt": attempt, "similarity": similarity, "words in common": round(common, 3)}
+        values[MARGIN] = None if margins[index] is None else round(margins[index], 2)
         answers = [
             ("chosen", chosen, [(*span, "good") for span in only_chosen]),
             ("rejected", rejected, [(*span, "bad") for span in only_rejected]),

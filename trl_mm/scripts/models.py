@@ -32,26 +32,26 @@ class ModelArguments:
     process_timeout: float = 600.0
 
 
-def check_model_path(name):
+def check_model_path(name, setting="model_name_or_path"):
     """Refuse a model that is not named or not there, before anything long begins; Hub ids are left to the Hub."""
     if name is None:
         raise ValueError(
-            "`model_name_or_path` is missing. Pass the id or the path of a vision-language model, such as "
+            f"`{setting}` is missing. Pass the id or the path of a vision-language model, such as "
             "llava-hf/llava-v1.6-vicuna-7b-hf."
         )
     path = Path(name)
     if not path.exists() and (path.is_absolute() or name.startswith(".") or name.count("/") != 1):
         raise FileNotFoundError(
-            f"`model_name_or_path` ({name}) is no folder here, and no id of the form owner/name on the Hub."
+            f"`{setting}` ({name}) is no folder here, and no id of the form owner/name on the Hub."
         )
     if path.is_dir() and not any((path / file).exists() for file in ("config.json", "adapter_config.json")):
         raise FileNotFoundError(
-            f"`model_name_or_path` ({name}) holds neither config.json nor adapter_config.json: no model. Name "
+            f"`{setting}` ({name}) holds neither config.json nor adapter_config.json: no model. Name "
             "the folder that does; a run that was killed has them in its checkpoint-N folders."
         )
 
 
-def check_base(name):
+def check_base(name, setting="model_name_or_path"):
     """Refuse an adapter whose base has moved, before anything is loaded."""
     from ..tokens.processor import base_of_adapter
 
@@ -62,7 +62,7 @@ def check_base(name):
         check_model_path(base)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"`model_name_or_path` ({name}) is an adapter, and its base ({base}) is not there. Write where it is into "
+            f"`{setting}` ({name}) is an adapter, and its base ({base}) is not there. Write where it is into "
             "`base_model_name_or_path` of adapter_config.json in that folder."
         ) from error
 

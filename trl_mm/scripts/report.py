@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .preflight import check_writable, need_package
+from .ranges import check_at_least
+from .report_model import check_models, log_probs_of, processor_of_model, shown_model
 from .training import as_mapping
 
 
@@ -33,7 +35,18 @@ class ReportArguments:
             by a perceptual hash.
         similarity (`str`, *optional*): id or path of a sentence-transformers model, or `"lexical"`: how alike the two
             answers of each pair are is then shown, too.
-        processor (`str`, *optional*): model whose processor counts the tokens of each image.
+        processor (`str`, *optional*): model whose processor counts the tokens of images and answers; defaults to
+            `model`.
+        model (`str`, *optional*): id or path of a vision-language model, or of a LoRA adapter for one. How likely both
+            answers are to it, and how often it would prefer the chosen one, is then shown, of the rows on the page.
+        ref_model (`str`, *optional*): with `model`, the reference of its training: implicit rewards are then judged,
+            too.
+        batch_size (`int`, *optional*, defaults to `4`): with `model`, pairs that go through it together.
+        dtype (`str`, *optional*, defaults to `"auto"`): with `model`, data type of the weights; `"auto"` is that of
+            the checkpoint.
+        system_prompt (`str`, *optional*): with `model`, system message of conversations that have none of their own.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): with `model`, whether code from its repository may
+            run.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace a file of that name which is no page of
             `trl-mm`; its own pages are replaced anyway.
     """
@@ -50,13 +63,18 @@ class ReportArguments:
     leaks: list[str] | None = None
     similarity: str | None = None
     processor: str | None = None
+    model: str | None = None
+    ref_model: str | None = None
+    batch_size: int = 4
+    dtype: str = "auto"
+    system_prompt: str | None = None
+    trust_remote_code: bool = False
     overwrite: bool = False
 
     def __post_init__(self):
         if self.path is None:
             raise ValueError("`path` is missing: `trl-mm report PATH`, with the folder, file or Hub id of the pairs.")
-        if self.max_rows < 1:
-            raise ValueError(f"`max_rows` must be at least 1, got {self.max_rows}.")
+        check_at_least(self, max_rows=1, batch_size=1)
         if not 16 <= self.image_size <= 1024:
             raise ValueError(f"`image_size` must be in [16, 1024] pixels, got {self.image_size}.")
         if self.columns is not None:
@@ -66,6 +84,9 @@ class ReportArguments:
             self.html = str(Path(self.path if writable else "", "report.html"))
         if os.path.isdir(self.html):
             raise ValueError(f"`html` must be a file, but `{self.html}` is a folder. Add a name to it.")
+
+
+NONE_SCORED = "No row has all of its images, so {} has scored none."
 
 
 class PositionalPath(argparse.Action):
@@ -95,31 +116,43 @@ def main(argv=None):
     if args.leaks:
         need_package("imagehash", "`leaks`")
     check_writable("html", Path(args.html).parent)
+    check_models(args)
 
     from ..report.anatomy import anatomy
     from ..report.image_anatomy import alike
+    from ..report.log_probs import judged
     from ..report.page import is_page
-    from ..report.pair_page import pair_page
+    from ..report.pair_page import pair_page, spread
 
     if os.path.lexists(args.html) and not args.overwrite and not (os.path.isfile(args.html) and is_page(args.html)):
         raise ValueError(
             f"`html` ({args.html}) is there and was not written by `trl-mm report`. Name another file with `--html`, "
             "or pass `--overwrite true`."
         )
-    similarity, count = measures(args)
+    processor = processor_of_model(args)
+    similarity, count_image, count_answers = measures(args, processor)
     dataset = load(args, args.path, args.dataset_split)
     anatomies = {
-        name: anatomy(data, similarity=similarity, count_image_tokens=count, hash_images=bool(args.leaks))
+        name: anatomy(
+            data,
+            similarity=similarity,
+            count_image_tokens=count_image,
+            count_answer_tokens=count_answers,
+            hash_images=bool(args.leaks),
+        )
         for name, data in others(args, dataset).items()
     }
     name = next(iter(anatomies))
     found = anatomies[name].images.hashes
     leaks = {place: alike(found, hashes_of(args, place)) for place in args.leaks or []}
-    page, unreadable = pair_page(name, dataset, args.max_rows, args.image_size, anatomies, leaks)
+    log_probs = log_probs_of(args, processor, dataset, spread(len(dataset), args.max_rows)) if args.model else None
+    page, unreadable = pair_page(name, dataset, args.max_rows, args.image_size, anatomies, leaks, log_probs)
     path = page.write(args.html)
     print(f"{page.subtitle}.")
     for place, same in leaks.items():
         print(f"{len(same):,} of {len(found):,} images are in {place}, too.")
+    if args.model:
+        print("\n".join(judged(log_probs)) if log_probs else NONE_SCORED.format(shown_model(args.model)))
     print(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
@@ -151,23 +184,30 @@ def shown_name(path):
     return os.path.basename(os.path.abspath(path)) if os.path.exists(path) else path
 
 
-def measures(args):
-    """Similarity of answers, and number of tokens of an image by its size, as far as they are asked for."""
-    similarity = count = None
+def measures(args, processor):
+    """
+    What is measured only if it is asked for: similarity of answers, tokens of an image by its size, tokens of answers.
+    """
+    similarity = count_image = count_answers = None
     if args.similarity is not None:
         from ..bdhs.similarity import make_similarity
 
         similarity = make_similarity(args.similarity)
-    if args.processor is not None:
+    if args.processor is not None or processor is not None:
         from ..tokens.image_tokens import ImageTokenCounter
         from ..tokens.processor import vision_processor_of
 
-        counter = ImageTokenCounter(vision_processor_of(args.processor, "`processor`"))
+        counted = processor if args.processor is None else vision_processor_of(args.processor, "`processor`")
+        counter = ImageTokenCounter(counted)
 
-        def count(size):
+        def count_image(size):
             return counter((size,))
 
-    return similarity, count
+        def count_answers(texts):
+            ids = counted.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            return list(map(len, ids))
+
+    return similarity, count_image, count_answers
 
 
 def hashes_of(args, place):
