@@ -10,6 +10,7 @@ from trl_mm.data.loading import prepare_preferences
 from trl_mm.report.anatomy import anatomy, compare, repeated, script, table_1
 from trl_mm.report.anatomy_page import add_anatomy, add_leaks
 from trl_mm.report.image_anatomy import alike, hashes_of_folder, perceptual_hash
+from trl_mm.report.languages import language
 from trl_mm.report.page import Page
 
 
@@ -50,6 +51,23 @@ def test_figures_of_pairs():
     assert result.in_common[0] == pytest.approx(0.8) and result.in_common[2] == 1.0
     assert result.first_difference == pytest.approx([0.2, 0.2, 0.0, 0.2])
     assert set(result.images.sizes.values()) == {(48, 64)}
+
+
+def test_languages_of_answers_and_pairs_in_two():
+    english = "There is a man on a surfboard, who rides a wave in the ocean."
+    german = "Auf dem Bild ist ein Mann zu sehen, der im Meer auf einem Surfbrett steht."
+    rows = [row(chosen=english, rejected=german), row(chosen=english), row(chosen="一只狗", rejected=german)]
+    result = found(*rows, row(chosen=german, rejected=english))
+    assert result.languages == {"en": 2, "too short": 1, "de": 1}
+    assert result.two_languages == 2, "a short answer may be in any"
+    page = Page("t")
+    add_anatomy(page, {"t": result})
+    assert "2 (50.0%) pairs have answers in two languages" in str(page._parts)
+
+
+@pytest.mark.parametrize("text", ["", "12! " * 40, "\ud800" * 60, "\x00" * 80, "a" * 10_000, "🙂" * 50])
+def test_any_text_has_a_language_or_is_too_short(text):
+    assert isinstance(language(text), str)
 
 
 def test_length_bias_is_said_with_its_consequence():

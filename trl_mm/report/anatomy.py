@@ -17,6 +17,7 @@ from ..data.refusals import is_refusal
 from ..data.tables import undecoded
 from ..data.word_differences import WORD
 from .image_anatomy import ImageAnatomy, image_anatomy
+from .languages import SHORT, language
 
 
 Similarity = Callable[[list[str], list[str]], list[float]]
@@ -42,6 +43,8 @@ class Anatomy:
             prompt.
         chosen_refusals, rejected_refusals (`int`): answers that refuse.
         scripts (`Counter`): chosen answers by the writing system of most of their letters.
+        languages (`Counter`): chosen answers by language.
+        two_languages (`int`): rows whose answers are in two languages, as far as both are long enough to tell.
         provenance (`dict[str, Counter]`): rows by the values of the columns that say where they come from.
         images ([`ImageAnatomy`]): the images.
         turns (`Counter`): rows by the number of messages before the answer.
@@ -61,6 +64,8 @@ class Anatomy:
     chosen_refusals: int = 0
     rejected_refusals: int = 0
     scripts: Counter = field(default_factory=Counter)
+    languages: Counter = field(default_factory=Counter)
+    two_languages: int = 0
     provenance: dict[str, Counter] = field(default_factory=dict)
     turns: Counter = field(default_factory=Counter)
 
@@ -102,7 +107,7 @@ def anatomy(
         [`Anatomy`]
 
     Raises:
-        ImportError: rapidfuzz is missing.
+        ImportError: rapidfuzz or py3langid is missing.
     """
     stored = undecoded(dataset)
     result = Anatomy(image_anatomy(stored, count_image_tokens, hash_images))
@@ -150,6 +155,9 @@ def _count(
     result.chosen_refusals += is_refusal(chosen)
     result.rejected_refusals += is_refusal(rejected)
     result.scripts[script(chosen)] += 1
+    of_chosen, of_rejected = language(chosen), language(rejected)
+    result.languages[of_chosen] += 1
+    result.two_languages += of_chosen != of_rejected and SHORT not in (of_chosen, of_rejected)
     result.turns[len(row["prompt"])] += 1
     for name, counts in result.provenance.items():
         counts[str(row[name])] += 1

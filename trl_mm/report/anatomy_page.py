@@ -1,5 +1,6 @@
 """The figures of [`Anatomy`] on the page: each with what it means for training."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,9 @@ def _figures(found: Anatomy) -> dict[str, Any]:
         "chosen here and rejected there": _share(found.contradictions, total),
         "refusals among chosen": _share(found.chosen_refusals, total),
         "refusals among rejected": _share(found.rejected_refusals, total),
-        "writing systems": ", ".join(f"{name} {count / total:.1%}" for name, count in found.scripts.most_common(4)),
+        "languages of chosen": _shares(found.languages),
+        "answers in two languages": _share(found.two_languages, total),
+        "writing systems of chosen": _shares(found.scripts),
         "height of images": _spread(heights),
         "width of images": _spread(widths),
         "tokens of an image": _spread(list(images.tokens.values())),
@@ -91,6 +94,11 @@ def _warnings(found: Anatomy) -> list[str]:
         )
     if found.chosen_refusals / total > 0.02:
         said.append(f"{_share(found.chosen_refusals, total)} chosen answers refuse: the model will refuse more often.")
+    if found.two_languages / total > 0.02:
+        said.append(
+            f"{_share(found.two_languages, total)} pairs have answers in two languages: the model learns which "
+            "language to write, not what is in the image."
+        )
     return said or ["Nothing stands out."]
 
 
@@ -162,6 +170,11 @@ def _spread(values: Sequence[float], digits: int = 0) -> str:
         return ""
     low, middle, high = (f"{value:,.{digits}f}" for value in percentiles(values))
     return f"{middle} [{low}, {high}]"
+
+
+def _shares(counts: Counter) -> str:
+    """The commonest values with their shares."""
+    return ", ".join(f"{name} {count / counts.total():.1%}" for name, count in counts.most_common(4))
 
 
 def _share(count: int, total: int) -> str:

@@ -113,6 +113,7 @@ def main(argv=None):
 
     need_package("matplotlib", "A page with plots")
     need_package("rapidfuzz", "Comparing answers")
+    need_package("py3langid", "Telling languages apart")
     if args.leaks:
         need_package("imagehash", "`leaks`")
     check_writable("html", Path(args.html).parent)
