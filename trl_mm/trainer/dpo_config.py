@@ -4,16 +4,17 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig
 
+from .loading_config import LoadingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig
 
 
 @dataclass
-class MMDPOConfig(RowsConfig, TrainedPartsConfig, DPOConfig):
+class MMDPOConfig(RowsConfig, LoadingConfig, TrainedPartsConfig, DPOConfig):
     """
     Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
-    [`RowsConfig`] and [`TrainedPartsConfig`].
+    [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
 
     Args:
         ref_log_probs_dir (`str`, *optional*):

@@ -10,6 +10,7 @@ from ..generation.sight import check_sees_images
 from .checkpoints import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 from .finite import check_evaluation, check_gradients, check_loss, check_weights, unfiltered
 from .fsdp import prepare_for_fsdp, prepare_plugin
+from .loading_ahead import LoadsAhead
 from .model_card import write_model_card
 from .parts.data_types import in_saved_types
 from .parts.parameter_groups import split_projector, trained_parts_table
@@ -19,7 +20,7 @@ from .parts.prepare import prepare_parts
 logger = logging.getLogger(__name__)
 
 
-class MMTrainer:
+class MMTrainer(LoadsAhead):
     """To be inherited beside a trainer of TRL."""
 
     last_checkpoint = None  # folder of the last one that this run has saved or comes from

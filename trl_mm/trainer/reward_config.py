@@ -4,16 +4,17 @@ from dataclasses import dataclass
 
 from trl import RewardConfig
 
+from .loading_config import LoadingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig
 
 
 @dataclass
-class MMRewardConfig(RowsConfig, TrainedPartsConfig, RewardConfig):
+class MMRewardConfig(RowsConfig, LoadingConfig, TrainedPartsConfig, RewardConfig):
     """
     Configuration of [`MMRewardTrainer`]. The only changes w.r.t. [`~trl.RewardConfig`] are the arguments of
-    [`RowsConfig`] and [`TrainedPartsConfig`].
+    [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
     """
 
     def __post_init__(self) -> None:
