@@ -17,19 +17,22 @@ ROWS = st.lists(
 
 
 def packed(rows):
-    """Branch of each token, shape `(batch_size, S + T)`, as `pack_pairs` makes it, and S."""
+    """Branch and reach of each token, shape `(batch_size, S + T)`, as `pack_pairs` makes them, and S."""
     num_shared, num_branched = max(prompt for prompt, _ in rows), max(sum(answers) for _, answers in rows)
-    branches = []
+    branches, reach = [], []
     for prompt, answers in rows:
         answered = [number for number, length in enumerate(answers, start=1) for _ in range(length)]
         branches.append([0] * prompt + [-1] * (num_shared - prompt) + answered)
         branches[-1] += [-1] * (num_shared + num_branched - len(branches[-1]))
-    return SimpleNamespace(branch=torch.tensor(branches), num_shared=num_shared)
+        ends = {number: num_shared + sum(answers[:number]) for number in range(1, len(answers) + 1)}
+        ends[0] = num_shared + num_branched
+        reach.append([ends.get(branch, place + 1) for place, branch in enumerate(branches[-1])])
+    return SimpleNamespace(branch=torch.tensor(branches), until=torch.tensor(reach), num_shared=num_shared)
 
 
 def sees(branch, query, key):
-    """What the layout means, for one row."""
-    return key <= query and branch[key] in (0, branch[query])
+    """What the layout means, for one row; padding sees itself, and the prompt."""
+    return key <= query and (branch[key] == 0 or (branch[key] == branch[query] and (branch[key] > 0 or key == query)))
 
 
 @given(ROWS)
@@ -42,7 +45,7 @@ def test_a_token_sees_its_prompt_and_its_own_branch(rows):
             for row in pairs.branch.tolist()
         ]
     )
-    assert torch.equal(boolean_mask(pairs.branch)[:, 0], expected)
+    assert torch.equal(boolean_mask(pairs.until)[:, 0], expected)
     assert torch.equal(MASKS["sdpa"](pairs, torch.float32)[:, 0], expected[:, pairs.num_shared :])
     assert MASKS[SHARED_SDPA] is MASKS["sdpa"]
     for dtype in (torch.float32, torch.bfloat16):
@@ -54,7 +57,7 @@ def test_a_token_sees_its_prompt_and_its_own_branch(rows):
 def test_flex_attention_asks_the_same():
     pairs = packed([(3, [2, 3]), (1, [4, 0])])
     mask = MASKS["flex_attention"](pairs, torch.float32)
-    expected = boolean_mask(pairs.branch)[:, 0]
+    expected = boolean_mask(pairs.until)[:, 0]
     rows, queries, keys = torch.meshgrid(*map(torch.arange, expected.shape), indexing="ij")
     assert torch.equal(mask.mask_mod(rows, torch.zeros_like(rows), queries, keys), expected)
 
@@ -73,7 +76,7 @@ def test_outputs_and_gradients_are_those_of_plain_attention(rows, groups, seed):
     ours, _ = sdpa_shared_prefix(module, query, key, value, mask, scaling=0.3)
 
     scores = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * 0.3
-    scores = scores.masked_fill(~boolean_mask(pairs.branch), -torch.inf)
+    scores = scores.masked_fill(~boolean_mask(pairs.until), -torch.inf)
     plain = (scores.softmax(-1) @ value.repeat_interleave(groups, 1)).transpose(1, 2)
     real = pairs.branch >= 0  # what padding sees is of no account
     torch.testing.assert_close(ours[real], plain[real])

@@ -20,7 +20,9 @@ def test_the_layout_of_packed_pairs():
     assert packed.branch.tolist() == [[0, 0, 1, 1, 2, -1], [0, -1, 1, 2, 2, 2]]
     assert packed.predicted.tolist() == [4, 5, 6, 9, 9, 9, 9]
     assert packed.unpack(packed.predicted).tolist() == [[0, 0, 4, 5], [0, 9, 0, 0], [0, 0, 6, 0], [0, 9, 9, 9]]
-    assert boolean_mask(packed.branch)[0, 0].int().tolist() == [
+    assert packed.until.tolist() == [[6, 6, 4, 4, 5, 6], [6, 2, 3, 6, 6, 6]]
+    assert packed.leader.tolist() == [0, 1]
+    assert boolean_mask(packed.until)[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],
@@ -28,7 +30,7 @@ def test_the_layout_of_packed_pairs():
         [1, 1, 0, 0, 1, 0],
         [1, 1, 0, 0, 0, 1],
     ]
-    assert torch.equal(boolean_mask(packed.branch, first=2), boolean_mask(packed.branch)[:, :, 2:])
+    assert torch.equal(boolean_mask(packed.until, first=2), boolean_mask(packed.until)[:, :, 2:])
 
 
 def test_prompts_without_answers_are_packed_to_nothing():

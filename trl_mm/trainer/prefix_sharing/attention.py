@@ -1,4 +1,4 @@
-"""Attention over a shared prompt and its branches: a token attends to earlier tokens of the prompt and of its branch.
+"""Attention over shared prefixes and their branches: a token attends to what stands before it on its path.
 
 What is unusual in it: with `sdpa` the mask covers only the queries of the branches. The prompt is plainly causal, so
 its queries run through the kernels that need no mask: half the work of a masked square, and no square in memory.
@@ -37,29 +37,28 @@ AttentionInterface.register(SHARED_SDPA, sdpa_shared_prefix)
 AttentionMaskInterface.register(SHARED_SDPA, sdpa_mask)
 
 
-def boolean_mask(branch, first=0):
+def boolean_mask(until, first=0):
     """
     Which token attends to which.
 
     Args:
-        branch (`torch.LongTensor` of shape `(batch_size, length)`): see [`PackedPairs`].
+        until (`torch.LongTensor` of shape `(batch_size, length)`): see [`PackedPairs`].
         first (`int`, *optional*, defaults to `0`): first query that needs a row.
 
     Returns:
         `torch.BoolTensor` of shape `(batch_size, 1, length - first, length)`
     """
-    query, key = branch[:, first:, None], branch[:, None, :]
-    place = torch.arange(branch.shape[1], device=branch.device)
-    # Padding sees padding: a row of nothing would be NaN
-    return ((place[first:, None] >= place) & ((key == 0) | (key == query)))[:, None]
+    place = torch.arange(until.shape[1], device=until.device)
+    # Padding sees itself: a row of nothing would be NaN
+    return ((place[first:, None] >= place) & (place[first:, None] < until[:, None]))[:, None]
 
 
 def _sdpa(pairs, dtype):
-    return boolean_mask(pairs.branch, pairs.num_shared)
+    return boolean_mask(pairs.until, pairs.num_shared)
 
 
 def _eager(pairs, dtype):
-    return additive_mask(boolean_mask(pairs.branch), dtype)
+    return additive_mask(boolean_mask(pairs.until), dtype)
 
 
 def additive_mask(allowed, dtype):
@@ -70,13 +69,12 @@ def additive_mask(allowed, dtype):
 def _flex(pairs, dtype):
     from torch.nn.attention.flex_attention import create_block_mask
 
-    branch = pairs.branch
+    until = pairs.until
 
     def allowed(row, head, query, key):
-        of_key = branch[row, key]
-        return (query >= key) & ((of_key == 0) | (of_key == branch[row, query]))
+        return (query >= key) & (query < until[row, key])
 
-    return create_block_mask(allowed, len(branch), None, branch.shape[1], branch.shape[1], device=branch.device)
+    return create_block_mask(allowed, len(until), None, until.shape[1], until.shape[1], device=until.device)
 
 
 # Attention implementation: from packed pairs and the model's dtype to its mask

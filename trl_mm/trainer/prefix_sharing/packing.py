@@ -29,23 +29,31 @@ class PackedPairs:
         row (`torch.LongTensor` of shape `(batch_size, S + T)`): row of TRL's layout that a token was taken from.
         branch (`torch.LongTensor` of shape `(batch_size, S + T)`): 0 for the prompt, 1 to K for the answers, -1 for
             padding.
+        until (`torch.LongTensor` of shape `(batch_size, S + T)`): place before which the tokens stand that attend to a
+            token, from its own place on; that of padding is the next one.
+        leader (`torch.LongTensor` of shape `(batch_size,)`): row of TRL's layout whose prompt stands first.
         num_shared (`int`): S, the places before the first branch.
         predicting (`tuple` of two `torch.LongTensor` of shape `(num_predicted,)`): row and place of each token that
             predicts a token of an answer.
         predicted (`torch.LongTensor` of shape `(num_predicted,)`): the token ids that they predict.
         unpacked (`tuple` of two `torch.LongTensor` of shape `(num_predicted,)`): row and place of each prediction in
             TRL's output of shape `unpacked_shape`, `(K * batch_size, length - 1)`.
+        source (`torch.LongTensor`, *optional*): for each of the `unpacked` places, which of the predictions stands
+            there; without it each stands in one place.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     row: torch.Tensor
     branch: torch.Tensor
+    until: torch.Tensor
+    leader: torch.Tensor
     num_shared: int
     predicting: tuple[torch.Tensor, torch.Tensor]
     predicted: torch.Tensor
     unpacked: tuple[torch.Tensor, torch.Tensor]
     unpacked_shape: tuple[int, int]
+    source: torch.Tensor | None = None
 
     def pack(self, values):
         """Values of TRL's layout, of shape `(..., K * batch_size, length)`, packed to `(..., batch_size, S + T)`."""
@@ -53,6 +61,7 @@ class PackedPairs:
 
     def unpack(self, values):
         """Values of shape `(num_predicted,)` in TRL's layout, `(K * batch_size, length - 1)`; 0 elsewhere."""
+        values = values if self.source is None else values[self.source]
         return values.new_zeros(self.unpacked_shape).index_put(self.unpacked, values)
 
 
@@ -100,11 +109,16 @@ def pack_pairs(input_ids, labels, num_branches=2, pad_token_id=0):
     )
     rows, places = real.nonzero(as_tuple=True)
     answered, position_of_answer = origin[rows, places], position[rows, places]
+    length_packed = num_shared + num_branched
+    itself = torch.arange(1, length_packed + 1, device=device).expand(batch_size, -1)
+    reach = torch.cat([torch.full_like(shared, length_packed), num_shared + ends.gather(1, number)], dim=1)
     return PackedPairs(
         input_ids=tokens,
         position_ids=torch.cat([shared, position], dim=1),
         row=torch.cat([first.expand_as(shared), origin], dim=1),
         branch=torch.cat([torch.where(in_prompt, 0, -1), torch.where(real, number + 1, -1)], dim=1),
+        until=reach.where(torch.cat([in_prompt, real], dim=1), itself),
+        leader=first[:, 0],
         num_shared=num_shared,
         predicting=(rows, places + num_shared),
         predicted=labels[answered, position_of_answer + 1],
@@ -128,10 +142,14 @@ def score_again(pairs, labels):
     num_rows, width = pairs.unpacked_shape
     first = rows < len(labels)
     again = rows[first], places[first]
+    predicting, predicted = pairs.predicting, pairs.predicted
+    if pairs.source is not None:  # answers that are equal may be scored again with different tokens
+        predicting, predicted = tuple(part[pairs.source] for part in predicting), predicted[pairs.source]
     return replace(
         pairs,
-        predicting=tuple(torch.cat([part, part[first]]) for part in pairs.predicting),
-        predicted=torch.cat([pairs.predicted, labels[again[0], again[1] + 1]]),
+        source=None,
+        predicting=tuple(torch.cat([part, part[first]]) for part in predicting),
+        predicted=torch.cat([predicted, labels[again[0], again[1] + 1]]),
         unpacked=(torch.cat([rows, again[0] + num_rows]), torch.cat([places, again[1]])),
         unpacked_shape=(num_rows + len(labels), width),
     )

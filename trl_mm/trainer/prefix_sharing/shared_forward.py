@@ -9,9 +9,12 @@ import functools
 import types
 from dataclasses import replace
 
+import torch
+
 from ...tokens.families import FAMILIES, family_of
 from ...tokens.processor import TOKEN_INPUTS
 from .attention import MASKS, SHARED_SDPA, additive_mask, boolean_mask
+from .forest import Forests
 from .packing import pack_pairs, score_again
 
 
@@ -38,19 +41,23 @@ def unsupported_reason(model):
     return None
 
 
-def share_prefixes(model, features=None):
+def share_prefixes(model, features=None, forests=None):
     """
     Let a model with TRL's fused LM head compute each prompt once. Images are then expected once per prompt.
 
     Only calls with `fused_lm_head=True` change; `generate` and the plain forward are as they were. Such calls take
     `num_branches`, the answers per prompt, 2 by default, and `scored_again`: the last answers then are the first ones
-    once more, with other labels, and are scored without being computed.
+    once more, with other labels, and are scored without being computed. With `groups` (`torch.LongTensor` of shape
+    `(batch_size,)`), images are expected once per group, and rows of one group share all that they begin with, see
+    [`pack_forest`].
 
     Args:
         model ([`~transformers.PreTrainedModel`]): model that `trl.trainer.utils.add_fused_lm_head` was applied to.
         features ([`SharedFeatures`], *optional*): image features that it shares with the model that reads each batch
             before or after it.
+        forests ([`Forests`], *optional*): what lays out batches with `groups`, for all models that read a batch.
     """
+    forests = Forests() if forests is None else forests
     fused_forward = model.forward
     text_config = model.config.get_text_config()
     if text_config._attn_implementation == "sdpa":
@@ -59,7 +66,9 @@ def share_prefixes(model, features=None):
     build_inputs = INPUTS[family_of(model.config).prefix_inputs]
 
     @functools.wraps(type(model).forward)
-    def forward(self, *args, fused_lm_head=False, labels=None, num_branches=2, scored_again=False, **kwargs):
+    def forward(
+        self, *args, fused_lm_head=False, labels=None, num_branches=2, scored_again=False, groups=None, **kwargs
+    ):
         if not fused_lm_head:
             if labels is not None:
                 kwargs["labels"] = labels
@@ -71,7 +80,10 @@ def share_prefixes(model, features=None):
         num_computed = num_branches - scored_again
         computed = num_computed * len(labels) // num_branches
         rows = {name: value[:computed] for name, value in rows.items()}
-        pairs = pack_pairs(rows["input_ids"], labels[:computed], num_computed, pad_token_id)
+        if groups is None:
+            pairs = pack_pairs(rows["input_ids"], labels[:computed], num_computed, pad_token_id)
+        else:
+            pairs = forests.pack(rows["input_ids"], labels[:computed], groups, pad_token_id, batch)
         if scored_again:
             pairs = score_again(pairs, labels[computed:])
 
@@ -112,13 +124,18 @@ def grid_positions(model, pairs, inputs):
     grids, rows = inputs.get("image_grid_thw"), inputs["input_ids"]
     if grids is None:
         return causal(model, pairs, inputs)
+    mask = inputs["attention_mask"][pairs.leader]
+    # Images come once for each packed row, and stand before all that its rows differ in
     positions, _ = model.base_model.get_rope_index(
-        rows,
-        inputs["mm_token_type_ids"],
-        image_grid_thw=grids.repeat(len(rows) // len(pairs.row), 1),  # images come once, rows once per answer
-        attention_mask=inputs["attention_mask"],
-    )  # (3, K * B, length)
-    return {**causal(model, pairs, inputs), "position_ids": pairs.pack(positions)}
+        rows[pairs.leader],
+        inputs["mm_token_type_ids"][pairs.leader],
+        image_grid_thw=grids,
+        attention_mask=mask,
+    )  # (3, B, length)
+    last = mask.sum(1)[:, None] - 1  # (B, 1)
+    place, packed = pairs.position_ids, torch.arange(len(mask), device=mask.device)[:, None]
+    behind = (place - last).clamp(min=0)  # text beyond the end of the row that stands first goes on by ones
+    return {**causal(model, pairs, inputs), "position_ids": positions[:, packed, torch.minimum(place, last)] + behind}
 
 
 def image_blocks(model, pairs, inputs):
@@ -127,7 +144,7 @@ def image_blocks(model, pairs, inputs):
     is_image = pairs.pack(inputs["token_type_ids"]) == 1  # (B, S + T)
     block = (~is_image).cumsum(1)  # the same number within an image
     same_image = (block[:, :, None] == block[:, None]) & is_image[:, :, None] & is_image[:, None]
-    allowed = boolean_mask(pairs.branch) | same_image[:, None]
+    allowed = boolean_mask(pairs.until) | same_image[:, None]
     near = place[:, :, None] - place[:, None] < config.sliding_window
     masks = {"full_attention": allowed, "sliding_attention": allowed & near[:, None]}
     if config._attn_implementation != SHARED_SDPA:
