@@ -16,6 +16,8 @@ NAMES = [
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
+    "MMRLOOConfig",
+    "MMRLOOTrainer",
     "MMRewardConfig",
     "MMRewardTrainer",
     "PairwiseJudge",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .trainer.online_dpo_trainer import MMOnlineDPOTrainer
     from .trainer.reward_config import MMRewardConfig
     from .trainer.reward_trainer import MMRewardTrainer
+    from .trainer.rloo_config import MMRLOOConfig
+    from .trainer.rloo_trainer import MMRLOOTrainer
 
 __all__ = [
     "BDHSConfig",
@@ -37,6 +39,8 @@ __all__ = [
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
+    "MMRLOOConfig",
+    "MMRLOOTrainer",
     "MMRewardConfig",
     "MMRewardTrainer",
     "PairwiseJudge",
@@ -57,6 +61,8 @@ _MODULES = {
     "MMDPOTrainer": ".trainer.dpo_trainer",
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
+    "MMRLOOConfig": ".trainer.rloo_config",
+    "MMRLOOTrainer": ".trainer.rloo_trainer",
     "MMRewardConfig": ".trainer.reward_config",
     "MMRewardTrainer": ".trainer.reward_trainer",
     "PairwiseJudge": ".data.protocols",

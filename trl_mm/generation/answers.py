@@ -1,7 +1,7 @@
 """Several answers to one prompt, as token ids: what was sampled is what is scored later."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,29 +59,60 @@ def sample_answers(
     Raises:
         ValueError: `config` asks for beams, which are no samples.
     """
-    if (config.num_beams or 1) > 1:
-        raise ValueError(f"Answers are sampled, so `num_beams` must be 1, got {config.num_beams}.")
     requests = []
     for row in rows:
         text = render({"images": row["images"], "prompt": row["prompt"]}, processor).prompt
         requests.append(Request(Prompt(row, text, "", "", NO_TOKENS, NO_TOKENS)))
+
+    def inputs_of(prompts: Sequence[int]) -> dict[str, torch.Tensor]:
+        return model_inputs(model, processor, [requests[index] for index in prompts], [[]] * len(prompts))
+
     order = [index for index in range(len(rows)) for _ in range(num_samples)]
+    of_samples = [(*seeds[index], number % num_samples) for number, index in enumerate(order)]
+    answers = sample_from(model, processor, inputs_of, order, config, of_samples)
+    return [answers[start : start + num_samples] for start in range(0, len(answers), num_samples)]
+
+
+def sample_from(
+    model: Any,
+    processor: Any,
+    inputs_of: Callable[[Sequence[int]], dict[str, Any]],
+    order: Sequence[int],
+    config: GenerationConfig,
+    seeds: Sequence[tuple],
+) -> list[list[int]]:
+    """
+    Sample answers to prompts whose inputs are made already; each prompt goes through the model once.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
+        processor ([`~transformers.ProcessorMixin`]): its processor.
+        inputs_of (`Callable[[Sequence[int]], dict[str, torch.Tensor]]`): inputs of prompts, by their numbers, padded
+            on the left.
+        order (`list[int]`): the prompt of each answer. Their numbers count from 0, and none is left out.
+        config ([`~transformers.GenerationConfig`]): how tokens are chosen, and the ids of EOS tokens.
+        seeds (`list[tuple]`): what each answer derives from.
+
+    Returns:
+        `list[list[int]]`: the answers, each up to and with its EOS token.
+
+    Raises:
+        ValueError: `config` asks for beams, which are no samples.
+    """
+    if (config.num_beams or 1) > 1:
+        raise ValueError(f"Answers are sampled, so `num_beams` must be 1, got {config.num_beams}.")
     own = copy.deepcopy(config)
     own.update(do_sample=False, temperature=None, top_k=None, top_p=None, min_p=None, use_cache=True)
     own.suppress_tokens = sorted({*(config.suppress_tokens or []), *image_token_ids(model.config, processor)})
     chosen = LogitsProcessorList(warpers(config))
     if config.do_sample:
-        chosen.append(
-            SeededSampling(
-                [(*seeds[index], number % num_samples) for number, index in enumerate(order)], own.max_new_tokens
-            )
-        )
+        chosen.append(SeededSampling(seeds, own.max_new_tokens))
     with generating(model):
         if all(getattr(own, name, None) in harmless for name, harmless in NEEDS_WHOLE_PROMPTS.items()):
-            inputs = model_inputs(model, processor, requests, [[]] * len(rows))
+            inputs = inputs_of(range(max(order) + 1))
             inputs = continue_from(model, prefill(model, inputs, inputs["input_ids"][:, -1].tolist()), order)
         else:
-            inputs = model_inputs(model, processor, [requests[index] for index in order], [[]] * len(order))
+            inputs = inputs_of(order)
         sequences = model.generate(
             **inputs,
             generation_config=own,
@@ -89,8 +120,7 @@ def sample_answers(
             synced_gpus=False,  # as in `prefill`
         )
     eos = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    answers = [up_to_eos(ids, eos) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
-    return [answers[start : start + num_samples] for start in range(0, len(answers), num_samples)]
+    return [up_to_eos(ids, eos) for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
 def warpers(config: GenerationConfig) -> list[LogitsProcessor]:

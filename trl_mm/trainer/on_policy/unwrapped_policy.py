@@ -42,12 +42,12 @@ def check_generation(trainer):
     Refuse what would stop processes in the middle of an answer, or for ever.
 
     Args:
-        trainer ([`MMOnlineDPOTrainer`]): the trainer.
+        trainer ([`MMOnlineDPOTrainer`] or [`MMRLOOTrainer`]): the trainer.
 
     Raises:
         ValueError: weights are spread over processes and would stay so during generation.
     """
-    if trainer.use_vllm or trainer.offline_probability == 1:
+    if trainer.use_vllm or getattr(trainer, "offline_probability", 0) == 1:
         return
     if trainer.is_fsdp_enabled:
         raise ValueError(

@@ -1,0 +1,57 @@
+"""Settings that `MMRLOOTrainer` adds to TRL's."""
+
+from dataclasses import dataclass
+
+from trl import RLOOConfig
+
+from .parts.config import TrainedPartsConfig
+from .precision import check_precision
+from .rows_config import RowsConfig
+
+
+@dataclass
+class MMRLOOConfig(RowsConfig, TrainedPartsConfig, RLOOConfig):
+    """
+    Configuration of [`MMRLOOTrainer`]. The only changes w.r.t. [`~trl.RLOOConfig`] are the arguments below and those
+    of [`RowsConfig`] and [`TrainedPartsConfig`]. A prompt fits if `max_length` leaves room for `max_completion_length`
+    tokens behind it.
+
+    Args:
+        missing_eos_penalty (`float`, *optional*):
+            What an answer without EOS token, cut at `max_completion_length`, loses of its reward. The share of such
+            answers is `completions/clipped_ratio`. `mask_truncated_completions` of TRL leaves them out of the loss.
+        sampling_batch_size (`int`, *optional*):
+            Answers that are sampled together, at most; those to one prompt always are. By default all that one process
+            samples before it trains on them, `per_device_train_batch_size` times `steps_per_generation`, as in TRL.
+        dataset_num_proc (`int`, *optional*):
+            Processes that count tokens before training.
+    """
+
+    missing_eos_penalty: float | None = None
+    sampling_batch_size: int | None = None
+    dataset_num_proc: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.missing_eos_penalty is not None and self.missing_eos_penalty < 0:
+            raise ValueError(
+                f"`missing_eos_penalty` is taken from the reward, so it must be 0 or more, got "
+                f"{self.missing_eos_penalty}."
+            )
+        if self.sampling_batch_size is not None and self.sampling_batch_size < 1:
+            raise ValueError(f"`sampling_batch_size` must be at least 1, got {self.sampling_batch_size}.")
+        check_precision(self)
+        super().__post_init__()
+
+
+def check_template_settings(args: RLOOConfig) -> None:
+    """
+    Refuse what TRL hands to the chat template at each call: here the processor has all that it renders with.
+
+    Raises:
+        ValueError: `chat_template_kwargs` is set.
+    """
+    if args.chat_template_kwargs:
+        raise ValueError(
+            f"`chat_template_kwargs` ({args.chat_template_kwargs}) do not reach the chat template. Write them into it "
+            "instead, as `{% set NAME = VALUE %}` at the beginning of `processor.chat_template`."
+        )
