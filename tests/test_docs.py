@@ -71,7 +71,7 @@ def read_only(monkeypatch):
             parser = script.make_parser()
             # A machine without GPU refuses bfloat16, which is no mistake of a document
             on_cpu = ["--use_cpu", "true"] if "--use_cpu" in parser._option_string_actions else []
-            if "--list" in arguments:
+            if "--list" in arguments or not hasattr(parser, "parse_args_and_config"):  # `recipes` and `env`
                 read.append(parser.parse_args(arguments))
             else:
                 read.append(parser.parse_args_and_config([*arguments, *on_cpu], fail_with_unknown_args=True))

@@ -49,6 +49,9 @@ def run(command: str, module: str, argv: list[str]) -> None:
     parser = script.make_parser()
     parser.prog = f"trl-mm {command}"
     parser.usage = parser.usage or f"trl-mm {command} --config recipe.yaml [flags]"
+    if not hasattr(parser, "dataclass_types"):  # `recipes` and `env`, which read no recipe and are never launched
+        script.main(argv)
+        return
     options, arguments = _launch_parser().parse_known_args(argv)
     flags = {name: value for name in LAUNCH_FLAGS if (value := getattr(options, name)) is not None}
     recipe = {}

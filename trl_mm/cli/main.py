@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         description=f"commands:\n{listing}",
         epilog=(
             "Flags override the recipe; `trl-mm COMMAND --help` lists them, `--help_all` TRL's too. A recipe is a\n"
-            "path, or the name of one that comes with trl-mm, such as llava_v1.6_vicuna_7b/dpo_lora; they are in\n"
-            f"{_recipes()}\n"
+            "path, or the name of one that comes with trl-mm, such as llava_v1.6_vicuna_7b/dpo_lora;\n"
+            f"`trl-mm recipes` lists them; they are in {_recipes()}\n"
             "--accelerate_config runs the command through `accelerate launch`, with a file or a name from\n"
             "recipes/accelerate; it may also stand in the recipe. For several machines: --machine_rank,\n"
             "--main_process_ip, --main_process_port, --num_machines.\n"
@@ -85,6 +85,11 @@ COMMANDS = {
     "merge": ("trl_mm.scripts.merge", "fold a LoRA adapter into its base: a plain model"),
     "judge": ("trl_mm.scripts.judge", "measure how often a judge agrees with a preference dataset"),
     "report": ("trl_mm.scripts.report", "look through preference pairs, and what they are made of, on one HTML page"),
+    "recipes": (
+        "trl_mm.scripts.recipe_list",
+        "list the recipes that come with trl-mm, show or copy one",
+    ),
+    "env": ("trl_mm.scripts.env", "print versions, devices and installed extras, for bug reports"),
     "bench bdhs": ("trl_mm.scripts.bench:bdhs", "compare BDHS with the direct way to write it on this machine"),
     "bench convert": ("trl_mm.scripts.bench:convert", "time conversions beside datasets.map on this machine"),
     "bench dpo": ("trl_mm.scripts.bench:dpo", "compare a DPO step with TRL's on this machine"),

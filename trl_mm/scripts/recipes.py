@@ -41,18 +41,37 @@ def find_recipe(name):
     """
     if Path(name).is_file():
         return Path(name)
-    found = {}
-    for folder in recipe_folders():
-        paths = (path for path in folder.glob("*/*.yaml") if path.parent.name != "accelerate")
-        found.update({str(path.relative_to(folder).with_suffix("").as_posix()): path for path in paths})
+    found = known_recipes()
     asked = name.removeprefix("recipes/").removesuffix(".yaml")
     if asked not in found:
-        near = get_close_matches(asked, found, n=3, cutoff=0.3)
         raise FileNotFoundError(
             f"`--config {name}`: no such file (looked in `{Path.cwd()}`), and no recipe of that name; the nearest are "
-            f"{', '.join(near or sorted(found))}."
+            f"{', '.join(nearest_names(asked, found))}."
         )
     return found[asked]
+
+
+def known_recipes(with_accelerate=False):
+    """
+    All recipes.
+
+    Args:
+        with_accelerate (`bool`, *optional*, defaults to `False`): whether launch configurations count as well.
+
+    Returns:
+        `dict[str, Path]`: their files, by the name that `--config` takes.
+    """
+    found = {}
+    for folder in recipe_folders():
+        for path in folder.glob("*/*.yaml"):
+            if with_accelerate or path.parent.name != "accelerate":
+                found[path.relative_to(folder).with_suffix("").as_posix()] = path
+    return found
+
+
+def nearest_names(name, known):
+    """The three `known` names that are nearest to `name` (`list[str]`), all of them if none is near."""
+    return get_close_matches(name, known, n=3, cutoff=0.3) or sorted(known)
 
 
 def read_recipe(path, parser):
