@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import shlex
+import shutil
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ from trl_mm.cli import launch
 from trl_mm.cli import main as cli
 from trl_mm.data.converters import CONVERTERS
 from trl_mm.eval.benchmarks import BENCHMARKS
+from trl_mm.eval.paper_rows import PAPER_ROWS
 
 
 ROOT = Path(__file__).parents[1]
@@ -54,14 +56,17 @@ def typed_commands(text):
 COMMANDS = [
     pytest.param(words, id=f"{path.name}-{shlex.join(words[:3])}")
     for path in DOCS
-    for text in blocks(path, "bash", "sh")
-    for words in typed_commands(text)
+    for words in typed_commands("\n".join(blocks(path, "bash", "sh")))
 ]
+# Files that lines of the documents make of recipes
+COPIES = {
+    words[3]: words[1] for param in COMMANDS for words in param.values if words[0] == "recipes" and "--to" in words
+}
 
 
 @pytest.fixture
-def read_only(monkeypatch):
-    """The command line up to where a script has read its arguments."""
+def read_only(monkeypatch, tmp_path):
+    """The command line up to where a script has read its arguments, in a folder with recipes and their copies."""
     read, find_script = [], launch.find_script
 
     def script_that_stops(name):
@@ -84,7 +89,10 @@ def read_only(monkeypatch):
     monkeypatch.setattr(launch, "find_script", script_that_stops)
     monkeypatch.setattr(launch, "launch", launched)
     monkeypatch.setattr(launch, "need_package", lambda *names: None)
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for name, recipe in COPIES.items():
+        shutil.copy(ROOT / "recipes" / f"{recipe}.yaml", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
     return read
 
 
@@ -168,3 +176,47 @@ def test_the_table_of_datasets_names_every_converter():
 def test_converters_that_documents_name_are_there(path):
     named = re.findall(r"--converter (\w+)", path.read_text(encoding="utf-8"))
     assert set(named) <= {*CONVERTERS, "auto", "NAME"}
+
+
+def said_in_the_code():
+    """Texts of the package, with `…` for what is put into them, and without backticks."""
+
+    def text(node):
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, str) else ""
+        return "".join(text(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+    found = []
+    for path in (ROOT / "trl_mm").rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found += [text(node) for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr)]
+    return [re.sub(r"%(\d*d|s|r|\.\df)", "…", line).replace("`", "") for line in found]
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?`)(?: \(torch\))? \| ", page, re.MULTILINE)
+    messages = [message for cell in cells for message in re.findall("`([^`]+)`", cell)]
+    said = said_in_the_code()
+    assert len(messages) > 40
+    for message in set(messages) - {"CUDA out of memory"}:
+        parts = [re.escape(part.strip()) for part in message.split("…") if len(part.strip()) > 1]
+        assert any(re.search(".*".join(parts), line, re.DOTALL) for line in said), message
+
+
+def test_the_paper_page_has_the_rows_and_their_recipes():
+    page = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+) \| (\d\d\.\d\d \|.*) \|$", page, re.MULTILINE))
+    assert list(rows) == list(PAPER_ROWS)
+    for name, cells in rows.items():
+        *values, recipes = cells.split(" | ")
+        assert [float(value) for value in values] == list(PAPER_ROWS[name]), name
+        for recipe in re.findall(r"`(\w+)`", recipes):
+            assert (ROOT / f"recipes/llava_v1.6_vicuna_7b/{recipe}.yaml").is_file(), recipe
+            assert re.search(rf"--config (\$R|llava_v1.6_vicuna_7b)/{recipe}\b", page), recipe
+    aimed = {
+        row
+        for path in (ROOT / "recipes/llava_v1.6_vicuna_7b").glob("*.yaml")
+        for row in re.findall('^# Paper: row "(.+?)"', path.read_text(encoding="utf-8"))
+    }
+    assert aimed <= {re.sub("^DPO, POVID 5k (?=\\+)", "", name) for name in rows}
