@@ -76,6 +76,9 @@ def lay_out(
     batch = {name: value.to(device) for name, value in batch.items()}
     taken = torch.tensor([number for branch in order for number in branch], device=device)  # (K * B,)
     is_token = (completion_mask[taken] != 0) & (taken >= 0)[:, None]  # (K * B, T)
+    # A prompt is found by where its answers begin, so the first one has a token, which `per_answer` leaves out again
+    first = is_token[: len(order[0])]
+    first[:, 0] |= ~first.any(1)
     follows = {"input_ids": completion_ids[taken].where(is_token, pad_token_id), "attention_mask": is_token.long()}
     nothing = torch.zeros_like(follows["input_ids"])
     tokens = {
