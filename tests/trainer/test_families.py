@@ -117,6 +117,30 @@ def test_losses_and_gradients_are_those_of_trl(name, seed, counts, batch_size, t
     assert "Prefixes are not shared" not in caplog.text
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_of_one_image_are_computed_together(name, tmp_path, monkeypatch):
+    # Images of these models have few tokens, and would not make up for any padding
+    monkeypatch.setattr("trl_mm.tokens.collator.settled_groups", lambda groups, *_: groups)
+    draw = random.Random(3)
+    first, second, third = row(draw, 1), row(draw, 2), row(draw, 0)
+    rows = image_dataset(
+        [
+            first,
+            {**row(draw, 0), "images": first["images"]},
+            {**first, "rejected": second["chosen"]},
+            second,
+            {**second, "prompt": first["prompt"]},
+            {**second, "chosen": second["rejected"]},
+            {**first, "chosen": [{"role": "assistant", "content": first["rejected"][0]["content"] + " It is late."}]},
+            third,
+            {**third, "chosen": third["rejected"], "rejected": third["chosen"]},
+        ]
+    )
+    logs, gradients = train(MMDPOTrainer, MMDPOConfig, tmp_path, name, rows, 3)
+    check_equal((logs, gradients), train(DPOTrainer, DPOConfig, tmp_path, name, rows, 3))
+    assert all(entry["shared_tokens"] > 0.45 for entry in logs)
+
+
 @pytest.mark.parametrize("name", ["gemma3", "idefics3", "qwen2_5_vl"])
 def test_families_that_are_not_supported_train_in_trls_layout(name, tmp_path, caplog, monkeypatch):
     monkeypatch.delitem(families.FAMILIES, name)

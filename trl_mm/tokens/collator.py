@@ -1,15 +1,16 @@
 """Rows to the batch that TRL's loss takes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from trl import prepare_multimodal_messages
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 from trl.trainer.utils import flush_left, pad
 
-from ..data.images import with_open_images
 from .chat_template import bos_ids, render_examples
+from .image_groups import image_groups, open_once, prompts_of_groups, settled_groups, tokenizes_apart
 from .processor import TOKEN_INPUTS
 
 
@@ -37,7 +38,8 @@ class PreferenceCollator(DataCollatorForVisionPreference):
       `"mm_token_type_ids"` too.
     - `"pixel_values"` and what else the processor makes of images, such as `"image_sizes"`: the images of all rows,
       twice, for chosen and rejected. Missing if no row has an image. With `images_per_prompt` they come once, as
-      [`share_prefixes`] expects them.
+      [`share_prefixes`] expects them; with `images_per_group` too, once for all rows that show the same.
+    - `"groups"`: with `images_per_group`, a tensor of shape `(B,)`, the group of each row, whose images they are.
     - `"ref_chosen_logps"`, `"ref_rejected_logps"`: tensors of shape `(B,)`, if rows have these columns.
 
     With `two_rejected`, rows have a `second_rejected`. The tensors of tokens then have `3 * B` rows, the second
@@ -55,10 +57,16 @@ class PreferenceCollator(DataCollatorForVisionPreference):
             Whether images come once for each row, and not once for each answer.
         two_rejected (`bool`, *optional*, defaults to `False`):
             Whether rows have two rejected answers.
+        images_per_group (`bool`, *optional*, defaults to `False`):
+            Whether images come once for all rows that show the same, where `images_per_prompt` is set. Rows with other
+            questions count, unless the model's processor writes text around an image (Gemma 3), and so do
+            rows without images that have one prompt. Groups that would cost more padding than they spare are parted.
     """
 
     images_per_prompt: bool = False
     two_rejected: bool = False
+    images_per_group: bool = False
+    _placeholder: str | None = field(default="", init=False, repr=False)  # see `image_groups`; "" before it is known
 
     def torch_call(self, examples):
         if self.pad_to_multiple_of is not None:
@@ -70,14 +78,20 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         written = [example for example in examples if not example.get("answer_ids")]
         if any(example.get(name) is None for example in written for name in answers[1:]):
             return {"rows": examples}
-        rows = [with_open_images(example) for example in examples]
+        rows, keys = open_once(examples)
         texts = self._texts(rows)
-        inputs = self._prompt_inputs([text["prompt"] for text in texts], [row["images"] for row in rows])
         answer_ids = self._answer_ids(rows, texts, answers)
+        prompts, images = [text["prompt"] for text in texts], [row["images"] for row in rows]
+        if self.images_per_group and self.images_per_prompt:
+            inputs, groups = self._inputs_of_groups(keys, prompts, images, answer_ids)
+        else:
+            inputs, groups = self._prompt_inputs(prompts, images), None
         if self.two_rejected and not self.images_per_prompt:
             chosen, *others = answer_ids
             return {"pairs": [self._batch(inputs, [chosen, rejected]) for rejected in others]}
         batch = self._batch(inputs, answer_ids)
+        if groups is not None:
+            batch["groups"] = torch.tensor(groups)  # (B,)
         for name in REF_LOG_PROBS:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows])  # (B,)
@@ -152,6 +166,28 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         if self.images_per_prompt:
             return inputs
         return {name: value if name in TOKEN_INPUTS else torch.cat([value] * 2) for name, value in inputs.items()}
+
+    def _inputs_of_groups(self, keys, prompts, images, answer_ids):
+        """As [`_prompt_inputs`], with the images once per group, and the group of each row (`list[int]`)."""
+        if self._placeholder == "" and len(set(keys)) < len(keys) and any(images):
+            self._placeholder = self.processor.image_token if tokenizes_apart(self.processor) else None
+        groups = image_groups(keys, prompts, self._placeholder)
+        inputs = self._inputs_of_leaders(groups, prompts, images)
+        if len(set(groups)) == len(groups):
+            return inputs, groups
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        ids = [ids[-length:].tolist() for ids, length in zip(inputs["input_ids"], lengths, strict=True)]
+        sequences = [
+            [np.array((prompt + answer)[: self.max_length][:-1]) for answer in answers if answer] or [np.array(prompt)]
+            for prompt, *answers in zip(ids, *answer_ids, strict=True)
+        ]
+        settled = settled_groups(groups, sequences, lengths)
+        return (inputs if settled == groups else self._inputs_of_leaders(settled, prompts, images)), settled
+
+    def _inputs_of_leaders(self, groups, prompts, images):
+        leaders = [groups.index(group) for group in range(max(groups) + 1)]
+        inputs = self._prompt_inputs([prompts[row] for row in leaders], [images[row] for row in leaders])
+        return prompts_of_groups(inputs, groups, prompts, self.processor)
 
     def _batch(self, inputs, answers):
         """The batch of `B` prompts and K answers to each, given as K lists of token ids for all prompts."""

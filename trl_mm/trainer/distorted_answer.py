@@ -57,7 +57,7 @@ def distorted_batch(trainer, rows):
     noisy = [
         {**row, "images": distorted, "rejected": row["chosen"]} for row, distorted in zip(rows, images, strict=True)
     ]
-    inputs = replace(collator, two_rejected=False)(noisy)
+    inputs = replace(collator, two_rejected=False, images_per_group=False)(noisy)  # each image has a noise of its own
     inputs.pop("completion_mask")
     if collator.images_per_prompt:
         inputs = {name: value[: len(rows)] if name in TOKEN_INPUTS else value for name, value in inputs.items()}

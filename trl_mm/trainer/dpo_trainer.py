@@ -22,12 +22,14 @@ from .pair_generation import (
     check_pair_generator,
     generate_for_batch,
     generate_offline,
+    log_metrics,
     pair_generator_of,
 )
 from .parts.lora_targets import with_targets
 from .parts.parameter_groups import check_optimizer
 from .parts.quantization import skip_quantizing_saved_modules
 from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
+from .prefix_sharing.forest import Forests
 from .reference.precompute import PrecomputedReference, check_precomputing
 from .row_checks import checked_rows
 from .rows_config import fill_defaults
@@ -45,7 +47,8 @@ class MMDPOTrainer(MMTrainer, GroupsByLength, PrecomputedReference, BDHSLoss, DP
 
     How rows fit `max_length` stands in `fit_report`, a [`FitReport`] for each dataset, under `"train"`, `"eval"`, or
     `"eval_NAME"` if there are several. With `train_sampling_strategy="group_by_length"`, rows of similar length,
-    images included, make a batch. The metric `padding` is the share of padding in the batches.
+    images included, make a batch. The metric `padding` is the share of padding in the batches, and `shared_tokens` the
+    share of TRL's tokens that are not computed, since another sequence of the batch begins with the same ones.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -133,7 +136,10 @@ class MMDPOTrainer(MMTrainer, GroupsByLength, PrecomputedReference, BDHSLoss, DP
         self.parts_are_ready = True
         check_backend(self)
         super().prepare_parts()
-        enable_prefix_sharing(self, self.pair_collator, self.keeps_layout_of_trl, not self.precomputes_reference)
+        self._forests = Forests()
+        enable_prefix_sharing(
+            self, self.pair_collator, self.keeps_layout_of_trl, not self.precomputes_reference, self._forests
+        )
         if distorts(self.pair_generator):
             for model in bare_models(self):
                 find_likeliest(model)
@@ -173,10 +179,20 @@ class MMDPOTrainer(MMTrainer, GroupsByLength, PrecomputedReference, BDHSLoss, DP
         elif "rows" in inputs:
             inputs = self.pair_collator(generate_for_batch(self, inputs["rows"]))
         inputs = self._prepare_batch(inputs)
-        mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
-        padding = self.accelerator.reduce(1 - mask.float().mean(), reduction="mean")
-        self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
+        if not getattr(self.pair_collator, "images_per_group", False):
+            mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
+            self._log_mean(padding=1 - mask.float().mean())
         return inputs
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self._forests.counts is not None:
+            computed, of_trl, places = self._forests.counts
+            self._log_mean(padding=1 - computed / max(places, 1), shared_tokens=1 - computed / max(of_trl, 1))
+        return loss
+
+    def _log_mean(self, **metrics):
+        log_metrics(self, metrics, "train" if self.model.training else "eval")
 
     def _prepare_batch(self, batch):
         if self._dummy_image is not None:

@@ -1,6 +1,7 @@
 """Losses and gradients beside TRL's layout, over random lengths, images and batches."""
 
 import inspect
+import itertools
 import logging
 import re
 
@@ -11,10 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from support.rows import image_dataset
-from support.tiny import TRAINING, tiny_model, tiny_processor, tiny_row
+from support.tiny import TRAINING, counted_images, tiny_model, tiny_processor, tiny_row
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import CLIPVisionModel
-from trl import DPOTrainer
+from trl import DPOConfig, DPOTrainer
 from trl.trainer import add_fused_lm_head
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
@@ -188,6 +189,44 @@ def test_training_is_that_of_trls_layout(checkpoint, tmp_path, changes):
         curves.append([[entry[name] for name in names] for entry in made.state.log_history if "loss" in entry])
     assert len(curves[0]) == 4
     torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), atol=1e-4, rtol=1e-3)
+
+
+def rows_of_a_batch(kind, seed):
+    """Six pairs of four answers to one prompt, or four questions to one image."""
+    answers = [f"{word} {' '.join(WORDS[seed % 3 :])} {word}" for word in ("There", "is", "a", "dog")]
+    if kind == "six pairs":
+        return [pair(seed, chosen, rejected) for chosen, rejected in itertools.combinations(answers, 2)]
+    return [
+        pair(seed, answer, answer[::-1], question=f"Is it {word}?")
+        for answer, word in zip(answers, ("late", "blue!", "a dog", "red"), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "size", "spared"), [("six pairs", 6, 0.8), ("four questions", 4, 0.4)])
+def test_losses_of_twenty_steps_are_those_of_trl(kind, size, spared, tmp_path):
+    rows = image_dataset([row for seed in range(5) for row in rows_of_a_batch(kind, seed)])
+    logs = []
+    for trainer_class, config in ((MMDPOTrainer, MMDPOConfig), (DPOTrainer, DPOConfig)):
+        args = config(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=size,
+            max_steps=20,
+            learning_rate=1e-3,
+            logging_steps=1,
+            max_length=None,
+            train_sampling_strategy="sequential",
+            **TRAINING,
+        )
+        made = trainer_class(tiny_model(), tiny_model(), args=args, train_dataset=rows, processing_class=PROCESSOR)
+        with counted_images(made.model) as images:
+            made.train()
+        logs.append([entry for entry in made.state.log_history if "loss" in entry])
+        assert set(images) == ({1} if trainer_class is MMDPOTrainer else {2 * size})
+    ours, theirs = ([entry["loss"] for entry in log] for log in logs)
+    assert ours == pytest.approx(theirs, abs=1e-4) and len(ours) == 20 and ours[-1] < 0.6
+    for entry, other in zip(*logs, strict=True):
+        assert entry["num_tokens"] == other["num_tokens"]
+        assert spared < entry["shared_tokens"] < 1 and entry["padding"] == 0  # one group
 
 
 def test_every_loss_of_trl_is_that_of_its_layout(checkpoint, tmp_path):

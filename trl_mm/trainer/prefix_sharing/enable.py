@@ -20,7 +20,7 @@ def bare_models(trainer):
     return [model.get_base_model() if is_peft_model(model) else model for model in models]
 
 
-def enable_prefix_sharing(trainer, collator, reason=None, reference_reads_images=True):
+def enable_prefix_sharing(trainer, collator, reason=None, reference_reads_images=True, forests=None):
     """
     Let policy and reference share prefixes, and image features where they encode images alike.
 
@@ -29,16 +29,19 @@ def enable_prefix_sharing(trainer, collator, reason=None, reference_reads_images
         collator ([`PreferenceCollator`]): its collator, which then returns images once per prompt.
         reason (`str`, *optional*): what keeps the trainer itself from it.
         reference_reads_images (`bool`, *optional*, defaults to `True`): whether the reference runs beside the policy.
+        forests ([`Forests`], *optional*): lays out what the rows of a batch share, if the trainer's batches go to the
+            fused LM head as the collator makes them.
     """
     if not can_share_prefixes(trainer, reason):
         return
     models = bare_models(trainer)
     collator.images_per_prompt = True
+    collator.images_per_group = forests is not None
     backbones = [model.base_model for model in models]
     encode_once = reference_reads_images and same_vision_part(*backbones)
     features = SharedFeatures(backbones[0]) if encode_once else None
     for model in models:
-        share_prefixes(model, features)
+        share_prefixes(model, features, forests)
 
 
 def can_share_prefixes(trainer, reason=None):

@@ -33,7 +33,7 @@ class Forests:
         """As [`pack_forest`]; `batch` is the tensor that a batch is known by."""
         batch = input_ids if batch is None else batch
         # Values are not compared, which would wait for the device; these tensors are kept, so their memory is theirs
-        seen = labels.data_ptr(), labels.shape, labels._version
+        seen = labels.data_ptr(), labels.shape
         if batch is not self.batch or seen != self.seen:
             self.pairs, self.counts = pack_forest(input_ids, labels, groups, pad_token_id)
             self.batch, self.labels, self.seen = batch, labels, seen
