@@ -92,6 +92,7 @@ def test_rows_are_those_that_loading_makes(source, tmp_path):
         "read": 10,
         "written": {"train": 10},
         "left_out": {},
+        "pairs_left_out": {},
         "not_wanted": {},
         "bad": {},
         "safety": 0,

@@ -14,6 +14,14 @@ from trl_mm.data.conversion_tally import MOST_REASONS, OTHER, Tally, kind_of, su
         ("/data/a.parquet is no intact parquet file: Magic bytes. Download it.", "… is no intact parquet file"),
         ("a.parquet, row group 3: 1,024 rows cannot be read: page.", "N rows cannot be read"),
         ("a.jsonl, line 2: not text in UTF-8. Convert it.", "not text in UTF-8"),
+        (
+            "row 3: the converter failed with ValueError('`preference` must be 1 or 2, got 3'). Columns found: id.",
+            "the converter failed: `preference` must be N or N, got N (ValueError)",
+        ),
+        (
+            "row 3: the converter failed with KeyError('text'). Columns found: id.",
+            "the converter failed: text (KeyError)",
+        ),
         ("row 3: \x1b[2J", "\\x1b[NJ"),
     ],
 )
@@ -34,9 +42,11 @@ def test_the_lines_say_the_counts():
     tally = Tally(read=1234, images_found=1200, images_missing=4)
     tally.left_out.update(tie=10, video=2)
     tally.filtered["`source` is not coco"] = 3
+    tally.pairs_left_out["tie"] = 7
     assert summary_lines(tally.as_dict({"train": 1100, "test": 119})) == [
         "1,234 rows read, 1,219 written (1,100 train, 119 test)",
         "12 left out: 10 tie, 2 video",
+        "7 pairs left out of rows that make others: 7 tie",
         "3 not wanted: 3 `source` is not coco",
         "images: 1,200 found, 4 missing",
     ]

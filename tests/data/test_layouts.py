@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trl_mm.data import row_limits
 from trl_mm.data.images import ImageError
-from trl_mm.data.layouts import with_known_columns
+from trl_mm.data.layouts import is_unpaired, with_known_columns
 from trl_mm.data.loading import load_preferences, prepare_preferences
 from trl_mm.data.streaming import stream_preferences
 
@@ -316,3 +316,21 @@ def test_a_list_of_bad_rows_is_not_written_through_a_link(folder, kind):
             load_preferences(file, on_bad_image="skip")
         assert len(load_preferences(write(folder, rows[0]))) == 1
     assert mine.read_text() == "mine" and not (folder / "gone").exists()
+
+
+@pytest.mark.parametrize("name", ["label", "kto_tag"])
+@pytest.mark.parametrize("images", [{}, {"images": []}])
+def test_unpaired_answers_are_named(name, images):
+    row = {"messages": [user("What?"), assistant("A.")], name: False, **images}
+    for settings in ({}, {"needs": SFT}, {"converter": "auto"}, {"converter": "auto", "needs": SFT}):
+        with pytest.raises(ValueError, match="row 0: .*are unpaired: a pair needs two answers to one prompt"):
+            prepare_preferences([row], **settings)
+    assert is_unpaired(row) and not is_unpaired({**row, name: 3}) and not is_unpaired({**row, "rejected": "B."})
+
+
+@pytest.mark.parametrize(("kind", "said"), [("video_url", "video"), ("audio", "sound")])
+def test_parts_that_are_no_images_are_left_out(kind, said):
+    content = [{"type": kind, "value": "a"}, {"type": "text", "value": "What?"}]
+    row = {"messages": [{"role": "user", "content": content}, assistant("A.")]}
+    with pytest.raises(ValueError, match=f"The first: {said}"):
+        prepare_preferences([row], converter="auto", needs=SFT)

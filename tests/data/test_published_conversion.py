@@ -13,7 +13,8 @@ from trl_mm.data.manifest import read_manifest
 from trl_mm.scripts.convert import main
 
 
-PLACES = """1.jpg images/1.jpg long/0.jpg safety/0.jpg merged_images/1.jpg coco/train2017/1.jpg VG_100K/2316003.jpg
+PLACES = """1.jpg images/1.jpg images/1_edited.jpg long/0.jpg short/0.jpg safety/0.jpg
+merged_images/1.jpg coco/train2017/1.jpg VG_100K/2316003.jpg
 train2014/COCO_train2014_000000033471.jpg train2017/000000316520.jpg""".split()
 CASES = [(name, row) for name, row in ROWS.items()] + [(name, row) for name in OTHER_ROWS for row in OTHER_ROWS[name]]
 

@@ -185,6 +185,29 @@ ROWS = {
             ]
         ),
     },
+    "ic_vco": {
+        "prompt": "What is it?",
+        "chosen": "A dog.",
+        "rejected": "Two dogs.",
+        "images": ["images/1.jpg", "images/1_edited.jpg"],
+        "chosen_response_spans": [[0, 1]],
+        "rejected_response_spans": [[0, 3]],
+    },
+    "vision_arena": {
+        "judge": "arena_user_7",
+        "winner": "model_b",
+        "num_turns": 1,
+        "language": "English",
+        "categories": {"ocr": True},
+        "images": [IMAGE],
+        "question_id": "ab12",
+        "model_a": "a",
+        "model_b": "b",
+        "conversation_a": [[message] for message in messages("What is it?", "Two dogs.")],
+        "conversation_b": [[message] for message in messages("What is it?", "A dog.")],
+        "tstamp": 1.0,
+        "conv_metadata": {"turns": 1},
+    },
     "llava_hound": {
         "id": "v1",
         "video": "v1/",
@@ -266,6 +289,29 @@ OTHER_ROWS = {
             },
         }
     ],
+    "mm_rlhf": [
+        {
+            "id": "a1",
+            "question": "What is it?",
+            "image": "short/0.jpg",
+            "models_output": ["A dog.", "Two dogs.", "A cat."],
+            "final_ranking": [1, 2, 2],
+            "faithfulness": [5, 3, 2],
+            "helpfulness": [4, 3, None],
+            "ethical": [3, 3, 3],
+        }
+    ],
+    "llama_factory_v1": [
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "value": "1.jpg"}, {"type": "text", "value": "What is it?"}],
+                },
+                {"role": "assistant", "content": [{"type": "text", "value": "A dog."}]},
+            ]
+        }
+    ],
     "ha_dpo": [{"image_id": 2316003, "chosen": ["A man.", "One man."], "rejected": ["Two men.", "A dog.", "No man."]}],
     "ms_swift": [
         {"query": "<img>1.jpg</img>What is it?", "response": "A dog.", "rejected_response": "No.", "history": None},
@@ -276,6 +322,11 @@ OTHER_ROWS = {
             "rejected_images": ["1.jpg"],
         },
         {"system": "Be brief.", "conversation": [{"human": "Who?", "assistant": "Me."}]},
+        {
+            "messages": messages("<image>What is it?", "A dog."),
+            "rejected_response": ["No.", "Two."],
+            "images": ["1.jpg"],
+        },
     ],
     "generic": [
         {"prompt": "What is it?", "chosen": "A dog.", "rejected": "Two dogs.", "img": IMAGE},

@@ -149,6 +149,8 @@ class ConvertedRows:
         except ValueError as error:
             self._note(index, self.tally.bad, str(error))
             return
+        for reason in getattr(made, "left_out", ()):
+            self.tally.add(self.tally.pairs_left_out, reason)
         for row in made:
             reason = self.row_filter.reason(row) if isinstance(row, dict) else None
             if reason is not None:

@@ -13,6 +13,7 @@ from datasets import Dataset, IterableDataset
 from .converters import converter_of, find_converter, nearest_converter
 from .converters.left_out import LeftOut
 from .converters.mmpr_meta import is_meta, object_kind
+from .layouts import UNPAIRED, is_unpaired
 from .reader import GENERIC, Converter, Row, RowReader
 from .rows import PREFERENCE_COLUMNS, normalize_row
 from .shown import shown, shown_names
@@ -119,6 +120,9 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
     Raises:
         ValueError: none of the rows has a known layout. The message shows the columns and the nearest converter.
     """
+    if rows and is_unpaired(rows[0]):
+        file, position = locate(0)
+        raise ValueError(f"{f'{shown(file, 1000)}, ' if file else ''}row {position}: {UNPAIRED}")
     for row in rows:
         if _has_messages(row):
             return None

@@ -13,6 +13,12 @@ Layouts of rows that mean one thing only, brought into the columns of the row fo
 from typing import Any
 
 
+UNPAIRED = (
+    "Rows with an answer and a `label` that says whether it is good are unpaired: a pair needs two answers to one "
+    "prompt. Pair good and bad answers by prompt, or keep the good ones as SFT rows for `trl-mm bdhs`: leave out the "
+    "others, and that column (with messages, `--converter ms_swift` does so)."
+)
+
 _ANSWERS = ("chosen", "rejected")
 _FILE_NAMES = ("file_name", "image_file_name", "file_names", "image_file_names", "images_file_names")
 # Keys under which a part of a message holds its image, for transformers and for endpoints
@@ -37,7 +43,7 @@ def with_known_columns(row: dict[str, Any]) -> dict[str, Any]:
             if isinstance(row.get(name), str | list):
                 row["images"] = row.pop(name)
                 break
-    if "chosen" not in row and _are_messages(row.get("messages")) and "prompt" not in row:
+    if "chosen" not in row and _are_messages(row.get("messages")) and "prompt" not in row and not is_unpaired(row):
         _split_messages(row)
     if "chosen" not in row and "rejected" not in row and "label" not in row and "prompt" in row:
         if isinstance(row.get("completion"), str | list):
@@ -53,11 +59,19 @@ def layout_hint(row: dict[str, Any]) -> str:
         return " `conversations` can be written in several ways: pass a function of your own as `converter`."
     if "prompt" not in row and all(_are_messages(row.get(name)) and len(row[name]) == 1 for name in _ANSWERS):
         return " If the answers hold the prompt as well, as text, split them: `dataset.map(trl.extract_prompt)`."
-    if "label" in row and "completion" in row:
-        return " Rows with `completion` and `label` are unpaired: a pair needs two answers to one prompt."
+    if is_unpaired(row):
+        return f" {UNPAIRED}"
     if "prompt" not in row and _are_messages(row.get("chosen")):
         return " `chosen` and `rejected` do not begin with the same messages, so they hold no prompt."
     return ""
+
+
+def is_unpaired(row: dict[str, Any]) -> bool:
+    """Whether a row has one answer and says whether it is good, as rows for KTO do."""
+    filled = {name for name, value in row.items() if value is not None}
+    has_label = any(isinstance(row.get(name), bool) for name in ("label", "kto_tag"))
+    is_pair = bool(filled & {"rejected", "rejected_response", "rejected_messages"})
+    return has_label and not is_pair and bool(filled & {"completion", "messages", "response"})
 
 
 def with_image_parts(messages: Any) -> Any:

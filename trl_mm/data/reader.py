@@ -7,7 +7,9 @@ from typing import Any
 
 from .converters import converter_of
 from .converters.left_out import LeftOut
+from .converters.pairs import MadeRows
 from .images import ImageError, StoredImage, open_image, resolve_image
+from .layouts import is_unpaired
 from .row_limits import value_error
 from .rows import check_row, normalize_row
 from .shown import shown, shown_names
@@ -94,7 +96,8 @@ class RowReader:
         ids = [name if given is None else str(given) for name, given in zip(names, own, strict=True)]
         if len({*ids}) < len(ids):  # all have the id of the row that they are made of
             ids = [f"{name}-{number}" for number, name in enumerate(ids)]
-        return [{**made, "row_id": name} for made, name in zip(rows, ids, strict=True)]
+        made_rows = ({**made, "row_id": name} for made, name in zip(rows, ids, strict=True))
+        return MadeRows(made_rows, getattr(rows, "left_out", ()))
 
     def _converted(self, converter: Converter, row: Row, index: int) -> list[Row]:
         try:
@@ -152,8 +155,10 @@ class RowReader:
 
 def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
     """Name the converter of a row that is not in the format: renaming columns, as for others, does not help."""
+    if is_unpaired(row):
+        return  # which `check_row` says
     name = converter_of(row)
-    of_one_answer = name in OF_ONE_ANSWER
+    of_one_answer = name in OF_ONE_ANSWER or (name in OF_EITHER and not any("reject" in column for column in row))
     is_pair = "rejected" in needs and any("reject" in column for column in row)  # of a layout without a converter
     if name in (None, GENERIC) or (of_one_answer and (is_pair or "prompt" not in needs)):
         return
@@ -166,3 +171,4 @@ def _name_converter(row: Row, where: str, needs: Sequence[str]) -> None:
 
 GENERIC = "generic"  # converter of rows whose columns need other names and no more, which `check_row` says
 OF_ONE_ANSWER = ("llava_instruct",)
+OF_EITHER = ("ms_swift", "llama_factory_v1")  # pairs or SFT rows

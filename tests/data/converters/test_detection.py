@@ -56,6 +56,12 @@ def test_texts_without_a_column_of_images_are_generic():
     assert converter_of({"prompt": "What?", "chosen": "A.", "rejected": "B."}) == "generic"
 
 
+def test_messages_without_images_are_of_another_layout():
+    assert converter_of({"messages": messages("What?", "A.")}) == "ms_swift"
+    assert converter_of({"messages": messages("What?", "A."), "images": []}) is None
+    assert converter_of({"messages": ["What?"]}) is None
+
+
 def test_columns_that_are_null_do_not_count():
     pair = {**ROWS["llava_instruct"], "rejected_conversations": None, "chosen": None, "rejected": None}
     assert converter_of(pair) == "llava_instruct"

@@ -33,6 +33,19 @@ def test_rejected_messages():
         ms_swift({**row, "rejected_images": ["2.jpg"]})
 
 
+def test_several_rejected_answers_make_several_pairs():
+    rows = ms_swift({**ROWS["ms_swift"], "id": 7, "rejected_response": ["Two dogs.", "A dog.", "A cat."]})
+    assert [texts(row)[-1] for row in rows] == ["Two dogs.", "A cat."]
+    assert [row["row_id"] for row in rows] == ["7-0", "7-2"] and rows.left_out == ("both answers are the same",)
+
+
+def test_of_unpaired_answers_the_good_ones_are_sft_rows():
+    row = {"messages": messages("What is it?", "A dog."), "label": True}
+    assert "rejected" not in ms_swift(row)
+    with pytest.raises(LeftOut, match="labelled bad"):
+        ms_swift({**row, "label": False})
+
+
 def test_queries_name_their_images():
     row = ms_swift(OTHER_ROWS["ms_swift"][0])
     assert texts(row) == ["What is it?", "A dog.", "No."] and row["images"] == ["1.jpg"]

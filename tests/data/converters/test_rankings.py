@@ -83,6 +83,24 @@ def test_mm_rlhf(ranking):
     assert rows[0]["prompt"] == [{"role": "user", "content": "What is it?"}]
 
 
+def test_outputs_of_mm_rlhf_by_place():
+    row = OTHER_ROWS["mm_rlhf"][0]
+    rows = mm_rlhf(row)
+    said = [(made["chosen"][0]["content"], made["rejected"][0]["content"]) for made in rows]
+    assert said == [("A dog.", "Two dogs."), ("A dog.", "A cat.")]
+    assert writers(rows) == [(None, None)] * 2
+    assert [(made["chosen_rating"], made["rejected_rating"]) for made in rows] == [(4.0, 3.0), (4.0, None)]
+    assert rows.left_out == ("tie",)
+    with pytest.raises(LeftOut, match="ratings that are no numbers"):
+        mm_rlhf({**row, "final_ranking": ["N/A", None, 1]})
+
+
+def test_ties_and_ratings_that_are_no_numbers_are_named_beside_the_pairs():
+    rows = vlfeedback(ROWS["vlfeedback"])
+    assert len(rows) == 2 and sorted(rows.left_out) == ["ratings that are no numbers"] * 3 + ["tie"]
+    assert vlfeedback(ROWS["vlfeedback"], only_extremes=True).left_out == ()
+
+
 def test_videos_and_ties_of_mm_rlhf():
     with pytest.raises(LeftOut, match="video"):
         mm_rlhf({**ROWS["mm_rlhf"], "image": None, "video": "long/1.mp4"})

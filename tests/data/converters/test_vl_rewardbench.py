@@ -22,7 +22,7 @@ ROW = {
 @pytest.mark.parametrize("ranking", [[0, 1], [1, 0]])
 def test_rank_zero_is_the_better_answer(ranking):
     row = vl_rewardbench({**ROW, "human_ranking": ranking})
-    assert [row["chosen"], row["rejected"]] == [ROW["response"][rank] for rank in ranking]
+    assert [row[name][0]["content"] for name in ("chosen", "rejected")] == [ROW["response"][rank] for rank in ranking]
 
 
 @pytest.mark.parametrize(

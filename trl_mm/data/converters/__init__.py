@@ -28,6 +28,8 @@ Published datasets:
 | HA-DPO | juliozhao/hadpo-data | `ha_dpo` | `desc_data.json`, `pope_data.json`; images are Visual Genome |
 | mDPO | fwnlp/mDPO-preference-data | `mdpo` | |
 | OPA-DPO | made by its scripts | `opa_dpo` | |
+| IC-VCO | OPPOer/IC-VCO-Dataset | `ic_vco` | `preference/train/metadata.parquet`; two pairs of two images |
+| VisionArena-Battle | lmarena-ai/VisionArena-Battle | `vision_arena` | also others of Chatbot Arena; no ties |
 | vision-feedback-mix | wangclnlp/vision-feedback-mix-binarized | `vision_feedback_mix` | |
 | VL-RewardBench | MMInstruction/VL-RewardBench | `vl_rewardbench` | for `trl-mm judge`, never for training |
 | LLaVA-Hound | ShareGPTVideo/train_video_and_instruction | `llava_hound` | nothing: videos are left out |
@@ -40,6 +42,7 @@ Published datasets:
 from collections.abc import Callable
 from typing import Any
 
+from .arena import vision_arena
 from .conversations import llama_factory_v1, llava_rlhf, povid, sharegpt, vision_feedback_mix
 from .detection import converter_of, nearest_converter
 from .generic import generic
@@ -47,6 +50,7 @@ from .llava_instruct import llava_instruct
 from .ms_swift import ms_swift
 from .questions import llava_hound, mdpo, mm_rlhf_pairs, mmpr, omnialign_v, opa_dpo, rlaif_v, rlhf_v, spa_vl
 from .rankings import bpo, mm_rlhf, nlf, vlfeedback, vlfeedback_best_worst
+from .two_images import ic_vco
 from .visual_genome import ha_dpo, sentinel
 from .vl_rewardbench import vl_rewardbench
 
@@ -91,6 +95,8 @@ CONVERTERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "opa_dpo": opa_dpo,
     "vision_feedback_mix": vision_feedback_mix,
     "llava_hound": llava_hound,
+    "ic_vco": ic_vco,
+    "vision_arena": vision_arena,
     "sharegpt": sharegpt,
     "llama_factory_v1": llama_factory_v1,
     "ms_swift": ms_swift,

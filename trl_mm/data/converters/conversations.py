@@ -3,7 +3,7 @@
 from typing import Any
 
 from .left_out import LeftOut
-from .pairs import pair, shared_prompt
+from .pairs import pair, sft_row, shared_prompt, split_answer
 from .values import conversation, file_name, images_of, parsed, rating_of, records, text_of
 
 
@@ -86,8 +86,14 @@ def llama_factory_v1(row: dict[str, Any]) -> dict[str, Any]:
                                                                           {"type": "text", "value": "What is it?"}]},
                          {"role": "assistant", "loss_weight": 1.0, "content": [{"type": "text", "value": "A dog."}]}],
      "rejected_messages": [...]}  # the same up to the last answer
+    {"messages": [...]}           # one such conversation: an SFT row
     ```
     """
+    if row.get("chosen_messages") is None:
+        messages, inline = conversation(row["messages"])
+        known = rest_of(row, "messages", "images", "image", "id")
+        images = inline or images_of(row, "images", "image")
+        return sft_row(images, *split_answer(messages), row_id=row.get("id"), **known)
     (chosen, inline), (rejected, _) = conversation(row["chosen_messages"]), conversation(row["rejected_messages"])
     rest = rest_of(row, "chosen_messages", "rejected_messages", "images", "image", "id")
     images = inline or images_of(row, "images", "image")

@@ -104,6 +104,26 @@ def _is_conversation(row: Row) -> bool:
     )
 
 
+def _is_llama_factory_v1(row: Row) -> bool:
+    """Whether a row has two conversations, or one whose parts are written as no other layout has them."""
+    if row.get("chosen_messages") is not None:
+        return True
+    parts = [part for turn in row["messages"] if isinstance(turn["content"], list) for part in turn["content"]]
+    return any("value" in part for part in parts)
+
+
+def _is_ms_swift(row: Row) -> bool:
+    """Messages alone are rows of the format, if there is a column of images, too."""
+    others = ("rejected_response", "rejected_messages", "query", "conversation")
+    if any(row.get(name) is not None for name in others):
+        return True
+    return not {"images", "image", "chosen", "prompt"} & {*row} and _are_messages(row["messages"])
+
+
+def _are_messages(value: Any) -> bool:
+    return bool(value) and all("role" in turn and "content" in turn for turn in value)
+
+
 def _layout(*columns: str, fits: Callable[[dict[str, Any]], bool] | None = None) -> Layout:
     """Layout of one or more sets of columns, each written as names with spaces between."""
     return Layout(tuple(frozenset(names.split()) for names in columns), fits)
@@ -113,6 +133,8 @@ def _layout(*columns: str, fits: Callable[[dict[str, Any]], bool] | None = None)
 LAYOUTS = {
     "rlhf_v": _layout("text image", "text image_path", "text img_b64_buffer", "text_b64", fits=_is_openbmb_text),
     "spa_vl": _layout("image question chosen rejected class1"),
+    "ic_vco": _layout("prompt chosen rejected chosen_response_spans"),
+    "vision_arena": _layout("conversation_a conversation_b winner"),
     "rlaif_v": _layout("question chosen rejected origin_dataset", "question chosen rejected origin_split"),
     "vlfeedback": _layout("prompt completions", fits=_have("annotations", "response")),
     "bpo": _layout("prompt completions", fits=_have("score", "response")),
@@ -121,13 +143,15 @@ LAYOUTS = {
     "vision_feedback_mix": _layout("conversations origin_pre_dataset"),
     "vl_rewardbench": _layout("query response human_ranking"),
     "sharegpt": _layout("conversations chosen rejected", "messages chosen rejected"),
-    "llama_factory_v1": _layout("chosen_messages rejected_messages"),
+    "llama_factory_v1": _layout("chosen_messages rejected_messages", "messages", fits=_is_llama_factory_v1),
     "ms_swift": _layout(
         "messages rejected_response",
         "messages rejected_messages",
         "query response",
         "conversation system",
         "conversation",
+        "messages",
+        fits=_is_ms_swift,
     ),
     "nlf": _layout("image_id interaction", "interaction"),
     "mm_rlhf": _layout("question models_output final_ranking"),

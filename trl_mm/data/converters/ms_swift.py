@@ -5,7 +5,7 @@ from typing import Any
 
 from .conversations import rest_of, with_system
 from .left_out import LeftOut
-from .pairs import pair, sft_row, shared_prompt, split_answer
+from .pairs import Row, pair, rows_of, sft_row, shared_prompt, split_answer
 from .values import conversation, images_of, text_of
 
 
@@ -16,18 +16,20 @@ _READ = (
 )
 
 
-def ms_swift(row: dict[str, Any]) -> dict[str, Any]:
+def ms_swift(row: dict[str, Any]) -> Row | list[Row]:
     """
     ```python
     {"messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A dog."}],
-     "rejected_response": "Two dogs.", "images": ["dog.jpg"]}   # or `rejected_messages`, a whole conversation
+     "rejected_response": "Two dogs.",   # or a list of them; or `rejected_messages`, a whole conversation
+     "images": ["dog.jpg"]}
     {"query": "<img>dog.jpg</img>What is it?", "response": "A dog.", "rejected_response": "Two dogs.",
      "history": [["Who are you?", "A model."]], "system": "Be brief."}
     {"conversation": [{"human": "Who are you?", "assistant": "A model."}], "system": "Be brief."}
     ```
 
-    Without a rejected answer it is an SFT row. Other columns stay. Rows whose two answers are about different images
-    are left out: the format has the images of the prompt alone.
+    Without a rejected answer it is an SFT row; an answer that `label` calls bad, as unpaired rows for KTO have it, is
+    left out. Several rejected answers make several pairs. Other columns stay. Rows whose two answers are about
+    different images are left out: the format has the images of the prompt alone.
     """
     known = rest_of(row, *_READ)
     messages, inline = _messages(row)
@@ -44,7 +46,11 @@ def ms_swift(row: dict[str, Any]) -> dict[str, Any]:
         worse = row.get("rejected_response")
     prompt = prompt if prompt[:1] and prompt[0]["role"] == "system" else with_system(prompt, row.get("system"))
     if worse is None:
+        if row.get("label") is False:
+            raise LeftOut("unpaired answers that are labelled bad")
         return sft_row(images, prompt, answer, row_id=row.get("id"), **known)
+    if isinstance(worse, list):
+        return rows_of([(images, prompt, answer, text, known) for text in worse], row.get("id"))
     return pair(images, prompt, answer, worse, row_id=row.get("id"), **known)
 
 

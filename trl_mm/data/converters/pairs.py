@@ -1,7 +1,8 @@
 """The rows that converters return, and pairs out of several rated answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
+from math import comb
 from typing import Any
 
 from .left_out import LeftOut
@@ -10,6 +11,21 @@ from .values import text_of
 
 
 Row = dict[str, Any]
+TIE, NO_NUMBER = "tie", "ratings that are no numbers"
+
+
+class MadeRows(list[Row]):
+    """
+    Rows that are made of one source row.
+
+    Args:
+        rows (`Iterable[dict[str, Any]]`): the rows.
+        left_out (`Sequence[str]`, *optional*): reasons of pairs that the source row has, too, but which are none.
+    """
+
+    def __init__(self, rows: Iterable[Row] = (), left_out: Sequence[str] = ()):
+        super().__init__(rows)
+        self.left_out = tuple(left_out)
 
 
 def pair(
@@ -88,7 +104,9 @@ def shared_prompt(
     return prompt, answer, worse
 
 
-def rated_pairs(answers: Sequence[dict[str, Any]], only_extremes: bool = False) -> list[tuple[Row, Row]]:
+def rated_pairs(
+    answers: Sequence[dict[str, Any]], only_extremes: bool = False
+) -> tuple[list[tuple[Row, Row]], list[str]]:
     """
     Answers by twos, the better one first.
 
@@ -98,31 +116,39 @@ def rated_pairs(answers: Sequence[dict[str, Any]], only_extremes: bool = False) 
         only_extremes (`bool`, *optional*, defaults to `False`):
             Whether to return the best against the worst alone, of equals the first.
 
+    Returns:
+        `tuple[list[tuple[Row, Row]], list[str]]`: the pairs, and why others are none: unless only the extremes count,
+            a reason for each.
+
     Raises:
         LeftOut: there is no such pair.
     """
     rated = [answer for answer in answers if answer["rating"] is not None]
     if len(rated) < 2:
-        raise LeftOut("fewer than two answers" if len(answers) < 2 else "ratings that are no numbers")
+        raise LeftOut("fewer than two answers" if len(answers) < 2 else NO_NUMBER)
     if only_extremes:
         twos = [(max(rated, key=_rating), min(rated, key=_rating))]
     else:
         twos = [(max(two, key=_rating), min(two, key=_rating)) for two in combinations(rated, 2)]
     pairs = [(better, worse) for better, worse in twos if better["rating"] > worse["rating"]]
     if not pairs:
-        raise LeftOut("tie")
-    return pairs
+        raise LeftOut(TIE)
+    if only_extremes:
+        return pairs, []
+    return pairs, [TIE] * (len(twos) - len(pairs)) + [NO_NUMBER] * (comb(len(answers), 2) - len(twos))
 
 
-def rows_of(made: list[tuple[Any, ...]], row_id: Any = None) -> list[Row]:
+def rows_of(made: list[tuple[Any, ...]], row_id: Any = None, left_out: Sequence[str] = ()) -> MadeRows:
     """
-    Rows of several pairs of one source row. Those that are no pairs are dropped as long as one is left.
+    Rows of several pairs of one source row. Those that are no pairs are left out as long as one is left.
 
     Args:
         made (`list[tuple]`):
             Positional arguments and a dictionary of columns for [`pair`], for each.
         row_id (`Any`, *optional*):
             What the dataset calls the source row; the rows are numbered after it.
+        left_out (`Sequence[str]`, *optional*):
+            Why further pairs of it are none.
 
     Raises:
         LeftOut: none is a pair.
@@ -136,7 +162,7 @@ def rows_of(made: list[tuple[Any, ...]], row_id: Any = None) -> list[Row]:
             reasons.append(reason)
     if not rows:
         raise reasons[0] if reasons else LeftOut("fewer than two answers")
-    return rows
+    return MadeRows(rows, [*left_out, *map(str, reasons)])
 
 
 def _answer(value: Any, name: str) -> list[dict[str, str]]:

@@ -69,28 +69,29 @@ def mm_rlhf(row: dict[str, Any]) -> list[dict[str, Any]]:
     """
     ```python
     {"id": "a1", "question": "What is it?", "answer": "A dog.", "image": "long/0.jpg",   # or `video`
-     "models_output": {"gpt-4o": "A dog.", "llava": "Two dogs.", "qwen": "A cat."},
-     "final_ranking": {"gpt-4o": 1, "llava": 2, "qwen": 2},    # 1 is best; also a list, or "gpt-4o>llava=qwen"
-     "faithfulness": {"gpt-4o": 5, ...}, "helpfulness": {...}, "ethical": {...},
-     "score_reasons": {...}, "ranking_reason": "..."}
+     "models_output": ["A dog.", "Two dogs.", "A cat."],   # or a dictionary by the name of the model
+     "final_ranking": [1, 2, 2],                           # 1 is best; of names also "gpt-4o>llava=qwen"
+     "faithfulness": [5, 3, 2], "helpfulness": [...], "ethical": [...],
+     "score_reasons": [...], "ranking_reason": "..."}
     ```
 
-    All pairs by rank; `data.jsonl` of MM-RLHF. Videos are left out, and ties are in no pair. Ratings are the mean of
-    the three.
+    All pairs by rank; `data.jsonl` and the parquet files of MM-RLHF. Videos are left out, and ties are in no pair.
+    Ratings are the mean of the three.
     """
     images = images_of(row)
     if row.get("video") and not images:
         raise LeftOut("video")
-    ranks = _ranks(row["final_ranking"])
-    aspects = [parsed(row.get(name)) or {} for name in _ASPECTS]
+    outputs, ranking = parsed(row["models_output"]), row["final_ranking"]
+    ranks = _by_place(parsed(ranking)) if isinstance(outputs, list) else _ranks(ranking)
+    aspects = [_by_model(parsed(row.get(name))) for name in _ASPECTS]
     answers = [
         {
             "text": text,
-            "writer": model,
+            "writer": model if isinstance(model, str) else None,
             "rating": None if ranks.get(model) is None else -ranks[model],
-            "score": _mean([rating_of(aspect.get(model)) for aspect in aspects if isinstance(aspect, dict)]),
+            "score": _mean([rating_of(aspect.get(model)) for aspect in aspects]),
         }
-        for model, text in parsed(row["models_output"]).items()
+        for model, text in _by_model(outputs).items()
         if text is not None
     ]
     return _rated_rows(images, row["question"], answers, mm_rlhf_known(images), row.get("id"))
@@ -121,6 +122,7 @@ def nlf(row: dict[str, Any]) -> dict[str, Any]:
 def _rated_rows(
     images: list[Any], prompt: Any, answers: list[Row], known: Row, row_id: Any, only_extremes: bool = False
 ) -> list[Row]:
+    pairs, left_out = rated_pairs(answers, only_extremes)
     made = [
         (
             images,
@@ -135,9 +137,9 @@ def _rated_rows(
                 "rejected_rating": worse.get("score", worse["rating"]),
             },
         )
-        for better, worse in rated_pairs(answers, only_extremes)
+        for better, worse in pairs
     ]
-    return rows_of(made, row_id)
+    return rows_of(made, row_id, left_out)
 
 
 def _mean(ratings: list[float | None]) -> float | None:
@@ -146,7 +148,18 @@ def _mean(ratings: list[float | None]) -> float | None:
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(ratings) else None
 
 
-def _ranks(ranking: Any) -> dict[str, float]:
+def _by_model(values: Any) -> dict[Any, Any]:
+    """Values by the name of the model, of a list by its place."""
+    return dict(enumerate(values)) if isinstance(values, list) else values if isinstance(values, dict) else {}
+
+
+def _by_place(ranking: Any) -> dict[Any, float]:
+    """Rank of each place of a list."""
+    ranks = {place: rating_of(rank) for place, rank in _by_model(ranking).items()}
+    return {place: rank for place, rank in ranks.items() if rank is not None}
+
+
+def _ranks(ranking: Any) -> dict[Any, float]:
     """Rank of each model, lower for better, of a ranking in one of its spellings."""
     if isinstance(ranking, str) and ranking.strip()[:1] not in ("{", "["):
         ranking = [place.split("=") for place in ranking.split(">")]

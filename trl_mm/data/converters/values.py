@@ -4,10 +4,16 @@ import json
 import math
 from typing import Any
 
+from .left_out import LeftOut
+
 
 ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 _ROLE_KEYS, _CONTENT_KEYS = ("from", "role"), ("value", "content")
 _IMAGE_TYPES = ("image", "image_url", "input_image")
+_OTHER_TYPES = {
+    **dict.fromkeys(("video", "video_url", "input_video"), "video"),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), "sound"),
+}
 _IMAGE_KEYS = ("image", "image_url", "url", "path", "value")
 
 
@@ -82,6 +88,7 @@ def conversation(turns: Any) -> tuple[list[dict[str, str]], list[Any]]:
             in order.
 
     Raises:
+        LeftOut: a part is a video or sound.
         LookupError: the writer of a turn is unknown.
         TypeError: it is no list of turns.
         ValueError: it is no JSON, or several conversations.
@@ -139,6 +146,8 @@ def _is_none(image: Any) -> bool:
 
 
 def _part(part: dict[str, Any], images: list[Any]) -> str:
+    if part.get("type") in _OTHER_TYPES:
+        raise LeftOut(_OTHER_TYPES[part["type"]])
     if part.get("type") not in _IMAGE_TYPES:
         return text_of(first_of(part, "text", "value"))
     image = first_of(part, *_IMAGE_KEYS)

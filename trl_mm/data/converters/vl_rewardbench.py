@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .pairs import pair
+
 
 # By `query_source`, or by what an id begins with, without case and punctuation
 GROUPS = {
@@ -38,15 +40,15 @@ def vl_rewardbench(row: dict[str, Any]) -> dict[str, Any]:
             f"`response` must hold two texts, `human_ranking` be [0, 1] or [1, 0]; got {len(responses)}, {ranking}"
         )
     source = row.get("query_source")
-    return {
-        "images": [row["image"]],
-        "prompt": row["query"],
-        "chosen": responses[ranking.index(0)],
-        "rejected": responses[ranking.index(1)],
-        "row_id": row.get("id"),
-        "group": _group(source, row.get("id")),
-        "query_source": source,
-    }
+    return pair(
+        [row["image"]],
+        row["query"],
+        responses[ranking.index(0)],
+        responses[ranking.index(1)],
+        row_id=row.get("id"),
+        group=_group(source, row.get("id")),
+        query_source=source,
+    )
 
 
 def _group(*names: Any) -> str:
