@@ -2,18 +2,24 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+DOCS := .venv-docs
 
 # Nothing here needs the network after the set-up: a look-up on the Hub would be a mistake, so let it fail at once.
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help test test-all quickstart study compare lint format browser clean
+.PHONY: help test test-all quickstart study compare lint docs format browser clean
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 14
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(DOCS)/installed: docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -r docs/requirements.txt
 	@touch $@
 
 test: $(VENV)/installed browser ## run the tests in two processes, at most 15 minutes on 2 cores
@@ -36,6 +42,9 @@ lint: $(VENV)/installed ## check style, imports and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+docs: $(DOCS)/installed ## build the documentation into site/, in an environment of its own
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
+
 format: $(VENV)/installed ## rewrite files in the house style
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
@@ -51,4 +60,4 @@ browser: ## find or install Chromium
 	|| echo "Install Chromium or Google Chrome (for example \`apt-get install chromium\`, \`brew install chromium\`)."
 
 clean: ## remove the environment, caches and builds; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(DOCS) build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage*

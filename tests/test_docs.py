@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import pkgutil
 import re
 import shlex
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+import trl_mm
 from trl_mm.cli import launch
 from trl_mm.cli import main as cli
 from trl_mm.data.converters import CONVERTERS
@@ -220,3 +223,25 @@ def test_the_paper_page_has_the_rows_and_their_recipes():
         for row in re.findall('^# Paper: row "(.+?)"', path.read_text(encoding="utf-8"))
     }
     assert aimed <= {re.sub("^DPO, POVID 5k (?=\\+)", "", name) for name in rows}
+
+
+def pages_in(nav):
+    """Pages of MkDocs' navigation."""
+    if isinstance(nav, str):
+        return [nav]
+    return [page for entry in nav for page in pages_in(entry.values() if isinstance(entry, dict) else entry)]
+
+
+def test_the_navigation_has_every_page_once():
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    made = ast.literal_eval(re.search(r"^PAGES = (\{.*?^\})", (ROOT / "docs/hooks.py").read_text(), re.M | re.S)[1])
+    assert all((ROOT / file).is_file() for file in made.values())
+    written = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(pages_in(site["nav"])) == sorted([*written, *made])
+
+
+def test_the_api_page_has_every_public_name_and_others_that_are_there():
+    named = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name.removeprefix("trl_mm.") for name in named} >= set(trl_mm.__all__)
+    for name in named:
+        assert pkgutil.resolve_name(name), name
