@@ -1,6 +1,7 @@
 """`MMRLOOTrainer` beside TRL's `RLOOTrainer`, with the same samples, and where TRL's does not look at the image."""
 
 import copy
+import json
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from support.families import FAMILIES
-from support.rows import image_dataset
+from support.rows import image_dataset, said
 from support.tiny import TEMPLATE, TRAINING, counted_images, tiny_image, tiny_processor, tiny_row
 from transformers import (
     AutoModelForImageTextToText,
@@ -457,3 +458,54 @@ def test_vllm_is_told_which_tokens_are_banned(checkpoint, tmp_path):
     (ids, images), *_ = asked
     assert len(ids) == len(images) == 4
     assert ids[0].count(tiny_processor().image_token_id) > 1 and len(images[0]) == 1
+
+
+def with_answers(count=4):
+    rows = [tiny_row(seed, size=(30 + 10 * seed, 40), rejected=said("No. " * (1 + seed))) for seed in range(count)]
+    return [{**row, "chosen": said("Yes. " * (2 + seed))} for seed, row in enumerate(rows)]
+
+
+def test_rewards_are_normalised_with_those_of_the_rows(checkpoint, tmp_path):
+    rows, reward = with_answers(), Keeps()
+    settings = {"max_steps": 1, "beta": 0.0, "normalize_rewards": True}
+    trainer = make(OurTrainer, checkpoint, tmp_path, rows, reward, **settings)
+    lengths = torch.tensor([len(row[name][0]["content"]) / 10 for row in rows for name in ("chosen", "rejected")])
+    mean, std = lengths.mean().item(), lengths.std(correction=0).item()
+    stored = json.loads((tmp_path / "reward_scale.json").read_text())
+    assert stored["scales"] == [pytest.approx([mean, std])] and stored["num_rows"] == 4
+    assert {"prompts", "images", "image", "completion_ids", "trainer_state"} <= reward.calls[0].keys()
+    assert isinstance(reward.calls[0]["prompts"][0][0]["content"], list)
+    (entry,) = logged(trainer, None)
+    (plain,) = logged(make(OurTrainer, checkpoint, tmp_path / "plain", rows, max_steps=1, beta=0.0), None)
+    assert entry["reward"] == pytest.approx((plain["reward"] - mean) / std, abs=1e-5)
+
+
+def test_the_scale_is_measured_once(checkpoint, tmp_path, caplog):
+    rows, again = with_answers(), Keeps()
+    sampled(checkpoint, tmp_path, rows, Keeps(), normalize_rewards=True)
+    trainer = sampled(checkpoint, tmp_path, rows, again, normalize_rewards=True)
+    assert again.calls == [] and trainer.reward_funcs[0].function is again
+    fewer = Keeps()
+    sampled(checkpoint, tmp_path, rows, fewer, normalize_rewards=True, normalization_rows=2)
+    assert sum(len(call["completions"]) for call in fewer.calls) == 4
+    assert "measured anew" in caplog.text
+    (tmp_path / "reward_scale.json").write_text('{"scales": [')
+    sampled(checkpoint, tmp_path, rows, again, normalize_rewards=True)
+    assert again.calls and "cannot be read" in caplog.text
+
+
+def test_another_reward_model_is_measured_anew(checkpoint, reward_checkpoint, tmp_path):
+    rows = with_answers()
+    model = AutoModelForSequenceClassification.from_pretrained(reward_checkpoint)
+    first = sampled(checkpoint, tmp_path, rows, model, normalize_rewards=True).reward_funcs[0]
+    with torch.no_grad():
+        model.score.weight *= 2
+    second = sampled(checkpoint, tmp_path, rows, model, normalize_rewards=True).reward_funcs[0]
+    assert second.mean == pytest.approx(2 * first.mean, rel=1e-4)
+
+
+def test_rewards_that_cannot_be_normalised_are_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="measures the rewards of the answers in the rows, which have none"):
+        sampled(checkpoint, tmp_path, normalize_rewards=True)
+    with pytest.raises(ValueError, match="rewards that are all equal say nothing"):
+        sampled(checkpoint, tmp_path, with_answers(), Keeps(lambda count: [1.0] * count), normalize_rewards=True)

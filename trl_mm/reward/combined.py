@@ -106,6 +106,13 @@ def measured(
         ValueError: rows have no answer, or no answer a reward; a reward is infinite, or there are not as many as
             answers.
     """
+    return mean_and_deviation(name_of(function), rewards_of_rows(function, rows, batch_size=batch_size))
+
+
+def rewards_of_rows(
+    function: RewardFunction, rows: Iterable[Mapping[str, Any]], *, batch_size: int = 8
+) -> list[float]:
+    """Rewards (`list[float]`) of all answers in a dataset, without those that are `None`; arguments as above."""
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     checked_function(function)
@@ -117,14 +124,23 @@ def measured(
             if answered:
                 prompts = [row.get("prompt") for row in answered]
                 rewards += rewards_of(function, prompts, [row[answer] for row in answered], columns_of(answered))
-    rewards = [reward for reward in rewards if not math.isnan(reward)]
+    return [reward for reward in rewards if not math.isnan(reward)]
+
+
+def mean_and_deviation(name: str, rewards: Sequence[float]) -> tuple[float, float]:
+    """
+    Mean and standard deviation of rewards (`tuple[float, float]`), which a function with a name gave.
+
+    Raises:
+        ValueError: there is none, or one is infinite.
+    """
     if not rewards:
         raise ValueError(
-            f"`{name_of(function)}` gave no answer of `rows` a reward. Pass rows with one of {', '.join(ANSWERS)}, "
+            f"`{name}` gave no answer of `rows` a reward. Pass rows with one of {', '.join(ANSWERS)}, "
             "and with the column that it looks at."
         )
     if not all(map(math.isfinite, rewards)):
-        raise ValueError(f"`{name_of(function)}` gave infinite rewards, which have no mean. Limit them.")
+        raise ValueError(f"`{name}` gave infinite rewards, which have no mean. Limit them.")
     return statistics.fmean(rewards), statistics.pstdev(rewards)
 
 

@@ -17,9 +17,16 @@ class MMRLOOConfig(RowsConfig, TrainedPartsConfig, RLOOConfig):
     tokens behind it.
 
     Args:
+        normalize_rewards (`bool`, *optional*, defaults to `False`):
+            Whether each reward function is put on the scale of the training rows, as in arXiv 2407.02477: less the
+            mean, over the standard deviation, of its rewards of the answers that the rows hold (`chosen`, `rejected`,
+            `completion`). Measured once, before training, and kept in `reward_scale.json` in the output directory.
+        normalization_rows (`int`, *optional*):
+            Rows that are measured for it, drawn at random; all by default.
         missing_eos_penalty (`float`, *optional*):
-            What an answer without EOS token, cut at `max_completion_length`, loses of its reward. The share of such
-            answers is `completions/clipped_ratio`. `mask_truncated_completions` of TRL leaves them out of the loss.
+            What an answer without EOS token, cut at `max_completion_length`, loses of its reward, once this is
+            normalised. The share of such answers is `completions/clipped_ratio`. `mask_truncated_completions` of TRL
+            leaves them out of the loss.
         sampling_batch_size (`int`, *optional*):
             Answers that are sampled together, at most; those to one prompt always are. By default all that one process
             samples before it trains on them, `per_device_train_batch_size` times `steps_per_generation`, as in TRL.
@@ -27,6 +34,8 @@ class MMRLOOConfig(RowsConfig, TrainedPartsConfig, RLOOConfig):
             Processes that count tokens before training.
     """
 
+    normalize_rewards: bool = False
+    normalization_rows: int | None = None
     missing_eos_penalty: float | None = None
     sampling_batch_size: int | None = None
     dataset_num_proc: int | None = None
@@ -37,8 +46,9 @@ class MMRLOOConfig(RowsConfig, TrainedPartsConfig, RLOOConfig):
                 f"`missing_eos_penalty` is taken from the reward, so it must be 0 or more, got "
                 f"{self.missing_eos_penalty}."
             )
-        if self.sampling_batch_size is not None and self.sampling_batch_size < 1:
-            raise ValueError(f"`sampling_batch_size` must be at least 1, got {self.sampling_batch_size}.")
+        for name in ("sampling_batch_size", "normalization_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         check_precision(self)
         super().__post_init__()
 

@@ -31,6 +31,7 @@ from .parts.quantization import skip_quantizing_saved_modules
 from .prefix_sharing.enable import bare_models, can_share_prefixes, dummy_image
 from .prefix_sharing.shared_forward import share_prefixes
 from .prompt_room import context_of, rows_with_room
+from .reward_scale import check_answers, normalize_rewards
 from .rloo_config import MMRLOOConfig, check_template_settings
 from .rollouts import Rollouts
 from .row_checks import checked_rows, prompts_are_text
@@ -119,6 +120,8 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         quantized = skip_quantizing_saved_modules({"quantization_config": quantization_config}, peft_config)
         args.model_init_kwargs = skip_quantizing_saved_modules(args.model_init_kwargs, peft_config)
         train_dataset = self._checked(train_dataset, processor, args, "train")
+        if args.normalize_rewards and train_dataset is not None:
+            check_answers(train_dataset)
         eval_dataset = self._checked(eval_dataset, processor, args, "eval")
         super().__init__(
             model,
@@ -135,6 +138,8 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         for function in self.reward_funcs:
             if isinstance(function, RewardModel) and not hasattr(function.model, "hf_device_map"):
                 function.model.to(self.accelerator.device)
+        if args.normalize_rewards:
+            self.reward_funcs = normalize_rewards(self, self.reward_funcs, self.reward_func_names)
         if args.missing_eos_penalty is not None:
             self._add_missing_eos_penalty(args.missing_eos_penalty)
         self._rollout: Rollout | None = None  # of the samples that a model reads next

@@ -19,6 +19,7 @@ class Rollouts:
     generation_config: Any
     model: Any
     processing_class: Any
+    reward_funcs: list[Any]
     reward_clip_range: tuple[float, float] | None
     reward_weights: torch.Tensor
     state: Any
