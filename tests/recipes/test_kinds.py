@@ -43,6 +43,7 @@ KINDS = {
     "dpo_mixture": "dpo_mixture/adapter_model.safetensors",
     "dpo_corrupted": "dpo_corrupted/adapter_model.safetensors",
     "reward": "reward/adapter_model.safetensors",
+    "rloo": "rloo/adapter_model.safetensors",
     "judge": "judge/judge.json",
     "eval": "eval/dpo_lora/scores.json",
 }
@@ -83,12 +84,16 @@ def shrunk(recipe, command, model):
     recipe.pop("accelerate_config", None)  # which is for the launch, and the script is called without one
     if not recipe["model_name_or_path"].startswith("runs/"):
         recipe["model_name_or_path"] = model
-    if command in ("dpo", "online-dpo", "reward"):
+    if command in ("dpo", "online-dpo", "reward", "rloo"):
         recipe.update(TRAINING)
+    if command == "rloo":
+        recipe.update(gradient_accumulation_steps=1, max_completion_length=4)
     if "datasets" in recipe:
         recipe["datasets"] = [{"path": "preferences.jsonl", "source": part["source"]} for part in recipe["datasets"]]
         recipe.update(OURS)
-    elif command in ("dpo", "reward") and (recipe.get("converter") or recipe["output_dir"].endswith("corrupted")):
+    elif command in ("dpo", "reward", "rloo") and (
+        recipe.get("converter") or recipe["output_dir"].endswith("corrupted")
+    ):
         recipe.update(OURS, dataset_name="preferences.jsonl", converter=None)
     if command == "bdhs":
         recipe.update(FAST)

@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, report, score
+from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, report, rloo, score
 from trl_mm.scripts import eval as evaluate
 from trl_mm.scripts.merge import make_parser
 from trl_mm.scripts.recipe_parser import COMMON, documented_settings
@@ -92,11 +92,12 @@ def test_help_shows_our_settings_and_common_ones_and_help_all_the_others(capsys)
 
 
 def test_common_settings_are_settings():
-    known = {action.dest for parser in (dpo.make_parser(), online_dpo.make_parser()) for action in parser._actions}
+    parsers = [command.make_parser() for command in (dpo, online_dpo, rloo)]
+    known = {action.dest for parser in parsers for action in parser._actions}
     assert set(COMMON) <= known
 
 
-@pytest.mark.parametrize("command", [bdhs, dpo, evaluate, judge, merge, online_dpo, report])
+@pytest.mark.parametrize("command", [bdhs, dpo, evaluate, judge, merge, online_dpo, report, rloo])
 def test_every_setting_says_what_it_is(command):
     parser = command.make_parser()
     silent = [action.dest for action in parser._actions if parser.shows(action) and len(action.help or "") < 8]

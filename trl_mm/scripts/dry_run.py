@@ -18,6 +18,7 @@ def dry_run(
     pair_generator=None,
     answer_tokens=None,
     num_answers=2,
+    answers_per_row=None,
     has_reference=None,
 ):
     """
@@ -33,6 +34,7 @@ def dry_run(
         pair_generator ([`PairGenerator`], *optional*): what makes the `rejected` of the rows.
         answer_tokens (`int`, *optional*): longest answer, if answers are sampled.
         num_answers (`int`, *optional*, defaults to `2`): answers to a prompt in the loss.
+        answers_per_row (`int`, *optional*): answers sampled to each row, where a batch counts these, and not rows.
         has_reference (`bool`, *optional*): whether a reference model stands beside the policy; by default if neither
             adapters nor precomputed log-probabilities spare it.
 
@@ -59,7 +61,7 @@ def dry_run(
     for report in reports.values():
         print(report)
     model = model_without_weights(training_args, model_args, processor, sharding)
-    print(f"\n{trained_parts_table(model, training_args)}\n\n{steps(len(rows), training_args, sharding)}")
+    print(f"\n{trained_parts_table(model, training_args)}\n\n{steps(rows, training_args, sharding, answers_per_row)}")
 
     if model_args.load_in_4bit or model_args.load_in_8bit:
         print("The memory of quantized weights is not estimated.")
@@ -68,7 +70,7 @@ def dry_run(
     widest = with_open_images(rows[int(counts.image.argmax())])
     batch = largest_batch(
         counts,
-        training_args.per_device_train_batch_size,
+        training_args.per_device_train_batch_size // (num_answers if answers_per_row else 1),
         image_patches(widest["images"], processor, model.config.vision_config),
         getattr(training_args, "prefix_sharing", True) and unsupported_reason(model) is None,
         answer_tokens,
@@ -96,9 +98,19 @@ def check_rows(args, training_args, needs, processor, pair_generator):
                 dataset, processor, training_args, needs, reports, name, training_args.max_length, pair_generator
             )
         )
+        if hasattr(training_args, "max_completion_length") and dataset is not None:
+            rows[-1] = with_room(rows[-1], reports[name], training_args)
     if not os.listdir(training_args.output_dir):
         os.rmdir(training_args.output_dir)
     return rows[0], reports
+
+
+def with_room(rows, report, training_args):
+    """Rows whose prompts leave room for the longest answer that is sampled; those of a context stay."""
+    from ..trainer.prompt_room import rows_with_room
+
+    longest, limit = training_args.max_completion_length, training_args.max_length
+    return rows_with_room(rows, report, longest, limit, overlong=training_args.overlong)
 
 
 def model_without_weights(training_args, model_args, processor, sharding):
@@ -138,15 +150,20 @@ def check_config(model_id, args):
         ) from error
 
 
-def steps(num_rows, args, sharding):
+def steps(rows, args, sharding, answers_per_row=None):
     """Steps of each epoch and of all, as the trainer counts them (`str`)."""
-    batches = num_rows / args.per_device_train_batch_size
+    count = len(rows)
+    if answers_per_row is not None:  # whole generation batches, each of them several times
+        prompts = args.generation_batch_size // answers_per_row
+        count = count // prompts * prompts * answers_per_row * args.num_iterations
+    batches = count / args.per_device_train_batch_size
     batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
     per_epoch = max(1, math.ceil(math.ceil(batches / sharding.num_processes) / args.gradient_accumulation_steps))
     total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
     return (
         f"Steps: {per_epoch:,} in an epoch, {total:,} together; "
-        f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * sharding.num_processes:,} rows in a "
+        f"{args.per_device_train_batch_size * args.gradient_accumulation_steps * sharding.num_processes:,} "
+        f"{'rows' if answers_per_row is None else 'answers'} in a "
         f"step ({args.per_device_train_batch_size} in a batch × {args.gradient_accumulation_steps} batches × "
         f"{sharding.num_processes} processes)."
     )

@@ -15,7 +15,8 @@ COMMON = (
     "model_name_or_path attn_implementation dtype load_in_4bit use_peft lora_r lora_alpha output_dir learning_rate "
     "beta loss_type num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps bf16 fp16 "
     "gradient_checkpointing logging_steps save_steps eval_strategy report_to push_to_hub resume_from_checkpoint seed "
-    "precompute_ref_log_probs max_new_tokens temperature"
+    "precompute_ref_log_probs max_new_tokens temperature num_generations max_completion_length num_iterations "
+    "steps_per_generation reward_weights"
 ).split()
 
 

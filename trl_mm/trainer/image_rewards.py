@@ -52,13 +52,23 @@ def _scorer(model, processor, options):
     name = model if isinstance(model, str) else get_config_model_id(model.config)
     trust = {key: value for key, value in options.items() if key == "trust_remote_code"}
     if isinstance(model, str):
-        check_reward_config(AutoConfig.from_pretrained(base_of_adapter(model) or model, **trust), name)
+        check_reward_config(_config_of(model, trust), name)
         scorer = RewardModel(model, processor, **options)
     else:
         check_reward_config(model.config, name)
         scorer = RewardModel(model, processor or vision_processor_of(name, "`reward_funcs`", **trust))
     scorer.__name__ = name.split("/")[-1]
     return scorer
+
+
+def _config_of(name, options):
+    try:
+        return AutoConfig.from_pretrained(base_of_adapter(name) or name, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`reward_funcs`: {name} is no reward that is known here, and no model that can be loaded: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def check_reward_config(config: PreTrainedConfig, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from datasets import Dataset
 from trl import RLOOConfig
 
 from .parts.config import TrainedPartsConfig
@@ -64,4 +65,20 @@ def check_template_settings(args: RLOOConfig) -> None:
         raise ValueError(
             f"`chat_template_kwargs` ({args.chat_template_kwargs}) do not reach the chat template. Write them into it "
             "instead, as `{% set NAME = VALUE %}` at the beginning of `processor.chat_template`."
+        )
+
+
+def check_generation_batch(args: RLOOConfig, dataset: Dataset | None) -> None:
+    """
+    Refuse rows that do not fill a generation batch: TRL leaves out what does not, and would train on nothing.
+
+    Raises:
+        ValueError: there are fewer rows than prompts in a generation batch.
+    """
+    prompts = args.generation_batch_size // args.num_generations
+    if dataset is not None and len(dataset) < prompts:
+        raise ValueError(
+            f"`train_dataset` has {len(dataset)} rows, and answers to {prompts} prompts are sampled at a time "
+            f"(`generation_batch_size` {args.generation_batch_size} over `num_generations` {args.num_generations}). "
+            "Lower `gradient_accumulation_steps`, `steps_per_generation` or `per_device_train_batch_size`."
         )

@@ -32,7 +32,7 @@ from .prefix_sharing.enable import bare_models, can_share_prefixes, dummy_image
 from .prefix_sharing.shared_forward import share_prefixes
 from .prompt_room import context_of, rows_with_room
 from .reward_scale import check_answers, normalize_rewards
-from .rloo_config import MMRLOOConfig, check_template_settings
+from .rloo_config import MMRLOOConfig, check_generation_batch, check_template_settings
 from .rollouts import Rollouts
 from .row_checks import checked_rows, prompts_are_text
 from .rows_config import fill_defaults
@@ -122,6 +122,7 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         train_dataset = self._checked(train_dataset, processor, args, "train")
         if args.normalize_rewards and train_dataset is not None:
             check_answers(train_dataset)
+        check_generation_batch(args, train_dataset)
         eval_dataset = self._checked(eval_dataset, processor, args, "eval")
         super().__init__(
             model,
