@@ -8,9 +8,12 @@ import argparse
 import json
 from pathlib import Path
 
+from methods import METHODS, training_steps
 from pair_errors import pair_errors
-from pipeline import alignment_steps, base_steps, command, config, eval_step, script, sources
+from pipeline import alignment_steps, base_steps, eval_step, script, sources
 from report import HEADERS, as_text, figure, interval
+from rewards import EXPLANATION as REWARDS_EXPLANATION
+from rewards import compare_rewards, reward_steps, reward_table
 from steps import Step, run_steps
 
 from trl_mm.eval.compare import compare_models
@@ -18,22 +21,7 @@ from trl_mm.report.page import Page
 
 
 # Folder of a model: what it is
-MODELS = {
-    "base": "base",
-    "control": "control: SFT on the chosen answers",
-    "corrupted": "DPO, corruption by chance",
-    "corrupted-prior": "DPO, corruption by the prior",
-    "aligned": "BDHS",
-    "bdhs-online": "BDHS, online",
-    "averaged": "BDHS, online, beside corruption by the prior (eq. 5)",
-    "aligned-unguided": "mask only, no guidance (one attempt, kept)",
-    "aligned-noise": "BDHS with noise, 500 steps",
-    "aligned-noise-clamped": "BDHS with noise, 500 steps, clamped",
-    "povid": "POVID's distortion beside corruption by the prior (eq. 5)",
-    "povid-alone": "POVID's distortion alone",
-    "online": "Online-DPO, exact judge",
-    "mixed": "Mixed-DPO with corruption by the prior, p = 0.5",
-}
+MODELS = {name: method.title for name, method in METHODS.items()}
 # Suffix: flags of `trl-mm bdhs`
 VARIANTS = {
     "-unguided": ("--guided", "false", "--max_attempts", "1"),
@@ -54,7 +42,8 @@ PAIR_HEADERS = ["pairs of", "chosen: wrong", "by the prior", "rejected: wrong", 
 EXPLANATION = (
     "Every model starts from the base of its seed and takes 120 steps of 16 prompts. Pairs train with TRL's sft "
     "term beside the DPO loss, as in the quickstart; Online-DPO and Mixed-DPO have no such term. The judge of "
-    "the online rows knows what is in the images, which no judge of real images does. Means over seeds on test images "
+    "the online rows knows what is in the images, which no judge of real images does; the reward model, trained on "
+    "corruption by the prior, does not. Means over seeds on test images "
     "that no model has seen, with 95 % intervals; differences are to the base, on the same images and seeds, in "
     "percentage points. The last columns are the seeds one by one."
 )
@@ -62,21 +51,9 @@ EXPLANATION = (
 
 def compared_steps(folder, seed):
     """All models of one seed, and their evaluation."""
-    world, base = folder / "world", folder / "base"
-    captions, images = world / "captions.jsonl", ("--image_folder", str(world))
+    world = folder / "world"
+    captions = world / "captions.jsonl"
     stored = {by: folder / f"{name}.jsonl" for by, name in CORRUPTED.items()}
-
-    def trained(name, recipe, command_name, rows, *flags):
-        return Step(
-            f"seed {seed}: {MODELS[name]}",
-            *command(
-                command_name, *config(recipe), "--model_name_or_path", str(base), "--dataset_name", str(rows),
-                *images, "--output_dir", str(folder / name), "--seed", str(seed), *flags,
-            ),
-            folder / name,
-            [base, world, *([] if rows == captions else [rows]), *sources(f"{recipe}.yaml", "exact.py")],
-        )  # fmt: skip
-
     steps = [*base_steps(folder, seed), *alignment_steps(folder, seed)]
     steps += [
         Step(
@@ -89,16 +66,7 @@ def compared_steps(folder, seed):
         )
         for by, path in stored.items()
     ]  # fmt: skip
-    steps += [trained(CORRUPTED[by], "dpo", "dpo", path) for by, path in stored.items()]
-    weight = ("--bdhs_rejected_weight", "0.5")  # γ of eq. 5
-    steps += [
-        trained("bdhs-online", "bdhs_online", "dpo", captions),
-        trained("averaged", "bdhs_online", "dpo", stored["prior"], *weight),
-        trained("povid", "povid", "dpo", stored["prior"], *weight),
-        trained("povid-alone", "povid", "dpo", captions),
-        trained("online", "online_dpo", "online-dpo", captions),
-        trained("mixed", "mixed_dpo", "online-dpo", stored["prior"]),
-    ]
+    steps += [*reward_steps(folder, seed), *training_steps(folder, seed)]
     for suffix, flags in VARIANTS.items():
         pairs, aligned, _ = alignment_steps(folder, seed, suffix, flags)
         steps += [pairs, aligned]
@@ -134,7 +102,9 @@ def write_comparison(runs, seeds):
         for name in MODELS
     }
     pairs = compare_pairs(runs, seeds)
-    results = {"seeds": seeds, **compare_models(scores, first="aligned", second="base"), "pairs": pairs}
+    rewards = compare_rewards(runs, seeds)
+    results = {"seeds": seeds, **compare_models(scores, first="aligned", second="base")}
+    results |= {"pairs": pairs, "rewards": rewards}
     (runs / "comparison.json").write_text(json.dumps(results, indent=2) + "\n")
     headers = ["model"]
     for metric in SHOWN.values():
@@ -143,7 +113,9 @@ def write_comparison(runs, seeds):
     pair_rows = [
         [MODELS[name], *(f"{100 * share:.1f} %" for share in shares.values())] for name, shares in pairs.items()
     ]
-    print(f"{as_text(headers, rows)}\n\n{as_text(PAIR_HEADERS, pair_rows)}")
+    reward_headers, reward_rows = reward_table(rewards)
+    tables = (headers, rows), (PAIR_HEADERS, pair_rows), (reward_headers, reward_rows)
+    print("\n\n".join(as_text(*table) for table in tables))
     page = Page("Shapes: where preference pairs come from", f"seeds {', '.join(map(str, seeds))}")
     page.table(headers, rows)
     page.text(EXPLANATION)
@@ -156,6 +128,9 @@ def write_comparison(runs, seeds):
     page.heading("What the pairs hold")
     page.table(PAIR_HEADERS, pair_rows)
     page.text(PAIR_EXPLANATION)
+    page.heading("Reward models")
+    page.table(reward_headers, reward_rows)
+    page.text(REWARDS_EXPLANATION)
     page.heading("Side by side")
     for metric, header in SHOWN.items():
         values = [

@@ -26,7 +26,7 @@ def pair_errors(path, image_folder):
 def _errors(rows, answer):
     total = wrong = by_prior = 0
     for row in rows:
-        names = _names(row[answer])
+        names = named_types(row[answer])
         for before, name in zip([None, *names], names, strict=False):
             total += 1
             if name not in row["objects"]:
@@ -35,6 +35,7 @@ def _errors(rows, answer):
     return {"wrong": wrong / total, "by the prior": by_prior / total}
 
 
-def _names(answer):
+def named_types(answer):
+    """Types that an answer names (`list[str]`), in its order."""
     text = answer[0]["content"] if isinstance(answer[0]["content"], str) else answer[0]["content"][0]["text"]
     return [sentence.removeprefix("There is a ") for sentence in text.rstrip(".").split(". ")]

@@ -20,12 +20,14 @@ from trl_mm.eval.chair import chair
 from trl_mm.eval.objects import ObjectVocabulary, load_annotations
 from trl_mm.eval.pope import pope_questions
 from trl_mm.eval.pope_scores import pope_scores
+from trl_mm.reward.measures import measure_pairs
 
 
 SHAPES = Path(__file__).parents[2] / "recipes" / "shapes"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(SHAPES)
-    compare, corrupt, report, steps, world = map(import_module, ("compare", "corrupt", "report", "steps", "world"))
+    compare, corrupt, held_out, report = map(import_module, ("compare", "corrupt", "held_out", "report"))
+    rewards, steps, world = map(import_module, ("rewards", "steps", "world"))
 
 VOCABULARY = ObjectVocabulary({name: [] for name in world.TYPES})
 TYPES = st.lists(st.sampled_from(world.TYPES), min_size=1, max_size=6, unique=True)
@@ -382,6 +384,51 @@ def test_corruption_of_both_kinds_changes_the_same_places(names, seed):
             assert prior[index] == world.partner(prior[index - 1])
 
 
+def write_rewards(folder, row):
+    """What evaluations of reward models leave, and held-out pairs of one row, whose image is below the folder."""
+    row = {**row, "images": [f"world/{image}" for image in row["images"]]}
+    measured = {"": measure_pairs([1.0, 2.0, 3.0, -1.0]), "_blind": measure_pairs([1.0, -1.0])}
+    for kind in rewards.KINDS:
+        (folder / f"reward-{kind}").mkdir()
+        told = {f"{name}{blind}": part for name in rewards.KINDS for blind, part in measured.items()}
+        (folder / f"reward-{kind}" / "evaluation.json").write_text(json.dumps(told))
+        if kind != "bdhs":
+            rewards.held_out(folder, kind).write_text(json.dumps(row))
+    source = load_preferences(rewards.held_out(folder, "prior"))
+    write_shards(rewards.held_out(folder, "bdhs"), source, lambda rows: rows, {})
+
+
+def test_held_out_captions_are_of_other_images(made, tmp_path, monkeypatch):
+    folder = tmp_path / "seed0"
+    shutil.copytree(made, folder / "world")
+    output = folder / "held_out.jsonl"
+    for path in (output, folder / "again.jsonl"):
+        monkeypatch.setattr(sys, "argv", ["held_out.py", f"--world={folder / 'world'}", f"--output={path}"])
+        held_out.main()
+    assert output.read_bytes() == (folder / "again.jsonl").read_bytes()
+    rows = load_preferences(output, needs=("images", "prompt", "chosen"))
+    assert len(rows) == SIZES["validation_images"] and all(row["images"][0].size for row in rows)
+    lines = list(map(json.loads, output.read_text().splitlines()))
+    assert all(row["images"][0].startswith("world/images/validation/") for row in lines)
+    wrong = [set(named(row["chosen"][0]["content"])) - set(row["objects"]) for row in lines]
+    partners = {world.partner(name) for row in lines for name in named(row["chosen"][0]["content"])}
+    assert set().union(*wrong) <= partners
+
+
+def test_every_method_is_one_step(tmp_path):
+    """In an order in which what a step reads is made before it."""
+    folder = tmp_path / "seed0"
+    planned = compare.compared_steps(folder, 0)
+    made = set()
+    for step in planned:
+        below = [path for path in step.inputs if path.is_relative_to(folder)]
+        assert all(any(path.is_relative_to(output) for output in made) for path in below), step.name
+        made.add(step.output)
+    assert {folder / name for name in compare.MODELS} <= made
+    assert {folder / "eval_test" / name for name in compare.MODELS} <= made
+    assert not any("{" in word for step in planned for word in step.command if "held_out" not in word)
+
+
 def test_the_comparison_shows_models_and_what_their_pairs_hold(tmp_path, capsys):
     folder = tmp_path / "seed0"
     write_run(folder, dict.fromkeys(compare.MODELS, lambda names: world.sentence(names[0])))
@@ -395,6 +442,7 @@ def test_the_comparison_shows_models_and_what_their_pairs_hold(tmp_path, capsys)
     row = {**json.loads(captions[0]), "objects": ["red circle"], "chosen": chosen, "rejected": rejected}
     for name in compare.CORRUPTED.values():
         (folder / f"{name}.jsonl").write_text(json.dumps(row))
+    write_rewards(folder, row)
     compare.write_comparison(tmp_path, [0])
     results = json.loads((tmp_path / "comparison.json").read_text())
     assert results["pairs"]["corrupted"] == {
@@ -403,9 +451,14 @@ def test_the_comparison_shows_models_and_what_their_pairs_hold(tmp_path, capsys)
         "rejected: wrong": 1,
         "rejected: by the prior": 1 / 4,  # yellow circle after blue cross; blue triangle is not after green square
     }
+    learned = results["rewards"]["BDHS"]["corruption by chance"]
+    assert learned == {"accuracy": 0.75, "blind": 0.5, "ece": learned["ece"], "seeds": [0.75]}
+    assert results["rewards"]["exact reward"]["BDHS"] == {"accuracy": 1.0, "seeds": [1.0]}
     assert "difference" not in results["base"] and len(results["online"]["seeds"]["chair_i"]) == 1
     assert set(results["pairs"]) == set(compare.PAIRS) and set(compare.MODELS) < set(results)
     shown = capsys.readouterr().out
+    assert "75.0 % (50.0 %)" in shown and "exact reward" in shown
     page = (tmp_path / "comparison.html").read_text()
+    assert "75.0 % (50.0 %)" in page
     for title in compare.MODELS.values():
         assert title in shown and title.replace("'", "&#39;") in page
