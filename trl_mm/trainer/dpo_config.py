@@ -7,7 +7,7 @@ from trl import DPOConfig
 from .loading_config import LoadingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
-from .rows_config import RowsConfig
+from .rows_config import BatchesConfig, RowsConfig
 
 
 @dataclass
@@ -15,6 +15,10 @@ class MMDPOConfig(RowsConfig, LoadingConfig, TrainedPartsConfig, DPOConfig):
     """
     Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
     [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
+class MMDPOConfig(BatchesConfig, RowsConfig, TrainedPartsConfig, DPOConfig):
+    """
+    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
+    [`BatchesConfig`], [`RowsConfig`] and [`TrainedPartsConfig`].
 
     Args:
         ref_log_probs_dir (`str`, *optional*):

@@ -4,6 +4,8 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import trainer_pt_utils
 
+from .image_grouping import ImageGroupedSampler, row_keys
+
 
 class LengthGroupedSampler(trainer_pt_utils.LengthGroupedSampler):
     """
@@ -30,18 +32,26 @@ class LengthGroupedSampler(trainer_pt_utils.LengthGroupedSampler):
 
 
 class GroupsByLength:
-    """To be inherited beside a trainer of TRL with `fit_report`: `train_sampling_strategy="group_by_length"`."""
+    """
+    To be inherited beside a trainer of TRL with `fit_report`: `train_sampling_strategy="group_by_length"` and,
+    if its configuration has it, `group_by_image`.
+    """
 
     def _get_train_sampler(self, train_dataset=None):
-        if self.args.train_sampling_strategy != "group_by_length":
+        args, by_length = self.args, self.args.train_sampling_strategy == "group_by_length"
+        by_image = getattr(args, "group_by_image", False)
+        if not (by_length or by_image):
             return super()._get_train_sampler(train_dataset)
         # transformers would look for a column of lengths, which image rows do not have
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            self.fit_report["train"].kept.total.tolist(),
-            self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            epoch=lambda: int(self.state.epoch or 0),
-        )
+        lengths = self.fit_report["train"].kept.total.tolist() if by_length else None
+        order = {
+            "seed": args.seed if args.data_seed is None else args.data_seed,
+            "epoch": lambda: int(self.state.epoch or 0),
+        }
+        if by_image:
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            return ImageGroupedSampler(args.train_batch_size, row_keys(rows), lengths=lengths, **order)
+        return LengthGroupedSampler(args.train_batch_size * args.gradient_accumulation_steps, lengths, **order)
 
     def _get_eval_sampler(self, eval_dataset):
         if self.args.train_sampling_strategy != "group_by_length":

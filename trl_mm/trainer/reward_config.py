@@ -7,7 +7,7 @@ from trl import RewardConfig
 from .loading_config import LoadingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
-from .rows_config import RowsConfig
+from .rows_config import BatchesConfig, RowsConfig
 
 
 @dataclass
@@ -15,6 +15,10 @@ class MMRewardConfig(RowsConfig, LoadingConfig, TrainedPartsConfig, RewardConfig
     """
     Configuration of [`MMRewardTrainer`]. The only changes w.r.t. [`~trl.RewardConfig`] are the arguments of
     [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
+class MMRewardConfig(BatchesConfig, RowsConfig, TrainedPartsConfig, RewardConfig):
+    """
+    Configuration of [`MMRewardTrainer`]. The only changes w.r.t. [`~trl.RewardConfig`] are the arguments of
+    [`BatchesConfig`], [`RowsConfig`] and [`TrainedPartsConfig`].
     """
 
     def __post_init__(self) -> None:

@@ -55,6 +55,32 @@ class RowsConfig:
         super().__post_init__()
 
 
+@dataclass
+class BatchesConfig:
+    """
+    To be inherited beside [`RowsConfig`] where batches of stored rows are trained on.
+
+    Args:
+        group_by_image (`bool`, *optional*, defaults to `False`):
+            Whether rows of one image, and pairs of one prompt, come into one batch, where they are computed together
+            (`prefix_sharing`). Batches are random otherwise, or of similar lengths with
+            `train_sampling_strategy="group_by_length"`. A `per_device_train_batch_size` that holds all rows of an
+            image parts none.
+    """
+
+    group_by_image: bool = field(
+        default=False, metadata={"help": "Whether rows of one image come into one batch, where they share it."}
+    )
+
+    def __post_init__(self):
+        if self.group_by_image and self.train_sampling_strategy == "sequential":
+            raise ValueError(
+                "`group_by_image=True` puts rows into an order of its own, and `train_sampling_strategy='sequential'` "
+                "keeps theirs. Use 'random' or 'group_by_length', or leave `group_by_image` out."
+            )
+        super().__post_init__()
+
+
 def check_choices(config, **choices):
     """Raise a `ValueError` if a setting is not among its choices (`tuple[str]`)."""
     for name, known in choices.items():
