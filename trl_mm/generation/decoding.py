@@ -80,16 +80,26 @@ class StopWhere(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
 
+def uncompiled(model: Any) -> contextlib.AbstractContextManager[Any]:
+    """Context in which compiled layers run as they are; without such layers it does nothing."""
+    if all(module._compiled_call_impl is None for module in model.modules()):
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
 @contextlib.contextmanager
 def generating(model: Any) -> Iterator[None]:
-    """No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing."""
+    """
+    No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing. Layers that
+    training has compiled run as they are: each length of a cache would be compiled.
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     # `generate` fills what a call leaves open from here: penalties or beams would not sample from the model
     holder = model.get_base_model() if hasattr(model, "get_base_model") else model
     own, holder.generation_config = holder.generation_config, GenerationConfig()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), uncompiled(model):
             yield
     finally:
         holder.generation_config = own

@@ -59,8 +59,10 @@ def check_training(training_args, model_args):
     Raises:
         ImportError: a package is missing.
         OSError: a folder cannot be written to, the Hub cannot be pushed to, or a tracker needs a login.
-        ValueError: `report_to` names something unknown.
+        ValueError: `report_to` names something unknown, or `attn_implementation` is none to train with.
     """
+    from ..trainer.kernels import refuse_flex_attention
+
     if os.environ.get("LOCAL_RANK", "0") not in ("0", "-1"):
         return
     for name in ("load_in_4bit", "load_in_8bit"):
@@ -70,6 +72,7 @@ def check_training(training_args, model_args):
     if OF_BITSANDBYTES.match(optimizer):
         need_package("bitsandbytes", f"`optim: {optimizer}`")
     check_attention(model_args.attn_implementation)
+    refuse_flex_attention(model_args.attn_implementation)
     if training_args.use_liger_kernel:
         need_package("liger_kernel", "`use_liger_kernel`")
     if getattr(training_args, "use_vllm", False):

@@ -10,11 +10,13 @@ from ..generation.sight import check_sees_images
 from .checkpoints import checkpoint_to_resume, loads_saved_weights, save_checkpoint
 from .finite import check_evaluation, check_gradients, check_loss, check_weights, unfiltered
 from .fsdp import prepare_for_fsdp, prepare_plugin
+from .kernels import compile_no_whole_model, prepare_kernels, refuse_flex_attention
 from .loading_ahead import LoadsAhead
 from .model_card import write_model_card
 from .parts.data_types import in_saved_types
 from .parts.parameter_groups import split_projector, trained_parts_table
 from .parts.prepare import prepare_parts
+from .prefix_sharing.enable import bare_models
 
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ class MMTrainer(LoadsAhead):
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
             prepare_plugin(self.accelerator.state.fsdp_plugin)
+        if self.args.torch_compile:
+            compile_no_whole_model(self.accelerator)
 
     def _validate_args(self):
         super()._validate_args()
@@ -50,6 +54,7 @@ class MMTrainer(LoadsAhead):
             self.ref_model,
             accelerator.is_main_process,
         )
+        prepare_kernels(bare_models(self), self.args, keeps_float32)
         if self.is_fsdp_enabled:
             prepare_for_fsdp(self)
         logger.info(trained_parts_table(self.model, self.args))
@@ -181,7 +186,8 @@ def check_one_gpu(args):
 
 
 def check_given_models(**models):
-    """Refuse model objects that do not look at images; ids and `None` are left to be loaded."""
+    """Refuse model objects that do not look at images, or attend too slowly; ids and `None` are left to be loaded."""
     for name, model in models.items():
         if model is not None and not isinstance(model, str):
             check_sees_images(model, name)
+            refuse_flex_attention(model.config.get_text_config()._attn_implementation)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, fields
 
+from .kernels import check_kernels
+
 
 @dataclass
 class RowsConfig:
@@ -95,9 +97,13 @@ def fill_defaults(args, config):
     Args:
         args ([`~trl.DPOConfig`] or [`~trl.experimental.online_dpo.OnlineDPOConfig`]): arguments, ours or TRL's.
         config (`type`): our configuration, whose defaults those of TRL get for what they lack.
+
+    Raises:
+        ValueError: kernels are asked for that cannot work, see [`check_kernels`].
     """
     for setting in fields(config):
         if not hasattr(args, setting.name):
             setattr(args, setting.name, setting.default)
+    check_kernels(args)
     # The collators take the columns that they want of the rows, and samplers keep the others
     args.remove_unused_columns = False
