@@ -73,6 +73,12 @@ def test_errors_name_the_argument(pairs, flags, error):
         main([flag.format(pairs) for flag in flags])
 
 
+def test_the_flag_of_other_commands_is_named(pairs, capsys):
+    with pytest.raises(SystemExit):
+        cli(["report", "--dataset_name", str(pairs)])
+    assert "The pairs stand without a flag: `trl-mm report PATH`" in capsys.readouterr().err
+
+
 def test_help_names_the_argument(capsys):
     with pytest.raises(SystemExit):
         cli(["report", "--help"])

@@ -83,3 +83,15 @@ def test_rows_that_do_not_fit_can_be_refused():
 def test_a_dataset_of_which_nothing_is_left_is_refused():
     with pytest.raises(ValueError, match="5 of 5 rows.*raise `max_length`"):
         keep_fitting(ROWS, FitReport(COUNTS, 5))
+
+
+def test_parts_of_a_mixture_have_a_line_each():
+    counts = TokenCounts(*(np.array(values) for values in ([5, 50, 8], [4, 4, 9], [3, 3, 3], [0, 0, 0])))
+    report = FitReport(counts, max_length=15, parts=["a", "b", "a"])
+    assert {name: (len(part.counts), part.num_dropped) for name, part in report.by_part.items()} == {
+        "a": (2, 0),
+        "b": (1, 1),
+    }
+    lines = [line.split() for line in str(report).splitlines()[-2:]]
+    assert lines == [["a", "2", "17", "17", "0", "1"], ["b", "1", "54", "54", "1", "0"]]
+    assert FitReport(counts).by_part == {}

@@ -104,6 +104,16 @@ def test_losses_are_those_of_trl_step_by_step(reward_checkpoint, tmp_path, setti
         assert len(set(theirs)) > 1
 
 
+def test_a_margin_that_only_some_rows_have_is_zero_in_the_others(reward_checkpoint, tmp_path, caplog):
+    some, zeros = (image_dataset(pairs(margin=[0.1, 0.5, none, 1.0, none, 0.2])) for none in (None, 0.0))
+    trained = [
+        losses(MMRewardTrainer(reward_checkpoint, args=arguments(tmp_path), train_dataset=rows))
+        for rows in (some, zeros)
+    ]
+    assert trained[0] == trained[1]
+    assert "2 rows of the train dataset have no `margin`" in caplog.text
+
+
 def test_metrics_are_those_of_trl(reward_checkpoint, tmp_path):
     rows = pairs()
     logs = []

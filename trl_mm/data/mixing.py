@@ -13,6 +13,7 @@ from .subset import MOST_COPIES, check_weight, subset_positions
 from .tables import mixed_messages, raw_rows, to_table, unified_features
 
 
+PART = "mixture_part"  # column with the name of the dataset that a row is from
 _BATCH = 256  # rows in memory at once, images as they are stored
 
 
@@ -29,7 +30,7 @@ def mix_datasets(
     Args:
         parts (`Mapping[str, datasets.Dataset]`):
             Datasets by name. The name goes before each `row_id`, so that ids stay different, and into `source` where a
-            row says nothing there.
+            row says nothing there, and into `mixture_part`.
         weights (`Mapping[str, float]`, *optional*):
             By name, the share of the rows that is drawn, without replacement; above 1 rows are repeated, under ids of
             their own: with 2.5 all are there twice, and half of them a third time. Defaults to 1 for each.
@@ -100,6 +101,7 @@ def _named(dataset: Dataset, name: str, copy: int) -> Dataset:
     """The dataset with the name in `row_id` and, where nothing is said there, in `source`."""
     ending = f":{copy}" if copy else ""
     new: dict[str, list[Any]] = {"row_id": [f"{name}:{row_id}{ending}" for row_id in dataset["row_id"]]}
+    new[PART] = [name] * len(dataset)
     if "source" not in dataset.column_names:
         new["source"] = [name] * len(dataset)
     elif dataset.features["source"] in (Value("string"), Value("null")):

@@ -21,6 +21,7 @@ from .parquet_rows import ParquetRows
 from .reader import Row
 from .shown import shown
 from .sources import Source, check_split, is_saved, local_files, local_folder, open_stream
+from .tsv_rows import TSVRows
 
 
 _LARGEST_OBJECT = 1 << 24  # bytes
@@ -45,13 +46,15 @@ class SourceRows:
 
     def __init__(self, name_or_path: str | os.PathLike, split: str = "train", **load_dataset_kwargs: Any):
         self.folder = local_folder(name_or_path)
-        self._files: JSONRows | MetaRows | ParquetRows | None = read_meta(Path(name_or_path))
+        self._files: JSONRows | MetaRows | ParquetRows | TSVRows | None = read_meta(Path(name_or_path))
         if self._files is not None:
             check_split(name_or_path, split, ["train"])
         elif self.folder is not None and not is_saved(Path(name_or_path)):
             files = local_files(Path(name_or_path), split)
             if files[0].suffix == ".parquet":
                 self._files = ParquetRows(files)
+            elif files[0].suffix == ".tsv":
+                self._files = TSVRows(files, goes_on=True)
             elif files[0].suffix != ".csv":
                 self._files = JSONRows(files, goes_on=True)
         self._stream = None if self._files else open_stream(name_or_path, split, load_dataset_kwargs)

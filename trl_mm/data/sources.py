@@ -18,9 +18,11 @@ from .json_rows import JSONRows
 from .manifest import MANIFEST, read_manifest
 from .parquet_rows import ParquetRows
 from .shown import shown, shown_names
+from .tsv_rows import TSVRows
 
 
 BAD_ROWS = "bad_rows.jsonl"
+SUFFIXES = (".parquet", ".jsonl", ".json", ".tsv")  # of files with rows; in a folder, those of the first one count
 _METADATA = "metadata.csv"  # of an image folder of `datasets`, beside its images
 _SAVED, _SAVED_SPLITS = ("state.json", "dataset_info.json"), "dataset_dict.json"  # written by `save_to_disk`
 _SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
@@ -105,7 +107,7 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
         raise ValueError("`trust_remote_code` is not supported: data is never executed. Load a parquet version of it.")
     path = Path(name_or_path)
     if not path.exists():
-        if path.is_absolute() or path.suffix in (".parquet", ".jsonl", ".json"):
+        if path.is_absolute() or path.suffix in SUFFIXES:
             raise FileNotFoundError(f"`{name_or_path}` is no local file or folder. Correct the path.")
         try:
             rows = datasets.load_dataset(str(name_or_path), split=split, streaming=streaming, **kwargs)
@@ -126,7 +128,7 @@ def open_source(name_or_path: str | os.PathLike, split: str, streaming: bool, kw
     counts = [_num_parquet_rows(file) for file in files] if is_parquet else []
     if is_parquet and not any(counts):
         rows = []  # `datasets` reads no types from files without rows
-    elif streaming and files[0].suffix == ".csv":
+    elif streaming and files[0].suffix in (".csv", ".tsv"):
         _refuse(kwargs, path)
         rows = datasets.Dataset.from_list(list(_text_rows(files))).to_iterable_dataset()
     elif is_parquet or streaming:
@@ -146,7 +148,7 @@ def local_files(path: Path, split: str) -> list[Path]:
     """Files with the rows of a split, all of one kind, in a local file or folder; raises as [`open_source`] does."""
     if not path.is_dir():
         _check_regular(path)
-        if path.suffix not in (".parquet", ".jsonl", ".json") and path.name != _METADATA:
+        if path.suffix not in SUFFIXES and path.name != _METADATA:
             raise ValueError(f"{path} must be a .parquet, .jsonl or .json file. Convert it to one of these.")
         check_split(path, split, ["train"])
         return [path]
@@ -157,7 +159,7 @@ def local_files(path: Path, split: str) -> list[Path]:
     elif folders := {name: path / name for name in _SPLITS if (path / name / MANIFEST).exists()}:
         check_split(path, split, folders)
         return local_files(folders[split], "train")
-    for suffix in (".parquet", ".jsonl", ".json"):
+    for suffix in SUFFIXES:
         files = [file for file in sorted(path.glob(f"*{suffix}")) if file.name not in (BAD_ROWS, MANIFEST)]
         if files:
             break
@@ -200,8 +202,9 @@ def _saved_rows(path: Path, split: str) -> datasets.Dataset:
     return rows.with_format(None)
 
 
-def _text_rows(files: list[Path]) -> JSONRows | CSVRows:
-    return CSVRows(files) if files[0].suffix == ".csv" else JSONRows(files)
+def _text_rows(files: list[Path]) -> JSONRows | CSVRows | TSVRows:
+    kinds: dict[str, type[CSVRows] | type[TSVRows]] = {".csv": CSVRows, ".tsv": TSVRows}
+    return kinds.get(files[0].suffix, JSONRows)(files)
 
 
 def _check_regular(path: Path) -> None:
@@ -212,7 +215,7 @@ def _check_regular(path: Path) -> None:
 
 def _nothing_there(path: Path) -> str:
     message = f"{path} holds no .parquet, .jsonl or .json file. Pass the folder or file that does."
-    ending = ("*.parquet", "*.jsonl", "*.json", _METADATA)
+    ending = (*(f"*{suffix}" for suffix in SUFFIXES), _METADATA)
     folders = [child for child in sorted(path.iterdir()) if child.is_dir()]
     below = [child.name for child in folders if any(any(child.glob(pattern)) for pattern in ending)]
     return f"{message} Folders in it do: {shown_names(below)}." if below else message

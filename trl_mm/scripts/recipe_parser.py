@@ -23,11 +23,13 @@ COMMON = (
 class RecipeParser(TrlParser):
     """
     `TrlParser` that finds recipes by name and names the nearest known key, however a script was started. `--help`
-    shows our own settings and those that are set most often; `--help_all` shows all of them.
+    shows our own settings and those that are set most often; `--help_all` shows all of them. `cures` has, for settings
+    of other commands, what to write here.
     """
 
-    def __init__(self, dataclass_types=None, **kwargs):
+    def __init__(self, dataclass_types=None, cures=None, **kwargs):
         super().__init__(dataclass_types, **kwargs)
+        self.cures = cures or {}
         own = [part for kind in dataclass_types or () for part in kind.__mro__ if not of_libraries(part)]
         self.shown = {"help", "config", "help_all", *COMMON}
         self.shown.update(name for part in own for name in vars(part).get("__annotations__", ()))
@@ -67,7 +69,8 @@ class RecipeParser(TrlParser):
 
     def error(self, message):
         flags = re.findall(r"(--\w+)", message) if message.startswith("unrecognized arguments") else []
-        hints = [f"\n{flag}: {OF_TRL[flag[2:]]}" for flag in flags if flag[2:] in OF_TRL]
+        cures = OF_TRL | self.cures
+        hints = [f"\n{flag}: {cures[flag[2:]]}" for flag in flags if flag[2:] in cures]
         hints += [nearest(flag, self._option_string_actions) for flag in flags]
         super().error(message + next(filter(None, hints), ""))
 

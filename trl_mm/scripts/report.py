@@ -100,7 +100,12 @@ class PositionalPath(argparse.Action):
 def make_parser():
     from .recipe_parser import RecipeParser
 
-    parser = RecipeParser((ReportArguments,), prog="trl-mm report", usage="trl-mm report PATH [--html FILE] [flags]")
+    parser = RecipeParser(
+        (ReportArguments,),
+        cures={"dataset_name": "The pairs stand without a flag: `trl-mm report PATH`, or `--path PATH`."},
+        prog="trl-mm report",
+        usage="trl-mm report PATH [--html FILE] [flags]",
+    )
     # No `dest`: a recipe's `path` as its default would win over the flag `--path`.
     parser.add_argument(
         argparse.SUPPRESS, metavar="PATH", nargs="?", action=PositionalPath, help="The same as --path."

@@ -1,6 +1,7 @@
 """Whether rows fit `max_length`: what is dropped and what is cut, said before training."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ class FitReport:
         name (`str`, *optional*, defaults to `"train"`): name of the dataset.
         batch_size (`int`, *optional*): rows in a batch; without it nothing is said of padding.
         gradient_accumulation_steps (`int`, *optional*, defaults to `1`): batches in a step.
+        parts (`Sequence[str]`, *optional*): of a mixture, the name of the dataset of each row.
     """
 
     counts: TokenCounts
@@ -34,6 +36,16 @@ class FitReport:
     name: str = "train"
     batch_size: int | None = None
     gradient_accumulation_steps: int = 1
+    parts: Sequence[str] | None = None
+
+    @property
+    def by_part(self) -> dict[str, "FitReport"]:
+        """[`FitReport`] of each part of a mixture, by its name; empty if it is none."""
+        names = np.array([] if self.parts is None else self.parts)
+        return {
+            name: FitReport(self.counts.select(names == name), self.max_length, name)
+            for name in dict.fromkeys(names.tolist())
+        }
 
     @property
     def kept(self) -> TokenCounts:
@@ -118,7 +130,18 @@ class FitReport:
                 f"Padding in batches of {self.batch_size}: {shuffled:.1%} in random order, {grouped:.1%} with "
                 '`train_sampling_strategy="group_by_length"`.'
             )
+        if self.by_part:
+            width = max(34, *(len(name) + 4 for name in self.by_part))
+            heads = ("rows", "median", "max", "dropped", "cut")
+            lines.append(f"{'By part, prompt and longer answer':{width}}" + "".join(f"{head:>8}" for head in heads))
+            lines += [f"{f'  {name}':{width}}{part._line()}" for name, part in self.by_part.items()]
         return "\n".join(lines)
+
+    def _line(self) -> str:
+        """Of one part: rows, median and most tokens, rows dropped and answers cut."""
+        middle, most = np.quantile(self.counts.longest, [0.5, 1], method="higher")
+        numbers = (len(self.counts), middle, most, self.num_dropped, len(self.cuts))
+        return "".join(f"{number:8,}" for number in numbers)
 
 
 def keep_fitting(dataset: Dataset, report: FitReport, overlong: str = "drop") -> Dataset:

@@ -59,6 +59,10 @@ class TokenCounts:
         chosen, rejected = (np.minimum(answer[fits], room) for answer in (self.chosen, self.rejected))
         return TokenCounts(self.prompt[fits], chosen, rejected, self.image[fits])
 
+    def select(self, rows: np.ndarray) -> "TokenCounts":
+        """Counts of some rows, given as numbers or as a mask."""
+        return TokenCounts(self.prompt[rows], self.chosen[rows], self.rejected[rows], self.image[rows])
+
     @property
     def total(self) -> np.ndarray:
         """Tokens of the prompt and both answers, of shape `(num_rows,)`."""

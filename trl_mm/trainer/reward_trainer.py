@@ -1,5 +1,6 @@
 """Reward models on image-text pairs."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,8 @@ from .row_checks import checked_rows
 from .rows_config import fill_defaults
 from .vision_processor import vision_processor
 
+
+logger = logging.getLogger(__name__)
 
 PAPER = {
     "title": "Understanding Alignment in Multimodal LLMs: A Comprehensive Study",
@@ -154,6 +157,13 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
         self._dummy_image = dummy_image(self)
 
     def _checked(self, dataset, processor, args, name):
+        if isinstance(dataset, Dataset) and "margin" in dataset.column_names:
+            missing = sum(margin is None for margin in dataset["margin"])
+            if missing:
+                logger.warning(
+                    f"{missing:,} rows of the {name} dataset have no `margin`, as those of a mixture in which only "
+                    "some have one: it is 0 there. Remove the column to train without."
+                )
         return checked_rows(dataset, processor, args, PREFERENCE_COLUMNS, self.fit_report, name, args.max_length)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
@@ -198,7 +208,8 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
     def _collated(self, rows):
         batch = self.pair_collator(rows)
         if "margin" in rows[0]:
-            batch["margin"] = torch.tensor([row["margin"] for row in rows], dtype=torch.float32)  # (B,)
+            margins = [0.0 if row["margin"] is None else row["margin"] for row in rows]
+            batch["margin"] = torch.tensor(margins, dtype=torch.float32)  # (B,)
         return batch
 
     def _prepare_inputs(self, inputs):

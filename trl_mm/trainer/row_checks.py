@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset
 
 from ..data.checked import is_checked
 from ..data.loading import BAD_ROWS, prepare_preferences
+from ..data.mixing import PART
 from ..data.rows import INTERNAL_COLUMNS
 from ..data.shown import shown_names
 from ..data.tables import undecoded
@@ -133,6 +134,7 @@ def fitting_rows(dataset, processor, args, reports, name, max_length):
         name,
         args.per_device_train_batch_size if name == "train" else None,
         args.gradient_accumulation_steps,
+        dataset[PART] if PART in dataset.column_names else None,
     )
     logger.info(report)
     return keep_fitting(dataset, report, args.overlong)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from contextlib import suppress
 from typing import Any
 
 from .left_out import LeftOut
@@ -21,10 +22,13 @@ def rlhf_v(row: dict[str, Any]) -> dict[str, Any]:
     ```
 
     Earlier versions say `dataset_name` and `origin_split_inner_idx`, and have `img_b64_buffer` and `text_b64`, both in
-    base64, in place of `image` and `text`. People corrected the answer of `model` into the chosen one.
+    base64, in place of `image` and `text`; in the TSV files that are trained on, the text is a list of question,
+    chosen and rejected. People corrected the answer of `model` into the chosen one.
     """
     text = row["text"] if row.get("text") is not None else base64.b64decode(row["text_b64"], validate=True)
     text = parsed(text)
+    if isinstance(text, list):
+        text = dict(zip(("question", "chosen", "rejected"), text[:3], strict=True))
     images = images_of(row)
     if not images:
         path = row.get("image_path")
@@ -196,8 +200,9 @@ def _of_openbmb(row: Row, images: list[Any], text: Row, dataset: str) -> Row:
     split = row.get("origin_split")
     try:
         split = parsed(split)
-    except ValueError:
-        pass  # earlier versions have a name there, such as "train"
+    except ValueError:  # earlier versions have a name there, such as "train", or the same in base64
+        with suppress(ValueError):
+            split = parsed(base64.b64decode(str(split), validate=True))
     model, kind = (split.get("model"), split.get("type")) if isinstance(split, dict) else (None, split)
     number = row.get("idx", row.get("origin_split_inner_idx"))
     return pair(
