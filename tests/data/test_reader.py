@@ -179,3 +179,14 @@ def test_an_image_in_several_rows_of_one_is_decoded_once(folder, monkeypatch):
         reader(folder, lambda row: [*pairs_of({**row, "images": [stored["image"], other["image"]]})]).read(
             stored, 0, set()
         )
+
+
+def test_rows_about_a_video_are_left_out_whatever_their_layout():
+    row = {"prompt": "What happens?", "chosen": "A dog runs.", "rejected": "A cat runs."}
+    made_by = reader(None, needs=("prompt",))
+    for video in ({"video": "v.mp4"}, {"videos": ["v.mp4"], "images": []}):
+        with pytest.raises(LeftOut, match="video"):
+            read(made_by, {**row, **video}, 0)
+    assert read(made_by, {**row, "video": None}, 0) and read(
+        made_by, {**row, "video": "v.mp4", "images": [tiny_image()]}, 0
+    )

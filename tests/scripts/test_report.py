@@ -114,6 +114,18 @@ def test_what_data_say_does_not_reach_the_terminal_as_commands(pairs, capsys):
     assert "\x1b" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("broken", [b'{"chosen": "A', b'{"prompt": "What?", "chosen": "", "rejected": "B."}', b"\xff"])
+def test_broken_rows_are_named_with_what_goes_on_without_them(pairs, capsys, broken):
+    assert cli(["report", str(pairs), "--converter", "gone"]) == 2
+    assert "leaves out" not in capsys.readouterr().err, "no row is to blame"
+    with open(pairs / "train.jsonl", "ab") as file:
+        file.write(broken + b"\n")
+    assert cli(["report", str(pairs)]) == 2
+    assert f"`trl-mm convert {pairs} --output_dir …` leaves out what is broken" in capsys.readouterr().err
+    assert cli(["convert", str(pairs), "--output_dir", str(pairs / "out")]) == 0
+    assert cli(["report", str(pairs / "out")]) == 0
+
+
 def test_rows_of_another_layout(tmp_path):
     row = {"images": [], "question": "What is it?", "chosen": "A dog.", "rejected": "A cat."}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .converters import converter_of
-from .converters.left_out import LeftOut
+from .converters.left_out import LeftOut, leave_out_video
 from .converters.pairs import MadeRows
 from .images import ImageError, StoredImage, open_image, resolve_image
 from .layouts import is_unpaired
@@ -86,6 +86,7 @@ class RowReader:
         if not isinstance(row, dict):
             return [row]
         if self.converter is None:
+            leave_out_video(row)
             given = row.get("row_id")
             return [{**row, "row_id": str(index if given is None else given)}]
         rows = self._converted(self.converter, row, index)

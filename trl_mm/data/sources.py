@@ -254,4 +254,5 @@ def _num_parquet_rows(file: Path) -> int:
     try:
         return pq.read_metadata(file).num_rows
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{file} is no intact parquet file: {error}. Write or download it again.") from error
+        reason = shown(str(error).strip().rstrip("."), 500)
+        raise ValueError(f"{file} is no intact parquet file: {reason}. Write or download it again.") from error

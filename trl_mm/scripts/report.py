@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,8 @@ class ReportArguments:
             raise ValueError(f"`html` must be a file, but `{self.html}` is a folder. Add a name to it.")
 
 
+# What is said of a row, or of a file that is broken in the middle
+OF_A_ROW = re.compile(r", (row|line) \d+: |is not text in UTF-8")
 NONE_SCORED = "No row has all of its images, so {} has scored none."
 
 
@@ -167,14 +170,22 @@ def load(args, path, split):
     from ..data.loading import load_preferences
 
     own = path == args.path
-    return load_preferences(
-        path,
-        split=split,
-        image_folder=args.image_folder if own else None,
-        converter=args.converter if own else None,
-        columns=args.columns if own else None,
-        on_bad_image="keep",
-    )
+    try:
+        return load_preferences(
+            path,
+            split=split,
+            image_folder=args.image_folder if own else None,
+            converter=args.converter if own else None,
+            columns=args.columns if own else None,
+            on_bad_image="keep",
+        )
+    except ValueError as error:
+        if not OF_A_ROW.search(str(error)):
+            raise
+        raise ValueError(
+            f"{error} Or look at the others: `trl-mm convert {path} --output_dir …` leaves out what is broken, and "
+            "lists it."
+        ) from error
 
 
 def others(args, dataset):

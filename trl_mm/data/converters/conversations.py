@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .left_out import LeftOut
+from .left_out import leave_out_video
 from .pairs import pair, sft_row, shared_prompt, split_answer
 from .values import conversation, file_name, images_of, parsed, rating_of, records, text_of
 
@@ -136,8 +136,7 @@ def rest_of(row: dict[str, Any], *read: str) -> dict[str, Any]:
     Raises:
         LeftOut: the row is about a video.
     """
-    if any(row.get(name) for name in ("video", "videos")) and not any(row.get(name) for name in ("image", "images")):
-        raise LeftOut("video")
+    leave_out_video(row)
     ours = {"images", "image", "prompt", "chosen", "rejected", "row_id", "messages", "completion", "video", "videos"}
     return {name: value for name, value in row.items() if name not in ours.union(read)}
 

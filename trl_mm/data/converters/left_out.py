@@ -1,5 +1,8 @@
 """How a converter says that a row is no preference pair, though nothing is wrong with the file."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class LeftOut(Exception):
     """
@@ -9,3 +12,9 @@ class LeftOut(Exception):
     Args:
         reason (`str`): why, in few words and the same for all rows of the kind: rows are counted by it.
     """
+
+
+def leave_out_video(row: Mapping[str, Any]) -> None:
+    """Raise [`LeftOut`] for a row that is about a video, and no image."""
+    if any(row.get(name) for name in ("video", "videos")) and not any(row.get(name) for name in ("image", "images")):
+        raise LeftOut("video")
