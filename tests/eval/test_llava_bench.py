@@ -129,3 +129,13 @@ def test_published_reviews_are_summed_up_as_by_the_published_script(model, run):
         assert scores[category] == round(answer / reference * 100, 1)
     assert scores["all"] == {"7b": [64.7, 65.3, 66.3], "13b": [72.8, 72.7, 72.1]}[model][run - 1]
     assert result["other_records"] == 0
+
+
+def test_of_nothing_but_unreadable_reviews_there_is_no_score(tmp_path):
+    result, _ = judged(write(tmp_path), ["None.", "8 to 9", None])
+    (line, *others) = LlavaBenchBenchmark.lines(result)
+    assert "none of 3 reviews has two scores in its first line, so there is no score" in line and not others
+    assert LlavaBenchBenchmark.metric_parts(result) == {} and result["intervals"] == {}
+    assert LlavaBenchBenchmark().published_scores(result)["all"] == 100.0, "as the published script has it"
+    result, _ = judged(write(tmp_path), ["None.", "8 9", None])
+    assert "112.5 % of GPT-4's score" not in LlavaBenchBenchmark.lines(result)[0] and result["intervals"]

@@ -70,6 +70,12 @@ def test_the_paper_stands_beside_the_same_metric_only():
     comparison = compared(BASE, paper_row="bdhs attention 5k")
     assert comparison.paper_row == "BDHS attention, 5k"
     assert [(row.key, row.paper.value) for row in comparison.rows if row.paper] == [("pope_f1", 88.75)]
+    part = compared(BASE, paper_row="bdhs attention 5k", limit=50)
+    assert part.notes == [
+        "The paper's figures and their ± are of whole benchmarks; here the first images (50) of each were asked "
+        "about, other questions than the paper's."
+    ]
+    assert comparison.notes == compared(BASE, limit=50).notes == []
     own = compared(BASE, benchmarks={"pope": PopeBenchmark()}, paper_row="BDHS attention, 5k")
     assert not any(row.paper for row in own.rows)
     assert own.notes == [

@@ -158,9 +158,11 @@ def test_an_endpoint_that_is_down_is_named_after_the_last_attempt(endpoint, make
     with pytest.raises(JudgeUnavailable, match="no chat completion: <html>."):
         make(max_retries=2).complete([("a", [])])
     client = make(base_url="http://127.0.0.1:9/v1", max_retries=2)  # the port of `discard`, where nothing listens
-    with pytest.raises(
-        JudgeUnavailable, match="127.0.0.1:9/v1/chat/completions did not answer in 3 attempts.*Connect"
-    ):
+    with pytest.raises(JudgeUnavailable, match="127.0.0.1:9/v1/chat/completions cannot be reached: Connect.*base_url"):
+        client.complete([("a", [])])
+    assert client.pauses == [], "where nobody ever answered, nobody is waited for"
+    client._was_reached = True  # a server that is started anew is
+    with pytest.raises(JudgeUnavailable, match="did not answer in 3 attempts.*Connect"):
         client.complete([("a", [])])
     assert len(client.pauses) == 2
     assert isinstance(JudgeUnavailable(), OSError), "the command line shows it in one line"

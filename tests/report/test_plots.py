@@ -77,6 +77,13 @@ def test_points_have_markers_of_their_own_and_both_intervals():
     assert scatter_plot("t", [], "", "").startswith("<svg")
 
 
+@pytest.mark.parametrize("value", [0.0, 40.0])
+def test_shares_of_zero_have_no_axis_below_zero(value):
+    zero = (0.0, (0.0, value))
+    for svg in (scatter_plot("t", [(zero, zero)], "", ""), interval_plot("t", [("a", *zero)], "")):
+        assert "\N{MINUS SIGN}" not in svg and "0" in svg
+
+
 def test_a_reference_is_one_more_line():
     rows = [("a", 1.0, (0.5, 2.0))]
     without, with_zero = (interval_plot("t", rows, "", reference) for reference in (None, 0.0))

@@ -92,6 +92,10 @@ def test_names_are_given_once():
         (["--models", "a"], "`models` takes NAME=PATH"),
         (["--models", "a=x/y", "--paper_row", "BDHS, 6k"], "BDHS attention, 5k"),
         ([], "`model_name_or_path` is missing"),
+        (
+            ["--models", "a=x/y", "--model_name_or_path", "x/z"],
+            r"`model_name_or_path` \(x/z\) would not be looked at beside `models`",
+        ),
         (["--model_name_or_path", "x/y", "--image_folders", "poep=x"], "`image_folders`: unknown benchmark `poep`"),
     ],
 )

@@ -3,9 +3,12 @@ import json
 import pytest
 from support.published import chair_synonyms, published
 
+from trl_mm.bench import dpo
 from trl_mm.cli.main import main as cli
 from trl_mm.eval.benchmarks import BENCHMARKS, find_benchmark
 from trl_mm.eval.pope_scores import pope_scores
+from trl_mm.scripts import bench as bench_command
+from trl_mm.scripts import score as score_command
 from trl_mm.scripts.recipe_parser import documented_settings
 from trl_mm.scripts.score import settings_of
 
@@ -300,3 +303,24 @@ def test_bad_grades_of_mmvet_are_one_line(tmp_path, capsys, grades, said):
     (tmp_path / "mm-vet.json").write_text(json.dumps(MMVET))
     assert score(tmp_path, "mmvet", "--file", str(tmp_path / "mm-vet.json"), answers=grades) == (2, None)
     assert said in capsys.readouterr().err
+
+
+def test_the_usage_shows_what_is_needed(capsys):
+    with pytest.raises(SystemExit):
+        cli(["score", "pope", "--help"])
+    assert capsys.readouterr().out.startswith("usage: trl-mm score pope --answers FILE [--json OUT] [settings]")
+
+
+@pytest.mark.parametrize("command", [score_command.Score("pope"), bench_command.dpo])
+def test_scores_and_figures_are_written_beside_and_moved(tmp_path, monkeypatch, command):
+    for module in (score_command, bench_command):
+        monkeypatch.setattr(module, "write_json", lambda path, content: written.append(path.name))
+    written = []
+    monkeypatch.setattr(score_command, "score_file", lambda *args: {"lines": []})
+    monkeypatch.setattr(dpo, "measure", lambda settings: {})
+    monkeypatch.setattr(dpo, "summary", lambda result: "")
+    answers = ["--answers", "a"] if isinstance(command, score_command.Score) else []
+    command.main([*answers, "--json", str(tmp_path / "out.json")])
+    assert written == ["out.json"]
+    with pytest.raises(ValueError, match="is a folder: name a file in it"):
+        command.main([*answers, "--json", str(tmp_path)])

@@ -68,4 +68,5 @@ def compare_models(
 
 def _stack(seeds: Sequence[Mapping[str, tuple[list, list]]]) -> dict[str, tuple[list, list]]:
     """Counts of shape `(num_seeds, num_images)`, above and below the line, for each metric."""
-    return {name: ([part[name][0] for part in seeds], [part[name][1] for part in seeds]) for name in seeds[0]}
+    shared = [name for name in seeds[0] if all(name in part for part in seeds)]
+    return {name: ([part[name][0] for part in seeds], [part[name][1] for part in seeds]) for name in shared}

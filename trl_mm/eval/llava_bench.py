@@ -10,7 +10,15 @@ from .answer_files import check_entries, read_entries
 from .benchmark import Ask, Benchmark, Metric
 from .intervals import bootstrap_ratio
 from .judged import json_object, judged_column, read_data, reply_text, same_ids, unjudged_lines
-from .llava_bench_scores import CATEGORIES, LARGEST, Pair, llava_bench_scores, read_pair, relative_parts
+from .llava_bench_scores import (
+    CATEGORIES,
+    LARGEST,
+    Pair,
+    llava_bench_scores,
+    nothing_read,
+    read_pair,
+    relative_parts,
+)
 from .llava_bench_wording import ROLE, RULE, SYSTEM, review_question
 
 
@@ -148,6 +156,8 @@ class LlavaBenchBenchmark(Benchmark):
 
     @staticmethod
     def metric_parts(result: Mapping[str, Any]) -> dict[str, tuple[list, list]]:
+        if nothing_read(result):
+            return {}
         parts = {"llava_bench": relative_parts(result)}
         for name in CATEGORIES:
             if {name, _full(name)} & set(result["categories"]):
@@ -161,6 +171,11 @@ class LlavaBenchBenchmark(Benchmark):
     @staticmethod
     def lines(result: Mapping[str, Any]) -> list[str]:
         scores, title = result["scores"], LlavaBenchBenchmark.title
+        if nothing_read(result):
+            return [
+                f"{title}: none of {len(result['pairs'])} reviews has two scores in its first line, so there is no "
+                "score; the published script would say 100. Look at what the judge writes."
+            ]
         low, high = (100 * end for end in result["intervals"]["llava_bench"])
         parts = ", ".join(f"{name} {found['relative']:.1f}" for name, found in scores.items() if name != "all")
         overall = scores["all"]

@@ -83,6 +83,11 @@ def llava_bench_scores(
     }
 
 
+def nothing_read(result: Mapping[str, Any]) -> bool:
+    """Whether all reviews of a result of [`llava_bench_scores`] are unreadable, whose relative score means nothing."""
+    return result["unreadable"] > 0 and result["unreadable"] == sum(pair is not None for pair in result["pairs"])
+
+
 def relative_parts(result: Mapping[str, Any], category: str | None = None) -> tuple[list[float], list[float]]:
     """
     Sums of scores above and below the line, per image: the model's and GPT-4's.

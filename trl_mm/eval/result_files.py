@@ -25,6 +25,7 @@ def write_results(
     questions: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     paper_row: str | None = None,
+    limit: int | None = None,
     seed: int = 0,
 ) -> str:
     """
@@ -37,6 +38,7 @@ def write_results(
         benchmarks (`Mapping[str, Benchmark]`): the benchmarks by name, with the settings they were run with.
         questions (`Mapping[str, Sequence[Mapping[str, Any]]]`): what [`Benchmark.questions`] gave, by benchmark.
         paper_row (`str`, *optional*): row of the paper to stand beside them, as [`find_paper_row`] finds it.
+        limit (`int`, *optional*): images of each benchmark that were asked about, where it was not all of them.
         seed (`int`, *optional*, defaults to `0`): seed of the bootstrap and of which answers are shown.
 
     Returns:
@@ -47,7 +49,7 @@ def write_results(
         ValueError: a folder has another number of answers than there are questions, or the paper has no such row.
     """
     evaluated = [read_model(name, path, questions) for name, path in models.items()]
-    comparison = compare_results(evaluated, benchmarks, paper_row=paper_row, seed=seed)
+    comparison = compare_results(evaluated, benchmarks, paper_row=paper_row, limit=limit, seed=seed)
     folder = Path(folder)
     # The figures first: a page that fails for a picture leaves them
     paths = [

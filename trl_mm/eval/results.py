@@ -131,6 +131,7 @@ def compare_results(
     benchmarks: Mapping[str, Benchmark],
     *,
     paper_row: str | None = None,
+    limit: int | None = None,
     seed: int = 0,
 ) -> Comparison:
     """
@@ -140,6 +141,7 @@ def compare_results(
         models (`Sequence[ModelResults]`): the models, in the order of the columns.
         benchmarks (`Mapping[str, Benchmark]`): the benchmarks by name, with the settings they were run with.
         paper_row (`str`, *optional*): row of the paper to stand beside them, as [`find_paper_row`] finds it.
+        limit (`int`, *optional*): images of each benchmark that were asked about, where it was not all of them.
         seed (`int`, *optional*, defaults to `0`): seed of the bootstrap.
 
     Returns:
@@ -170,6 +172,11 @@ def compare_results(
             notes.append(f"{benchmark.title}: the paper asked other questions, so its figure is not shown.")
     if paper and not any(row.paper for row in rows):
         notes.append(f'Nothing of the paper\'s row "{known}" was measured.')
+    elif paper and limit is not None:
+        notes.append(
+            f"The paper's figures and their ± are of whole benchmarks; here the first images ({limit:,}) of each were "
+            "asked about, other questions than the paper's."
+        )
     return Comparison(names, rows, signs, known, seed, notes)
 
 

@@ -113,6 +113,7 @@ class ChatClient:
         self.system = [{"role": "system", "content": system_prompt}] if system_prompt else []
         self.sleep = sleep
         self._has_answered = False
+        self._was_reached = False  # by this process: with any status
         if not self._key() and url.host == httpx2.URL(OPENAI_URL).host:
             raise ValueError(f"{base_url} needs a key. Set the environment variable `{api_key_variable}`.")
 
@@ -128,7 +129,8 @@ class ChatClient:
             this question, or always fails on it with status 500 while it answers others; a warning says why.
 
         Raises:
-            JudgeUnavailable: a request failed after all attempts. Replies that came before are kept.
+            JudgeUnavailable: a request failed after all attempts, or nobody is there at the first one. Replies that
+                came before are kept.
             ValueError: the endpoint refuses key, model, or all of the questions.
         """
         keys = [self._cache_key(text, images) for text, images in questions]
@@ -193,10 +195,20 @@ class ChatClient:
             least_delay = 0.0
             try:
                 status, given, content = await bounded_post(client, self.url, body, self.timeout)
+            except httpx2.ConnectError as error:
+                if not self._was_reached:
+                    # A mistaken address is as good as any in a second: no reason to wait
+                    raise JudgeUnavailable(
+                        f"{self.url} cannot be reached: {broken(error, api_key)} Check `base_url`, and that the "
+                        f"server runs. Replies so far are kept in {self.cache.folder}."
+                    ) from None
+                statuses.add(None)
+                reason = broken(error, api_key) + (f" Before that: {told}" if told else "")
             except (httpx2.RequestError, BadReply) as error:
                 statuses.add(0 if isinstance(error, BadReply) else None)
                 reason = broken(error, api_key) + (f" Before that: {told}" if told else "")
             else:
+                self._was_reached = True
                 statuses.add(status)
                 said = json_of(content)
                 message = message_of(said, content, api_key)

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 from xml.etree import ElementTree
 
@@ -80,6 +80,8 @@ def scatter_plot(title: str, points: Sequence[tuple[Span, Span]], x_label: str, 
             axes.plot(x_ends, [y, y], linewidth=1, gid=group)
             axes.plot([x, x], y_ends, linewidth=1, gid=group)
             axes.plot([x], [y], marker=MARKERS[index % 6], markersize=8, markeredgewidth=0, gid=group)
+        _begin_at_zero(axes.set_xlim, [end for (x, ends), _ in points for end in (x, *ends)])
+        _begin_at_zero(axes.set_ylim, [end for _, (y, ends) in points for end in (y, *ends)])
         return part_of_page(axes, title)
 
 
@@ -115,6 +117,8 @@ def interval_plot(
         for place, (_, value, (low, high)) in enumerate(rows):
             axes.plot([low, high], [place, place], gid="line-0")
             axes.plot([value], [place], marker="o", markersize=5, gid="line-0")
+        if reference is None:
+            _begin_at_zero(axes.set_xlim, [end for _, value, ends in rows for end in (value, *ends)])
         return part_of_page(axes, title)
 
 
@@ -182,6 +186,12 @@ def part_of_page(axes, title: str) -> Markup:
         element.attrib = attributes
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": printable(title)}
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _begin_at_zero(set_limits: Callable[[float, float], object], values: Sequence[float]) -> None:
+    """Where all values are zero, matplotlib would centre the axis on it and show shares below it."""
+    if values and not any(values):
+        set_limits(-0.05, 1.0)
 
 
 def _clipped(name: str) -> str:

@@ -1,6 +1,5 @@
 """`trl-mm bench NAME`: the figures of one benchmark on this machine."""
 
-import json
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +8,7 @@ from ..bench.bdhs_config import BDHSBenchmark
 from ..bench.convert_config import ConvertBenchmark
 from ..bench.dpo_config import DPOBenchmark
 from ..bench.online_dpo_config import OnlineDPOBenchmark
+from .eval_scores import write_json
 from .preflight import check_writable
 
 
@@ -25,6 +25,8 @@ class BenchArguments:
 
     def __post_init__(self):
         if self.json is not None:
+            if Path(self.json).is_dir():
+                raise ValueError(f"`json` ({self.json}) is a folder: name a file in it.")
             check_writable("json", Path(self.json).parent)
 
 
@@ -52,8 +54,7 @@ class Bench:
         result = {**benchmark.measure(settings), "settings": asdict(settings), **environment()}
         print(benchmark.summary(result))
         if args.json is not None:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            write_json(Path(args.json), result)
 
 
 def environment():

@@ -1,5 +1,6 @@
 """`trl-mm eval`: what models say of images, by the benchmarks of [`trl_mm.eval.benchmarks`]."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def make_parser():
 
 def main(argv=None):
     args, *settings, asking, judging = make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
+    check_one_choice(args, argv)
     known = dict(zip(BENCHMARKS, settings, strict=True))
     benchmarks = {name: known[name] for name in args.benchmarks}
 
@@ -129,6 +131,16 @@ def main(argv=None):
     with alone_in(output_dir=args.output_dir):
         run(args, models, benchmarks, asking, judging, state)
     state.destroy_process_group()
+
+
+def check_one_choice(args, argv):
+    """Refuse a model on the command line beside several; that of a recipe gives way to them."""
+    words = sys.argv[1:] if argv is None else argv
+    if args.models is not None and any(word.partition("=")[0] == "--model_name_or_path" for word in words):
+        raise ValueError(
+            f"`model_name_or_path` ({args.model_name_or_path}) would not be looked at beside `models`. Add it there, "
+            "as NAME=PATH, or leave it out."
+        )
 
 
 def run(args, models, benchmarks, asking, judging, state):
@@ -154,7 +166,7 @@ def run(args, models, benchmarks, asking, judging, state):
         for model in models:
             finish(model, parts, asking, judging, judges, state.device)
         if not judging.answers_only:
-            print(compared(args, models, benchmarks, parts, asking.seed))
+            print(compared(args, models, benchmarks, parts, asking))
 
 
 def finish(model, parts, asking, judging, judges, device):
@@ -169,18 +181,18 @@ def finish(model, parts, asking, judging, judges, device):
     print(f"{model.title}\n{summary(scores)}\nScores in {path}")
 
 
-def compared(args, models, benchmarks, parts, seed):
+def compared(args, models, benchmarks, parts, asking):
     """The table of all models beside the first one, and where it is written (`str`)."""
     from ..eval.result_files import write_results
 
     folders = {model.name or Path(model.path).name: model.folder for model in models}
     questions = {part.name: part.questions for part in parts}
-    return write_results(args.output_dir, folders, benchmarks, questions, paper_row=args.paper_row, seed=seed)
+    limit = asking.limit or asking.max_images
+    settings = {"paper_row": args.paper_row, "limit": limit, "seed": asking.seed}
+    return write_results(args.output_dir, folders, benchmarks, questions, **settings)
 
 
 if __name__ == "__main__":
-    import sys
-
     from .errors import run_with_one_line_errors
 
     sys.exit(run_with_one_line_errors(main))

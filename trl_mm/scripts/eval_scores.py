@@ -33,9 +33,10 @@ def scored(model, parts, judges, seed):
 
 
 def write_json(path, content):
-    """Write a JSON file in one step."""
+    """Write a JSON file in one step: who reads it sees the old content or the new one."""
     from ..data.atomic_file import replacing
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "main") as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 

@@ -1,11 +1,11 @@
 """`trl-mm score NAME`: scores answers that any tool has written, as the benchmark's authors do, without a model."""
 
-import json
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
 from ..eval.benchmarks import BENCHMARKS, find_benchmark
+from .eval_scores import write_json
 from .preflight import check_writable
 
 
@@ -41,15 +41,16 @@ class Score:
     def make_parser(self):
         from .recipe_parser import RecipeParser
 
-        return RecipeParser((ScoreArguments, settings_of(self.name)), prog=f"trl-mm score {self.name}")
+        prog = f"trl-mm score {self.name}"
+        kinds = (ScoreArguments, settings_of(self.name))
+        return RecipeParser(kinds, prog=prog, usage=f"{prog} --answers FILE [--json OUT] [settings]")
 
     def main(self, argv=None):
         args, settings = self.make_parser().parse_args_and_config(argv, fail_with_unknown_args=True)
         result = score_file(self.name, Path(args.answers), asdict(settings), args.seed)
         print("\n".join(result.pop("lines")))
         if args.json is not None:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            write_json(Path(args.json), result)
             print(f"Scores in {args.json}")
 
 
