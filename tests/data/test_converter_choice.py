@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset
 
 from trl_mm.data.converter_choice import AUTO, RenamedColumns, choose_converter, first_rows
+from trl_mm.data.converters import CONVERTERS
 from trl_mm.data.converters.llava_instruct import llava_instruct
 from trl_mm.data.loading import load_preferences, prepare_preferences
 from trl_mm.data.streaming import stream_preferences
@@ -20,6 +21,9 @@ TALK = {"id": "a", "images": [], "conversations": SAID}
 QUESTION = {"pictures": [], "question": "What?", "good": "A dog.", "bad": "A cat."}
 COLUMNS = {"images": "pictures", "prompt": "question", "chosen": "good", "rejected": "bad"}
 PAIR = {"images": [], "prompt": "What?", "chosen": "A dog.", "rejected": "A cat."}
+
+
+SPEAKING = {"conversations": [{"from": "human", "value": "What?"}], "chosen": "A.", "rejected": "B."}
 
 
 def nowhere(index):
@@ -53,6 +57,12 @@ def test_a_name_or_the_columns_stand_for_a_converter(tmp_path, suffix, converter
         [item.row for item in stream_preferences(file, converter=converter, needs=SFT)],
     ):
         assert [said(row) for row in rows] == [["What?", "A dog."]]
+
+
+def test_later_rows_may_show_more_of_their_columns():
+    generic = {"question": "What?", "good": "A.", "bad": "B.", "pictures": []}
+    assert choose([generic, SPEAKING]) is CONVERTERS["sharegpt"]
+    assert choose([generic, PAIR]) is choose([generic]) is CONVERTERS["generic"]
 
 
 def test_rows_in_the_format_need_none():

@@ -90,3 +90,36 @@ def test_other_encodings_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_bytes('{"x": "é"}'.encode("latin-1"))
     with pytest.raises(ValueError, match="a.jsonl is not text in UTF-8.*Convert it"):
         list(JSONRows([tmp_path / "a.jsonl"]))
+
+
+KEYED = {"7": {"chosen": ["A.", "é"], "rejected": ["B."]}, "8": {"rejected": ["D."], "chosen": ["C."]}}
+ROWS = [{"image_id": name, **entry} for name, entry in KEYED.items()]
+
+
+@pytest.mark.parametrize("indent", [None, 1, 4])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_one_object_of_pairs_by_image_has_their_rows(tmp_path, indent, goes_on):
+    file = tmp_path / "desc_data.json"
+    file.write_text(json.dumps(KEYED, indent=indent, ensure_ascii=False), encoding="utf-8")
+    assert list(JSONRows([file], goes_on)) == ROWS
+
+
+def test_what_is_broken_in_such_an_object_is_named(tmp_path):
+    file = tmp_path / "desc_data.json"
+    text = json.dumps({**KEYED, "9": 3}, indent=1, ensure_ascii=False)
+    file.write_bytes(text.encode().replace("é".encode(), b"\xff"))
+    damaged, row, other = JSONRows([file], goes_on=True)
+    assert "not text in UTF-8" in damaged.reason and row == ROWS[1] and "`9` is no pair" in other.reason
+    file.write_text(text)
+    with pytest.raises(ValueError, match="`9` is no pair"):
+        list(JSONRows([file]))
+    file.write_text(text[:-10])
+    with pytest.raises(ValueError, match=r"desc_data.json, line \d+: no JSON"):
+        list(JSONRows([file]))
+    (damage,) = JSONRows([file], goes_on=True)
+    assert "The rest of the file is not read" in damage.reason
+
+
+def test_other_objects_are_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"chosen": {"rejected": ["A."]}}\n{"b": 1}\n')
+    assert list(JSONRows([tmp_path / "a.jsonl"])) == [{"chosen": {"rejected": ["A."]}}, {"b": 1}]

@@ -123,15 +123,24 @@ def recognised(rows: Sequence[Row], locate: Callable[[int], tuple[str, int]], ne
     if rows and is_unpaired(rows[0]):
         file, position = locate(0)
         raise ValueError(f"{f'{shown(file, 1000)}, ' if file else ''}row {position}: {UNPAIRED}")
+    may_be_generic = False
     for row in rows:
         if _has_messages(row):
             return None
         name, columns = converter_of(row), normalize_row(row, "").keys()
-        if name is not None and not (name == GENERIC and {*needs} <= columns):
+        if name == GENERIC and not {*needs} <= columns:
+            may_be_generic = True  # others may show more of their columns
+            continue
+        if name not in (None, GENERIC):
             logger.info("The rows are read with the converter `%s`.", name)
             return name
+        if may_be_generic:
+            continue
         if {*needs} & {"prompt", "chosen"} <= columns:
             return None  # or what is missing is said when the row is read
+    if may_be_generic:
+        logger.info("The rows are read with the converter `%s`.", GENERIC)
+        return GENERIC
     if not rows:
         return None
     file, position = locate(0)

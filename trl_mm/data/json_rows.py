@@ -7,6 +7,7 @@ refuses NaN and integers of more than 64 bits, turns half an emoji into "?", and
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from .shown import shown
 
 _CHUNK = 1 << 20  # characters of a list that are read together, at least
 _GIVEN_UP_AFTER = 8  # lines at the beginning of a file: it is an HTML page, or one object on several lines
+_HEAD = 10_000  # characters in which an object shows how it is written
+_KEYED = re.compile(r'\s*\{\s*"[\w./-]*\d[\w./-]*"\s*:\s*\{\s*"(?:chosen|rejected)"\s*:\s*\[')
 _SPACE = re.compile(r"\s+")
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of such bytes
 
@@ -38,7 +41,8 @@ class Damage:
 @dataclass(frozen=True)
 class JSONRows:
     """
-    The values in JSON files. A file that begins with `[` is one list, otherwise each of its lines is a value.
+    The values in JSON files. A file that begins with `[` is one list, one object of pairs by their image has their
+    rows; otherwise each line is a value.
 
     Args:
         files (`Sequence[Path]`):
@@ -59,12 +63,15 @@ class JSONRows:
 
     def values(self, file: Path) -> Iterator[Any]:
         """The values in one file, with a [`Damage`] in the place of each that cannot be read."""
-        reader = None
+        reader: _Reader | None = None
         try:
             with self._open(file) as text:
                 first = next((line.lstrip()[0] for line in text if line.strip()), "")
             with self._open(file) as text:
-                reader = (_ListReader if first == "[" else _LineReader)(text, file, self.goes_on)
+                is_keyed = first == "{" and _KEYED.match(text.read(_HEAD))
+            with self._open(file) as text:
+                kind = _ListReader if first == "[" else _KeyedReader if is_keyed else _LineReader
+                reader = kind(text, file, self.goes_on)
                 yield from reader
         except UnicodeDecodeError as error:
             raise ValueError(f"{shown(str(file), 1000)} is not text in UTF-8: {error}. Convert it.") from error
@@ -78,10 +85,14 @@ class JSONRows:
         return open(file, encoding="utf-8-sig", newline="\n", errors="surrogateescape" if self.goes_on else None)
 
 
-class _Reader:
+class _Reader(ABC):
     def __init__(self, text: TextIO, file: Path, goes_on: bool):
         self.text, self.file, self.goes_on = text, file, goes_on
         self.line = 1
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """The values, with a [`Damage`] in the place of each that cannot be read."""
 
     def place(self, error: Exception | None = None) -> str:
         """File and line of an error, or of what is being read."""
@@ -124,6 +135,23 @@ class _LineReader(_Reader):
             if not self.goes_on:
                 raise
             return Damage(self.problem(error))
+
+
+class _KeyedReader(_Reader):
+    """
+    The pairs of one object that names them by their image, as HA-DPO writes descriptions: `{"1": {"chosen": [...],
+    ...}}`. It is read as a whole.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        for name, entry in json.loads(self.text.read()).items():
+            if isinstance(entry, dict) and "chosen" in entry:
+                said = json.dumps(entry, ensure_ascii=False)
+                yield self.not_utf_8(said, 0, len(said)) or {"image_id": name, **entry}
+            elif self.goes_on:
+                yield Damage(f"{shown(str(self.file), 1000)}: `{shown(name)}` is no pair. Remove it.")
+            else:
+                raise ValueError(f"`{shown(name)}` is no pair")
 
 
 class _ListReader(_Reader):

@@ -62,6 +62,11 @@ def test_messages_without_images_are_of_another_layout():
     assert converter_of({"messages": ["What?"]}) is None
 
 
+def test_a_context_may_be_none():
+    assert converter_of({**ROWS["sentinel"], "context": None}) == "sentinel"
+    assert converter_of({name: value for name, value in ROWS["sentinel"].items() if name != "context"}) == "generic"
+
+
 def test_columns_that_are_null_do_not_count():
     pair = {**ROWS["llava_instruct"], "rejected_conversations": None, "chosen": None, "rejected": None}
     assert converter_of(pair) == "llava_instruct"

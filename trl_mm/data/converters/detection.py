@@ -161,7 +161,7 @@ LAYOUTS = {
         "prompt chosen rejected rejected_reason",
     ),
     "llava_hound": _layout("video prompt chosen rejected"),
-    "sentinel": _layout("image_path question context y_win y_lose", "question context y_win y_lose"),
+    "sentinel": _layout("question y_win y_lose", fits=lambda row: "context" in row),
     "ha_dpo": _layout("image_id question chosen reject", "image_id chosen rejected", fits=_is_ha_dpo),
     "opa_dpo": _layout("image_bytes AI_pseudo_response original_generate_response"),
     "mdpo": _layout("img_path prompt chosen rejected"),

@@ -42,7 +42,7 @@ def sentinel(row: dict[str, Any]) -> dict[str, Any]:
 def ha_dpo(row: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
     """
     ```python
-    {"image_id": 2316003,   # a row of desc_data.json
+    {"image_id": 2316003,   # a row of desc_data.json, which is one object of such rows by `image_id`
      "chosen": ["A man stands on a beach.", "A man at the sea."], "rejected": ["A man with a dog.", "Two men."]}
     {"image_id": 2316003, "question": "Is there a dog?", "answer": "no",   # one of pope_data.json
      "correct": False, "chosen": "No, there is none.", "reject": "Yes, there is a dog."}
