@@ -1,13 +1,15 @@
 """`trl-mm report --model`."""
 
+import copy
 import json
 import re
 
 import pytest
 from peft import LoraConfig, get_peft_model
+from support.families import tokenizer
 from support.files import save_rows
 from support.rows import tiny_pairs
-from support.tiny import save_tiny, tiny_model
+from support.tiny import save_tiny, tiny_model, tiny_processor
 
 from trl_mm.cli.main import main as cli
 
@@ -63,6 +65,20 @@ def test_only_rows_on_the_page_whose_images_are_there_are_scored(pairs, tmp_path
     (pairs / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert cli(["report", str(pairs), "--model", str(tmp_path / "model")]) == 0
     assert "No row has all of its images, so model has scored none." in capsys.readouterr().out
+
+
+def test_models_that_are_none_or_of_other_tokens_are_refused(pairs, tmp_path, capsys):
+    tokenizer().save_pretrained(tmp_path / "text")
+    (tmp_path / "text" / "config.json").write_text('{"model_type": "llama"}')
+    assert cli(["report", str(pairs), "--model", str(tmp_path / "text")]) == 2
+    assert f"`model` ({tmp_path / 'text'}) has no image processor" in capsys.readouterr().err
+    save_tiny(tmp_path / "other")
+    processor = copy.deepcopy(tiny_processor())
+    processor.tokenizer.add_tokens(["zebra"])
+    processor.save_pretrained(tmp_path / "other")
+    flags = ["--model", str(tmp_path / "model"), "--ref_model", str(tmp_path / "other")]
+    assert cli(["report", str(pairs), *flags]) == 2
+    assert "has another vocabulary than `model`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

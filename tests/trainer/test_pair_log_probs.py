@@ -1,7 +1,9 @@
+import copy
 import math
 
 import pytest
 import torch
+from support.families import FAMILIES, family
 from support.rows import image_dataset, said
 from support.tiny import tiny_image, tiny_model, tiny_processor, tiny_row
 
@@ -50,6 +52,22 @@ def test_values_are_those_of_plain_transformers_in_the_order_of_the_rows(shared,
         assert getattr(found, f"{name}_likeliest") == pytest.approx(list(map(float, likeliest)), abs=1e-6)
     assert found.identical == [False, False, True, False, False]
     assert found.rows == list(range(5))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_score_alike_with_and_without_shared_prompts(name, monkeypatch):
+    # Some processors take no batch of rows with images and rows without
+    dataset = image_dataset([row for row in ROWS if row["images"]])
+    scores = []
+    for shared in (True, False):
+        model, processor = family(name)
+        if not shared:
+            monkeypatch.setattr("trl_mm.trainer.pair_log_probs.unsupported_reason", lambda model: "of this test")
+        counts = count_tokens(dataset, processor)
+        scores.append(pair_log_probs(copy.deepcopy(model).eval(), processor, dataset, counts, batch_size=2))
+    assert scores[0].chosen == pytest.approx(scores[1].chosen, abs=2e-3)
+    assert scores[0].rejected == pytest.approx(scores[1].rejected, abs=2e-3)
+    assert scores[0].chosen_tokens == scores[1].chosen_tokens and len({*scores[0].chosen}) == 4
 
 
 def test_prompts_are_computed_once(monkeypatch):

@@ -79,13 +79,14 @@ def check_whole_model(name):
         )
 
 
-def load_processor(args):
+def load_processor(args, setting="model_name_or_path"):
     """
     Load the processor of the model that [`ModelArguments`] name: fast, so that what it lacks shows before the model
     is loaded.
 
     Args:
         args ([`ModelArguments`]): which model.
+        setting (`str`, *optional*, defaults to `"model_name_or_path"`): what names it, for messages.
 
     Returns:
         `ProcessorMixin`: the processor, with the system prompt.
@@ -104,7 +105,7 @@ def load_processor(args):
         config = AutoConfig.from_pretrained(args.model_name_or_path, **source)
     except (OSError, ValueError):  # adapters; loading the model says what is wrong, if anything is
         config = None
-    processor = vision_processor_of(args.model_name_or_path, "`model_name_or_path`", config=config, **source)
+    processor = vision_processor_of(args.model_name_or_path, f"`{setting}`", config=config, **source)
     return with_system_prompt(processor, args.system_prompt)
 
 

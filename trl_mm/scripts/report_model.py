@@ -19,8 +19,23 @@ def check_models(args):
 
 
 def processor_of_model(args):
-    """The processor of `model` (`ProcessorMixin`), with the system prompt; `None` without a model."""
-    return None if args.model is None else load_processor(_model_arguments(args, args.model))
+    """
+    The processor of `model` (`ProcessorMixin`), with the system prompt; `None` without a model.
+
+    Raises:
+        ValueError: `model` or `ref_model` is no vision-language model, or they have different vocabularies.
+    """
+    if args.model is None:
+        return None
+    processor = load_processor(_model_arguments(args, args.model), "model")
+    if args.ref_model is not None:
+        other = load_processor(_model_arguments(args, args.ref_model), "ref_model")
+        if other.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+            raise ValueError(
+                f"`ref_model` ({args.ref_model}) has another vocabulary than `model` ({args.model}), so the two score "
+                "different tokens. Name the model that its training began from."
+            )
+    return processor
 
 
 def log_probs_of(args, processor, dataset, indices):
