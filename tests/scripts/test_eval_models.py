@@ -50,6 +50,21 @@ def test_models_answer_as_they_do_alone_and_share_their_base(world, tmp_path, mo
     assert not (tmp_path / "all" / "scores.json").exists()
 
 
+def test_merged_adapters_answer_as_those_beside_their_base(world, tmp_path):
+    names = ("first", "base", "second")
+    models = [f"{name}={world / name}" for name in names]
+    for folder, flags in {
+        "beside": ["--models", *models],
+        "together": ["--models", *models, "--merge_adapter", "true"],
+        "alone": ["--model_name_or_path", world / "second", "--merge_adapter", "true"],
+    }.items():
+        run_eval(world, tmp_path / folder, *flags, "--max_new_tokens", 8)
+    beside = [read_answers(tmp_path / "beside" / name / "pope") for name in names]
+    assert [read_answers(tmp_path / "together" / name / "pope") for name in names] == beside
+    assert read_answers(tmp_path / "alone" / "pope") == beside[2]
+    assert len(set(map(tuple, beside))) == 3
+
+
 def test_a_model_is_gone_when_the_next_one_is_loaded(world, tmp_path, monkeypatch):
     load_model, before, alive = eval_models.load_model, [], []
 

@@ -17,6 +17,7 @@ from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 from trl_mm import MMDPOConfig, MMDPOTrainer, MMOnlineDPOConfig, MMOnlineDPOTrainer
 from trl_mm.data.images import with_open_images
 from trl_mm.data.protocols import JudgeUnavailable, Verdict
+from trl_mm.trainer.on_policy import sampler
 
 
 class LongerIsBetter:
@@ -482,6 +483,27 @@ def test_lora_trains_and_its_reference_is_the_base(checkpoint, tmp_path):
     assert logged(trainer, "objective/kl")[0] == 0
     assert logged(trainer, "objective/kl")[2] != 0
     assert trainer.ref_model is None
+
+
+def test_adapters_are_merged_while_answers_are_sampled_and_training_is_the_same(checkpoint, tmp_path, monkeypatch):
+    lora = LoraConfig(target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
+    settings = {"max_steps": 3, "disable_dropout": False}
+    losses, merged = [], []
+    sample = sampler.sample_answers
+
+    def watched(model, *args):
+        answers = sample(model, *args)
+        merged.append(any(getattr(layer, "merged", False) for layer in model.modules()))
+        return answers
+
+    monkeypatch.setattr(sampler, "sample_answers", watched)
+    for merge in (None, False, True):
+        trainer = make(checkpoint, tmp_path, peft_config=lora, merge_adapters_for_generation=merge, **settings)
+        before = {name: value for name, value in weights(trainer).items() if "lora" not in name}
+        losses.append([*logged(trainer), *logged(trainer, "objective/kl")])
+        assert all(torch.equal(value, before[name]) for name, value in weights(trainer).items() if name in before)
+    assert merged == [False] * 6 + [True] * 3
+    assert losses[1] == losses[0] and losses[2] == pytest.approx(losses[0], abs=1e-4)
 
 
 def test_evaluation_samples_and_ranks(checkpoint, tmp_path):

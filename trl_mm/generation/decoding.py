@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from ..data.seeds import derived_seed
+from .merged_adapters import merge_as_planned
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ def generating(model: Any) -> Iterator[None]:
     No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing. Layers that
     training has compiled run as they are: each length of a cache would be compiled.
     """
+    No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing. Adapters are
+    merged if [`~trl_mm.generation.merged_adapters.merged_when_generating`] holds the model.
+    """
+    merge_as_planned(model)
     training = [module for module in model.modules() if module.training]
     model.eval()
     # `generate` fills what a call leaves open from here: penalties or beams would not sample from the model

@@ -125,16 +125,20 @@ def local_writer(args, config, device):
 
     from ..corruption.writers import LocalWriter
     from ..data.fingerprints import weights_digest
+    from ..generation.merged_adapters import merge_for_good
 
     source = {"revision": args.model_revision, "trust_remote_code": args.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, **source)
     model = AutoModelForCausalLM.from_pretrained(
         args.model_name_or_path, dtype=args.dtype, attn_implementation=args.attn_implementation, **source
     )
-    write = LocalWriter(model.to(device).eval(), tokenizer, config, args.system_prompt)
+    digest = weights_digest(model, args.model_name_or_path)
+    model = model.to(device).eval()
+    merge_for_good(model, args.merge_adapter)
+    write = LocalWriter(model, tokenizer, config, args.system_prompt)
     return write, {
         "model_revision": args.model_revision,
-        "weights": weights_digest(model, args.model_name_or_path),
+        "weights": digest,
         "dtype": args.dtype,
         "chat_template": tokenizer.chat_template,
         "system_prompt": args.system_prompt,

@@ -121,13 +121,17 @@ def loaded_models(models, device):
 
 
 def _on_one_base(base, group, device):
+    from ..generation.merged_adapters import merged_when_generating
+
     loaded = load_model(replace(group[0].args, model_name_or_path=base), device)
     for model in group:
         if base_of(model) is None:
             yield model, loaded
             continue
         loaded.load_adapter(model.path, adapter_name=ADAPTER)
-        yield model, loaded.to(device).eval()
+        loaded = loaded.to(device).eval()
+        with merged_when_generating(loaded, model.args.merge_adapter):
+            yield model, loaded
         _take_off(loaded)
 
 

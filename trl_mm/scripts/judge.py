@@ -190,6 +190,7 @@ def questioning(args):
 def vlm_judge(args, device):
     """Judge that is loaded here, and what its verdicts depend on."""
     from ..data.fingerprints import weights_digest
+    from ..generation.merged_adapters import merge_for_good
     from ..judges.pairwise import PairwiseVLMJudge
     from ..tokens.chat_template import prompt_settings
 
@@ -205,11 +206,13 @@ def vlm_judge(args, device):
         attn_implementation=args.attn_implementation,
         trust_remote_code=args.trust_remote_code,
     )
+    digest = weights_digest(judge.model, args.model_name_or_path)
+    merge_for_good(judge.model, args.merge_adapter)
     return judge, {
         **asked,
         **prompt_settings(judge.completer.processor),
         "model_revision": args.model_revision,
-        "weights": weights_digest(judge.model, args.model_name_or_path),
+        "weights": digest,
         "dtype": args.dtype,
         "load_in_4bit": args.load_in_4bit,
     }

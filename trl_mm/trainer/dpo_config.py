@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trl import DPOConfig
 
 from .loading_config import LoadingConfig
+from .on_policy.config import AnswerSamplingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import BatchesConfig, RowsConfig
@@ -19,6 +20,10 @@ class MMDPOConfig(BatchesConfig, RowsConfig, TrainedPartsConfig, DPOConfig):
     """
     Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
     [`BatchesConfig`], [`RowsConfig`] and [`TrainedPartsConfig`].
+class MMDPOConfig(RowsConfig, TrainedPartsConfig, AnswerSamplingConfig, DPOConfig):
+    """
+    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
+    [`RowsConfig`], [`TrainedPartsConfig`] and [`AnswerSamplingConfig`].
 
     Args:
         ref_log_probs_dir (`str`, *optional*):

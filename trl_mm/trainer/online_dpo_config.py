@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .on_policy.config import AnswerSamplingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig, check_choices
@@ -12,10 +13,10 @@ LOSS_TYPES = ("sigmoid", "ipo", "hinge")
 
 
 @dataclass
-class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, OnlineDPOConfig):
+class MMOnlineDPOConfig(RowsConfig, TrainedPartsConfig, AnswerSamplingConfig, OnlineDPOConfig):
     """
     Configuration of [`MMOnlineDPOTrainer`]. The only changes w.r.t. [`~trl.experimental.online_dpo.OnlineDPOConfig`]
-    are the arguments below and those of [`RowsConfig`] and [`TrainedPartsConfig`].
+    are the arguments below and those of [`RowsConfig`], [`TrainedPartsConfig`] and [`AnswerSamplingConfig`].
 
     Args:
         loss_type (`str`, *optional*, defaults to `"sigmoid"`):

@@ -9,15 +9,21 @@ from contextlib import contextmanager
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models import unwrap_model_for_generation
 
+from ...generation.merged_adapters import merged_when_generating
+
 
 @contextmanager
 def generation_model(trainer):
-    """Context with the policy, unwrapped. Under ZeRO-3 each process has all of its weights meanwhile."""
+    """
+    Context with the policy, unwrapped. Under ZeRO-3 each process has all of its weights meanwhile. LoRA adapters are
+    merged from the first answer on, as `merge_adapters_for_generation` says, and the weights are put back at the end.
+    """
     kwargs = trainer.args.gradient_checkpointing_kwargs
     unwrapping = unwrap_model_for_generation(
         trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=kwargs
     )
-    with unwrapping as model, _alone(trainer.model_wrapped):
+    merge = getattr(trainer.args, "merge_adapters_for_generation", None)  # not a setting of TRL's own configurations
+    with unwrapping as model, _alone(trainer.model_wrapped), merged_when_generating(model, merge):
         yield model
 
 
