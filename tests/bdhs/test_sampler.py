@@ -9,6 +9,7 @@ from support.families import byte_fallback_tokenizer, llava
 from support.tiny import counted_images, tiny_model, tiny_processor, tiny_row
 
 from trl_mm import BDHSConfig, BDHSSampler
+from trl_mm.bdhs.config import CACHES
 from trl_mm.bdhs.guidance import split_sentences
 from trl_mm.bdhs.sampler import FEATURES_PER_TOKEN, as_pair
 from trl_mm.generation import Completer
@@ -74,6 +75,12 @@ def test_equal_seeds_give_equal_pairs_whatever_the_batch():
     assert together == alone == rejected(sampler()(MODEL, rows()))
     assert together != rejected(sampler(seed=1)(MODEL, rows()))
     assert together != rejected(sampler()(MODEL, rows(), 7))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"guided": False, "mask_threshold": 0.5}])
+def test_a_static_cache_changes_no_pair(settings):
+    found, expected = (sampler(cache_implementation=cache, **settings)(MODEL, rows()) for cache in CACHES)
+    assert rejected(found) == rejected(expected)
 
 
 def test_each_sentence_is_completed_from_the_original_earlier_ones():

@@ -50,12 +50,12 @@ def test_models_answer_as_they_do_alone_and_share_their_base(world, tmp_path, mo
     assert not (tmp_path / "all" / "scores.json").exists()
 
 
-def test_merged_adapters_answer_as_those_beside_their_base(world, tmp_path):
+def test_merged_adapters_and_static_caches_answer_as_those_beside_their_base(world, tmp_path):
     names = ("first", "base", "second")
     models = [f"{name}={world / name}" for name in names]
     for folder, flags in {
         "beside": ["--models", *models],
-        "together": ["--models", *models, "--merge_adapter", "true"],
+        "together": ["--models", *models, "--merge_adapter", "true", "--cache_implementation", "static"],
         "alone": ["--model_name_or_path", world / "second", "--merge_adapter", "true"],
     }.items():
         run_eval(world, tmp_path / folder, *flags, "--max_new_tokens", 8)

@@ -9,6 +9,8 @@ from .noise import MAX_STEPS, TO_8_BITS
 
 
 POSITIONS = ("collapsed", "original")
+CACHES = ("dynamic", "static")
+SPEED = ("cache_implementation", "compile_generation")  # settings that change how fast answers come, not which
 NOISE_RANGES = tuple(TO_8_BITS)
 # ISO 639-1. The splitter takes any text for a language, and splits an unknown one as English
 LANGUAGES = set(
@@ -90,6 +92,11 @@ class BDHSConfig:
             keys and values for each token (Mistral: 0.125 MB) beside 14 GB of weights: 8 GB here, for about 60
             completions that see 1 % of an image, or five that see all of it. Raise it on a larger GPU. Image features
             are bounded with it, to a sixteenth of that.
+        cache_implementation (`str`, *optional*, defaults to `"dynamic"`):
+            Where keys and values are kept: `"dynamic"` in memory that grows, `"static"` in memory of a fixed length,
+            at most an eighth or 63 tokens more than is needed, in which transformers compiles decoding on GPUs.
+        compile_generation (`bool`, *optional*, defaults to `True`):
+            With a static cache on a GPU, whether decoding is compiled. The first batches take minutes then.
         seed (`int`, *optional*, defaults to `0`):
             Masks, noise, cuts and samples derive from it, the row id, the training step and the attempt.
     """
@@ -116,6 +123,8 @@ class BDHSConfig:
     max_answer_tokens: int = setting(512, "Longest unguided answer, in tokens.")
     batch_size: int = setting(64, "Completions that go through the model together, at most.")
     max_batch_tokens: int = setting(16384, "Tokens of such a batch, at most, with those still to be written.")
+    cache_implementation: str = setting("dynamic", "Where keys and values are kept.", choices=CACHES)
+    compile_generation: bool = setting(True, "Whether decoding with a static cache is compiled, on GPUs.")
     seed: int = setting(0, "Seed of masks, noise, cuts and samples.")
 
     def __post_init__(self) -> None:
@@ -130,7 +139,13 @@ class BDHSConfig:
             raise ValueError(f"`temperature` must not be negative, got {self.temperature}.")
         if not 1 <= self.noise_steps <= MAX_STEPS:
             raise ValueError(f"`noise_steps` must be in [1, {MAX_STEPS}], got {self.noise_steps}.")
-        for name, known in (("mode", MODES), ("noise_range", NOISE_RANGES), ("positions", POSITIONS)):
+        choices = {
+            "mode": MODES,
+            "noise_range": NOISE_RANGES,
+            "positions": POSITIONS,
+            "cache_implementation": CACHES,
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if self.language not in LANGUAGES and not re.fullmatch("[a-z]{3}", self.language):
@@ -144,8 +159,8 @@ class BDHSConfig:
             )
 
     def as_settings(self) -> dict[str, Any]:
-        """Settings for a manifest, as JSON values; of a function as `similarity` its name."""
-        settings = dict(vars(self))
+        """Settings for a manifest that decide what is answered, as JSON values; of a function its name."""
+        settings = {name: value for name, value in vars(self).items() if name not in SPEED}
         if callable(self.similarity):
             settings["similarity"] = getattr(self.similarity, "__qualname__", type(self.similarity).__qualname__)
         return settings

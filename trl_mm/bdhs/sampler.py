@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from ..data.rows import check_row, message_text
 from ..data.seeds import derived_seed
 from ..generation import Completer, Request, SamplingSettings
-from .config import BDHSConfig
+from .config import SPEED, BDHSConfig
 from .guidance import cut, find_sentence_end, split_sentences, swap_yes_no, swapped_word
 from .modes import MODES
 from .similarity import make_similarity
@@ -61,7 +61,8 @@ class BDHSSampler:
         if config.guided and not self.mode.teacher_forced:
             split_sentences("")  # a missing package shows now
         self.similarity = make_similarity(config.similarity, device)
-        settings = {name: getattr(config, name) for name in ("temperature", "top_p", "batch_size", "max_batch_tokens")}
+        names = ("temperature", "top_p", "batch_size", "max_batch_tokens", *SPEED)
+        settings = {name: getattr(config, name) for name in names}
         self.sentences = Completer(processor, SamplingSettings(config.max_sentence_tokens, **settings))
         self.answers = Completer(processor, SamplingSettings(config.max_answer_tokens, **settings))
 

@@ -35,6 +35,8 @@ def answer_questions(
     *,
     max_new_tokens: int = 256,
     batch_size: int = 32,
+    cache_implementation: str = "dynamic",
+    compile_generation: bool = True,
     name: str = "eval",
     rank: int = 0,
     world_size: int = 1,
@@ -52,6 +54,9 @@ def answer_questions(
         settings (`Mapping[str, Any]`): what determines the answers besides the questions: model, revision, ...
         max_new_tokens (`int`, *optional*, defaults to `256`): longest answer in tokens.
         batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
+        cache_implementation (`str`, *optional*, defaults to `"dynamic"`): where keys and values are kept, as in
+            [`~trl_mm.generation.SamplingSettings`].
+        compile_generation (`bool`, *optional*, defaults to `True`): whether decoding with a static cache is compiled.
         name (`str`, *optional*, defaults to `"eval"`): name on the progress bar.
         rank (`int`, *optional*, defaults to `0`): this process.
         world_size (`int`, *optional*, defaults to `1`): number of processes.
@@ -59,7 +64,14 @@ def answer_questions(
 
     [`read_answers`] reads them once all processes are done.
     """
-    completer = Completer(processor, SamplingSettings(max_new_tokens, temperature=0.0, batch_size=batch_size))
+    sampling = SamplingSettings(
+        max_new_tokens,
+        temperature=0.0,
+        batch_size=batch_size,
+        cache_implementation=cache_implementation,
+        compile_generation=compile_generation,
+    )
+    completer = Completer(processor, sampling)
 
     def answer(rows: Sequence[Question]) -> list[str]:
         prompts = completer.prompts(

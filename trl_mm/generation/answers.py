@@ -21,13 +21,14 @@ from .decoding import SeededSampling, generating
 from .inputs import model_inputs
 from .prefill import continue_from, prefill
 from .prompts import Prompt, Request
+from .static_cache import CACHES, StaticCaches
 
 
 # Settings that look at the tokens of the prompt, or bring a cache of their own
 NEEDS_WHOLE_PROMPTS = {
     "repetition_penalty": (None, 1.0),
     "no_repeat_ngram_size": (None, 0),
-    "cache_implementation": (None,),
+    "cache_implementation": (None, *CACHES),
     "prompt_lookup_num_tokens": (None,),
 }
 
@@ -111,6 +112,12 @@ def sample_from(
         if all(getattr(own, name, None) in harmless for name, harmless in NEEDS_WHOLE_PROMPTS.items()):
             inputs = inputs_of(range(max(order) + 1))
             inputs = continue_from(model, prefill(model, inputs, inputs["input_ids"][:, -1].tolist()), order)
+            inputs = model_inputs(model, processor, requests, [[]] * len(rows))
+            prefilled = prefill(model, inputs, inputs["input_ids"][:, -1].tolist())
+            is_static = own.cache_implementation == "static"
+            static = StaticCaches(model, own.max_new_tokens) if is_static else None
+            own.cache_implementation = None  # `generate` takes the cache that it is given
+            inputs = continue_from(model, prefilled, order, static=static)
         else:
             inputs = inputs_of(order)
         sequences = model.generate(

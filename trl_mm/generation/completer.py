@@ -13,9 +13,10 @@ from ..tokens.chat_template import check_chat_template
 from .batches import batches, same_beginnings
 from .decoding import SamplingSettings, StopWhere, generating
 from .inputs import model_inputs
-from .prefill import beginnings, continue_from, prefill, supports_continuation
+from .prefill import CACHE, beginnings, continue_from, prefill, supports_continuation
 from .prompts import Prompt, Request
 from .sight import check_sees_images
+from .static_cache import StaticCaches
 
 
 CONTEXT_TOKENS = 8  # decoded in front of new tokens, since some tokenizers strip the space of a first token
@@ -85,7 +86,8 @@ class Completer:
             `list[str]`: new text of each request, without its prefix, in the order of the requests.
 
         Raises:
-            ValueError: the model takes no images, or cannot hide image tokens but a request asks for it.
+            ValueError: the model takes no images, cannot hide image tokens but a request asks for it, or cannot
+                decode with a static cache but the settings ask for one.
         """
         check_sees_images(model)
         config = self._generation_config(model)
@@ -100,9 +102,12 @@ class Completer:
             for request, rest, ids in zip(requests, rests, continued, strict=True)
         ]
         texts = [""] * len(requests)
+        static = StaticCaches(model, new) if self.settings.cache_implementation == "static" else None
         with generating(model):
             for batch in batches(groups, lengths, self.settings):
-                for indices, inputs in self._inputs(model, requests, rests, continued, lengths, batch, positions):
+                for indices, inputs in self._inputs(
+                    model, requests, rests, continued, lengths, batch, positions, static
+                ):
                     asked, given = [requests[i] for i in indices], [continued[i] for i in indices]
                     answers = self._complete(model, inputs, asked, given, config, find_end)
                     for index, answer in zip(indices, answers, strict=True):
@@ -137,13 +142,14 @@ class Completer:
                     texts[index] = answer
         return texts
 
-    def _inputs(self, model, requests, rests, continued, lengths, batch, positions):
+    def _inputs(self, model, requests, rests, continued, lengths, batch, positions, static):
         """Numbers of requests, and what `generate` needs for them; what several share goes through the model once."""
         number = {index: place for place, group in enumerate(batch) for index in group}
         if len(number) == len(batch):
             indices = list(number)
             given = [continued[index] for index in indices]
-            yield indices, model_inputs(model, self.processor, [requests[i] for i in indices], given, positions)
+            inputs = model_inputs(model, self.processor, [requests[i] for i in indices], given, positions)
+            yield indices, {**inputs, CACHE: static.empty(inputs["attention_mask"])} if static else inputs
             return
         firsts = [requests[group[0]] for group in batch]
         inputs = model_inputs(model, self.processor, firsts, [[]] * len(firsts), positions)
@@ -155,7 +161,7 @@ class Completer:
         for part in batches([[index] for index in number], lengths, self.settings):
             indices = [index for (index,) in part]
             rows, given = [number[i] for i in indices], [[*rests[i], *continued[i]] for i in indices]
-            yield indices, continue_from(model, prefilled, rows, given)
+            yield indices, continue_from(model, prefilled, rows, given, static)
 
     def _complete(self, model, inputs, batch, prefixes, config, find_end):
         contexts = [self._context(request.prompt, prefix) for request, prefix in zip(batch, prefixes, strict=True)]
@@ -204,6 +210,7 @@ class Completer:
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id if eos is None else eos,
             suppress_tokens=image_token_ids(model.config, self.processor),
+            disable_compile=not self.settings.compile_generation,
         )
 
     def _context(self, prompt, prefix):

@@ -21,6 +21,7 @@ from transformers import (
 
 from ..data.seeds import derived_seed
 from .merged_adapters import merge_as_planned
+from .static_cache import check_cache
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class SamplingSettings:
         max_batch_tokens (`int`, *optional*, defaults to `16384`): tokens of such a batch, at most: requests times the
             longest one, with its image tokens and `max_new_tokens`. A longer request goes alone. A 7B LLaVA-1.6 keeps
             0.5 MB of keys and values for each token (Mistral: 0.125 MB) beside 14 GB of weights, so 8 GB here.
+        cache_implementation (`str`, *optional*, defaults to `"dynamic"`): where keys and values are kept: `"dynamic"`
+            in memory that grows; `"static"` in memory of a fixed length, rounded up by an eighth or 63 tokens at most,
+            so that transformers can compile decoding.
+        compile_generation (`bool`, *optional*, defaults to `True`): with a static cache, whether decoding is compiled,
+            which transformers does on GPUs. The first batches take minutes then.
     """
 
     max_new_tokens: int = 128
@@ -43,6 +49,11 @@ class SamplingSettings:
     top_p: float = 1.0
     batch_size: int = 32
     max_batch_tokens: int = 16384
+    cache_implementation: str = "dynamic"
+    compile_generation: bool = True
+
+    def __post_init__(self) -> None:
+        check_cache(self.cache_implementation)
 
     def processors(self, seeds: Sequence[tuple]) -> list[LogitsProcessor]:
         """What chooses the tokens of a batch (`list[LogitsProcessor]`); `seeds` are what its rows derive from."""

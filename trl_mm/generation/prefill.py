@@ -19,6 +19,7 @@ from transformers.generation import GenerateDecoderOnlyOutput
 
 from ..tokens.processor import TOKEN_INPUTS
 from .inputs import pad_left
+from .static_cache import StaticCaches
 
 
 # What `generate` takes with a value for each token
@@ -103,7 +104,11 @@ def prefill(model: Any, inputs: dict[str, torch.Tensor], last_ids: Sequence[int]
 
 
 def continue_from(
-    model: Any, prefilled: Prefilled, rows: Sequence[int], continued: Sequence[list[int]] | None = None
+    model: Any,
+    prefilled: Prefilled,
+    rows: Sequence[int],
+    continued: Sequence[list[int]] | None = None,
+    static: StaticCaches | None = None,
 ) -> dict[str, Any]:
     """
     What `generate` needs to complete prefilled prompts.
@@ -114,6 +119,7 @@ def continue_from(
         prefilled ([`Prefilled`]): the prompts. They stay as they are: others can continue from them too.
         rows (`list[int]`): prompt of each completion, as its number in `prefilled`.
         continued (`list[list[int]]`, *optional*): token ids that follow the prompt of each completion, if any do.
+        static ([`StaticCaches`], *optional*): where the keys and values go, if not into a cache that grows.
 
     Returns:
         `dict[str, Any]`: arguments of `generate`. Its `input_ids` of shape `(len(rows), C)` hold the last token of the
@@ -132,10 +138,11 @@ def continue_from(
     index = torch.tensor(rows, device=prefilled.last_ids.device)
     ids = [[last, *more] for last, more in zip(prefilled.last_ids[index].tolist(), continued, strict=True)]
     new = pad_left([torch.ones(len(row), dtype=torch.long) for row in ids]).to(index.device)  # (len(rows), C)
+    mask = torch.cat([prefilled.attention_mask[index], new], 1)  # (len(rows), T - 1 + C)
     inputs = {
         "input_ids": pad_left([torch.tensor(row) for row in ids]).to(index.device),
-        "attention_mask": torch.cat([prefilled.attention_mask[index], new], 1),  # (len(rows), T - 1 + C)
-        CACHE: _selected(prefilled.cache, index),
+        "attention_mask": mask,
+        CACHE: static.filled(mask, prefilled.cache, index) if static else _selected(prefilled.cache, index),
     }
     if prefilled.last_positions is not None:
         inputs["position_ids"] = (prefilled.last_positions[index, None] + new.cumsum(1) - 1) * new

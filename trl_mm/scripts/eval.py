@@ -64,6 +64,9 @@ class EvalArguments(ModelArguments):
         image_folders_of(self)
 
 
+CACHES = ("dynamic", "static")
+
+
 # Apart from the others: --help has the settings of the benchmarks in between
 @dataclass(kw_only=True)
 class AskingArguments:
@@ -76,6 +79,11 @@ class AskingArguments:
         max_new_tokens (`int`, *optional*): longest answer in tokens; defaults to the published length of each
             benchmark, and 256 where there is none, as for captions.
         batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
+        cache_implementation (`str`, *optional*, defaults to `"dynamic"`): where keys and values are kept: `"dynamic"`
+            in memory that grows, `"static"` in memory of a fixed length, in which transformers compiles decoding on
+            GPUs.
+        compile_generation (`bool`, *optional*, defaults to `True`): with a static cache on a GPU, whether decoding is
+            compiled. The first batches take minutes then.
         seed (`int`, *optional*, defaults to `0`): POPE questions and bootstrap samples derive from it.
         endpoint (`str`, *optional*): an OpenAI-compatible endpoint, up to `/v1`, that has the models, such as a vLLM
             server. `model_name_or_path` and the PATHs of `models` are then their names there.
@@ -91,6 +99,8 @@ class AskingArguments:
     limit: int | None = None
     max_new_tokens: int | None = None
     batch_size: int = 32
+    cache_implementation: str = "dynamic"
+    compile_generation: bool = True
     seed: int = 0
     endpoint: str | None = None
     endpoint_api_key_variable: str = "OPENAI_API_KEY"
@@ -101,6 +111,10 @@ class AskingArguments:
     def __post_init__(self):
         check_at_least(self, max_images=1, limit=1, max_new_tokens=1, batch_size=1, seed=0, endpoint_concurrency=1)
         check_positive(self, "endpoint_timeout")
+        if self.cache_implementation not in CACHES:
+            raise ValueError(
+                f"`cache_implementation` must be one of {', '.join(CACHES)}, got {self.cache_implementation!r}."
+            )
         if self.endpoint_options is not None:
             self.endpoint_options = as_mapping("endpoint_options", self.endpoint_options, '{"seed": 1}')
 

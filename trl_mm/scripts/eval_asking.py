@@ -51,6 +51,8 @@ def ask_here(models, parts, asking, state):
                     model.processor,
                     settings={**settings, **part.benchmark.answer_settings()},
                     max_new_tokens=part.longest,
+                    cache_implementation=asking.cache_implementation,
+                    compile_generation=asking.compile_generation,
                 ),
             )
         del loaded  # as its caller does, or it would be in memory beside the next one
