@@ -84,8 +84,10 @@ class BDHSConfig:
             Longest completion of a sentence, in tokens.
         max_answer_tokens (`int`, *optional*, defaults to `512`):
             Longest unguided answer, in tokens.
-        batch_size (`int`, *optional*, defaults to `64`):
-            Completions that go through the model together, at most.
+        batch_size (`int` or `str`, *optional*, defaults to `64`):
+            Completions that go through the model together, at most. `"auto"` finds by trial, at the start, how much
+            fits into the memory of a GPU, in place of `max_batch_tokens`, and makes smaller batches when that was too
+            much.
         max_batch_tokens (`int`, *optional*, defaults to `16384`):
             Tokens of such a batch, at most: completions times the longest one, with its prompt, the image tokens that
             it sees, and the tokens still to be written. A longer completion goes alone. A 7B LLaVA-1.6 keeps 0.5 MB of
@@ -121,7 +123,7 @@ class BDHSConfig:
     top_p: float = setting(1.0, "Share of probability mass that is sampled from.")
     max_sentence_tokens: int = setting(64, "Longest completion of a sentence, in tokens.")
     max_answer_tokens: int = setting(512, "Longest unguided answer, in tokens.")
-    batch_size: int = setting(64, "Completions that go through the model together, at most.")
+    batch_size: int | str = setting(64, "Completions that go through the model together, at most, or auto.")
     max_batch_tokens: int = setting(16384, "Tokens of such a batch, at most, with those still to be written.")
     cache_implementation: str = setting("dynamic", "Where keys and values are kept.", choices=CACHES)
     compile_generation: bool = setting(True, "Whether decoding with a static cache is compiled, on GPUs.")
@@ -133,8 +135,13 @@ class BDHSConfig:
             if not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
         for name in ("max_attempts", "max_sentence_tokens", "max_answer_tokens", "batch_size", "max_batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if (name, value) == ("batch_size", "auto"):
+                continue
+            if isinstance(value, str):
+                raise ValueError(f"`{name}` must be a whole number, got {value!r}; only `batch_size` may be 'auto'.")
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
         if self.temperature < 0:
             raise ValueError(f"`temperature` must not be negative, got {self.temperature}.")
         if not 1 <= self.noise_steps <= MAX_STEPS:

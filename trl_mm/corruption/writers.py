@@ -31,9 +31,9 @@ class LocalWriter:
                 f"The tokenizer of `{model.config.name_or_path}` has no chat template. Name an instruction-tuned text "
                 "model."
             )
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, config.batch_size
         self.system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        self.settings = SamplingSettings(config.max_answer_tokens, config.temperature, batch_size=config.batch_size)
+        self.settings = SamplingSettings(config.max_answer_tokens, config.temperature)
         self.eos = model.generation_config.eos_token_id or tokenizer.eos_token_id
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
@@ -43,7 +43,7 @@ class LocalWriter:
         replies: list[str | None] = []
         # Rows of like length together: the rest is padding
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        size = self.settings.batch_size
+        size = self.batch_size
         for batch in (order[start : start + size] for start in range(0, len(order), size)):
             replies += self._batch([texts[index] for index in batch], [seeds[index] for index in batch])
         return [reply for _, reply in sorted(zip(order, replies, strict=True))]

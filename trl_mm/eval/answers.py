@@ -24,6 +24,7 @@ from ..tokens.control_tokens import check_texts
 
 
 Question = Mapping[str, Any]
+OF_UNKNOWN_BATCHES = 64  # a quarter of a shard's questions, where it is not said how many are asked together
 
 
 def answer_questions(
@@ -34,7 +35,7 @@ def answer_questions(
     settings: Mapping[str, Any],
     *,
     max_new_tokens: int = 256,
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     cache_implementation: str = "dynamic",
     compile_generation: bool = True,
     name: str = "eval",
@@ -53,7 +54,8 @@ def answer_questions(
         folder (`str` or `Path`): where the answers are kept; a killed run's folder is resumed.
         settings (`Mapping[str, Any]`): what determines the answers besides the questions: model, revision, ...
         max_new_tokens (`int`, *optional*, defaults to `256`): longest answer in tokens.
-        batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
+        batch_size (`int` or `str`, *optional*, defaults to `32`): questions that go through the model together, or
+            `"auto"`, as in [`~trl_mm.generation.SamplingSettings`].
         cache_implementation (`str`, *optional*, defaults to `"dynamic"`): where keys and values are kept, as in
             [`~trl_mm.generation.SamplingSettings`].
         compile_generation (`bool`, *optional*, defaults to `True`): whether decoding with a static cache is compiled.
@@ -138,7 +140,7 @@ def check_resumable(
     folder: str | Path,
     settings: Mapping[str, Any],
     questions: Sequence[Question],
-    batch_size: int,
+    batch_size: int | str,
     unknown: Iterable[str] = (),
 ) -> None:
     """
@@ -148,7 +150,7 @@ def check_resumable(
         folder (`str` or `Path`): folder of [`answer_questions`]; it need not be there.
         settings (`Mapping[str, Any]`): all that decides the answers, the digest of the questions included.
         questions (`Sequence[Mapping[str, Any]]`): the questions.
-        batch_size (`int`): questions that go through the model together.
+        batch_size (`int` or `str`): questions that go through the model together.
         unknown (`Iterable[str]`, *optional*): settings that may only be known with the model; whatever the folder has
             is taken for them, if they are missing.
 
@@ -179,8 +181,10 @@ def by_image(questions: Sequence[Question]) -> list[Question]:
     return sorted(questions, key=lambda question: places[question["image"]])
 
 
-def shard_size_of(questions: Sequence[Question], batch_size: int) -> int:
+def shard_size_of(questions: Sequence[Question], batch_size: int | str) -> int:
     """Questions of a shard: four batches, or about as many that tear no image's questions apart, if all have alike."""
+    if isinstance(batch_size, str):  # found by trial, on whatever machine a killed run goes on
+        batch_size = OF_UNKNOWN_BATCHES
     sizes = Counter(question["image"] for question in questions).values()
     each = max(sizes, default=1) if len(set(sizes)) == 1 else 1
     return each * max(1, round(4 * batch_size / each))

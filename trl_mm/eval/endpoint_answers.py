@@ -15,7 +15,7 @@ def answer_questions_remotely(
     folder: str | Path,
     settings: Mapping[str, Any],
     *,
-    batch_size: int = 32,
+    batch_size: int | str = 32,
     name: str = "eval",
     rank: int = 0,
     world_size: int = 1,

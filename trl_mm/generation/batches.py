@@ -1,23 +1,21 @@
 """Which requests go through the model together: those of similar length, as many as fit."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from .decoding import SamplingSettings
 from .prompts import Prompt, Request
 
 
-def batches(
-    groups: Iterable[list[int]], lengths: Sequence[tuple[int, int]], settings: SamplingSettings
-) -> list[list[list[int]]]:
+def batches(groups: Iterable[list[int]], lengths: Sequence[tuple[int, int]], limits: Any) -> list[list[list[int]]]:
     """
-    Split groups of requests, which are not torn apart, into batches that `settings` allow.
+    Split groups of requests, which are not torn apart, into batches that `limits` allow.
 
     Args:
         groups (`list[list[int]]`): numbers of requests.
         lengths (`list` of pairs of `int`): tokens of each request in its prompt, and in all that follows. Each part is
             padded to the longest of its batch.
-        settings ([`SamplingSettings`]): `batch_size` and `max_batch_tokens` bound a batch. A group that alone is more
-            than that is a batch of its own.
+        limits ([`~trl_mm.generation.batch_limits.BatchLimits`]): `batch_size` and `max_batch_tokens` bound a batch. A
+            group that alone is more than that is a batch of its own.
 
     Returns:
         `list[list[list[int]]]`: groups of each batch, short ones first, so that padding stays small.
@@ -28,7 +26,7 @@ def batches(
     for group in sorted(groups, key=lambda group: max(sum(lengths[index]) for index in group)):
         together = rows + len(group)
         wider = tuple(map(max, zip(widest, *(lengths[index] for index in group), strict=True)))
-        if batch and (together > settings.batch_size or together * sum(wider) > settings.max_batch_tokens):
+        if batch and (together > limits.batch_size or together * sum(wider) > limits.max_batch_tokens):
             found.append(batch)
             batch, together = [], len(group)
             wider = tuple(map(max, zip(*(lengths[index] for index in group), strict=True)))

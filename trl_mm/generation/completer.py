@@ -10,6 +10,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedConfig
 from ..data.shown import shown
 from ..tokens.chat import prompt_ids, render, text_ids
 from ..tokens.chat_template import check_chat_template
+from .batch_limits import BatchLimits, in_batches
 from .batches import batches, same_beginnings
 from .decoding import SamplingSettings, StopWhere, generating
 from .inputs import model_inputs
@@ -37,6 +38,7 @@ class Completer:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.settings = settings or SamplingSettings()
+        self.limits = BatchLimits(self.settings)
         self._special_ids = set(self.tokenizer.all_special_ids)
         token = getattr(processor, "image_token_id", None)
         if token is None or text_ids(processor, processor.image_token) != [token]:
@@ -101,18 +103,17 @@ class Completer:
             (request.prompt_length - len(rest), len(rest) + len(ids) + new)
             for request, rest, ids in zip(requests, rests, continued, strict=True)
         ]
-        texts = [""] * len(requests)
         static = StaticCaches(model, new) if self.settings.cache_implementation == "static" else None
+
+        def completed(batch):
+            parts = self._inputs(model, requests, rests, continued, lengths, batch, positions, static)
+            for indices, inputs in parts:
+                asked, given = [requests[i] for i in indices], [continued[i] for i in indices]
+                yield indices, self._complete(model, inputs, asked, given, config, find_end)
+
         with generating(model):
-            for batch in batches(groups, lengths, self.settings):
-                for indices, inputs in self._inputs(
-                    model, requests, rests, continued, lengths, batch, positions, static
-                ):
-                    asked, given = [requests[i] for i in indices], [continued[i] for i in indices]
-                    answers = self._complete(model, inputs, asked, given, config, find_end)
-                    for index, answer in zip(indices, answers, strict=True):
-                        texts[index] = answer
-        return texts
+            self._try_out(model, requests, lengths, positions)
+            return in_batches(groups, lengths, self.limits, completed, static.clear if static else None)
 
     def predict(self, model: Any, requests: Sequence[Request]) -> list[str]:
         """
@@ -132,15 +133,20 @@ class Completer:
         banned = sorted({*image_token_ids(model.config, self.processor), *self.tokenizer.all_special_ids})
         continued = [text_ids(self.processor, request.prompt.lead + request.prompt.answer) for request in requests]
         lengths = [(request.prompt_length, len(ids)) for request, ids in zip(requests, continued, strict=True)]
-        texts = [""] * len(requests)
+
+        def predicted(batch):
+            indices = [index for (index,) in batch]
+            given = [continued[index] for index in indices]
+            yield indices, self._predict(model, [requests[index] for index in indices], given, banned)
+
         with generating(model):
-            for batch in batches([[index] for index in range(len(requests))], lengths, self.settings):
-                indices = [index for (index,) in batch]
-                given = [continued[index] for index in indices]
-                answers = self._predict(model, [requests[index] for index in indices], given, banned)
-                for index, answer in zip(indices, answers, strict=True):
-                    texts[index] = answer
-        return texts
+            self._try_out(model, requests, lengths)
+            return in_batches([[index] for index in range(len(requests))], lengths, self.limits, predicted)
+
+    def _try_out(self, model, requests, lengths, positions="collapsed"):
+        longest = max(range(len(requests)), key=lambda index: sum(lengths[index]), default=None)
+        if longest is not None:
+            self.limits.try_out(model, self.processor, requests[longest], sum(lengths[longest]), positions)
 
     def _inputs(self, model, requests, rests, continued, lengths, batch, positions, static):
         """Numbers of requests, and what `generate` needs for them; what several share goes through the model once."""
@@ -158,7 +164,7 @@ class Completer:
         last_ids = [int(first.prompt.ids[-1 - count]) for first, count in zip(firsts, cut, strict=True)]
         prefilled = prefill(model, inputs, last_ids)
         # One part, unless a single prompt has more completions than a batch may hold
-        for part in batches([[index] for index in number], lengths, self.settings):
+        for part in batches([[index] for index in number], lengths, self.limits):
             indices = [index for (index,) in part]
             rows, given = [number[i] for i in indices], [[*rests[i], *continued[i]] for i in indices]
             yield indices, continue_from(model, prefilled, rows, given, static)

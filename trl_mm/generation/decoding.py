@@ -24,6 +24,9 @@ from .merged_adapters import merge_as_planned
 from .static_cache import check_cache
 
 
+AUTO = "auto"  # of `batch_size`
+
+
 @dataclass(frozen=True)
 class SamplingSettings:
     """
@@ -33,7 +36,9 @@ class SamplingSettings:
         max_new_tokens (`int`, *optional*, defaults to `128`): longest completion, in tokens.
         temperature (`float`, *optional*, defaults to `1.0`): temperature of the softmax; `0.0` is greedy decoding.
         top_p (`float`, *optional*, defaults to `1.0`): share of probability mass that is sampled from.
-        batch_size (`int`, *optional*, defaults to `32`): requests that go through the model together, at most.
+        batch_size (`int` or `str`, *optional*, defaults to `32`): requests that go through the model together, at
+            most. `"auto"` finds by trial how much fits into the memory of a GPU, in place of `max_batch_tokens`, and
+            makes smaller batches when that was too much.
         max_batch_tokens (`int`, *optional*, defaults to `16384`): tokens of such a batch, at most: requests times the
             longest one, with its image tokens and `max_new_tokens`. A longer request goes alone. A 7B LLaVA-1.6 keeps
             0.5 MB of keys and values for each token (Mistral: 0.125 MB) beside 14 GB of weights, so 8 GB here.
@@ -47,12 +52,14 @@ class SamplingSettings:
     max_new_tokens: int = 128
     temperature: float = 1.0
     top_p: float = 1.0
-    batch_size: int = 32
+    batch_size: int | str = 32
     max_batch_tokens: int = 16384
     cache_implementation: str = "dynamic"
     compile_generation: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.batch_size, str) and self.batch_size != AUTO:
+            raise ValueError(f"`batch_size` must be a whole number or 'auto', got {self.batch_size!r}.")
         check_cache(self.cache_implementation)
 
     def processors(self, seeds: Sequence[tuple]) -> list[LogitsProcessor]:

@@ -52,6 +52,10 @@ class StaticCaches:
         self._shape, self._cache = shape, StaticCache(config=self.config, max_cache_len=shape[1])
         return self._cache
 
+    def clear(self) -> None:
+        """Give the memory of the last cache back."""
+        self._shape = self._cache = None
+
     def filled(self, attention_mask: torch.Tensor, cache: Cache, rows: torch.Tensor) -> Cache:
         """
         A cache for a batch that goes on from what is computed already.

@@ -78,7 +78,8 @@ class AskingArguments:
         limit (`int`, *optional*): ask only about the first images of each benchmark.
         max_new_tokens (`int`, *optional*): longest answer in tokens; defaults to the published length of each
             benchmark, and 256 where there is none, as for captions.
-        batch_size (`int`, *optional*, defaults to `32`): questions that go through the model together.
+        batch_size (`int` or `str`, *optional*, defaults to `32`): questions that go through the model together;
+            `"auto"` finds by trial how many fit into the memory of a GPU, and asks fewer when that was too much.
         cache_implementation (`str`, *optional*, defaults to `"dynamic"`): where keys and values are kept: `"dynamic"`
             in memory that grows, `"static"` in memory of a fixed length, in which transformers compiles decoding on
             GPUs.
@@ -98,7 +99,7 @@ class AskingArguments:
     max_images: int | None = None
     limit: int | None = None
     max_new_tokens: int | None = None
-    batch_size: int = 32
+    batch_size: int | str = 32
     cache_implementation: str = "dynamic"
     compile_generation: bool = True
     seed: int = 0
@@ -109,7 +110,9 @@ class AskingArguments:
     endpoint_timeout: float = 120.0
 
     def __post_init__(self):
-        check_at_least(self, max_images=1, limit=1, max_new_tokens=1, batch_size=1, seed=0, endpoint_concurrency=1)
+        check_at_least(self, max_images=1, limit=1, max_new_tokens=1, seed=0, endpoint_concurrency=1)
+        if self.batch_size != "auto":
+            check_at_least(self, batch_size=1)
         check_positive(self, "endpoint_timeout")
         if self.cache_implementation not in CACHES:
             raise ValueError(

@@ -4,6 +4,7 @@ import argparse
 import inspect
 import re
 import sys
+from typing import get_type_hints
 
 from trl import TrlParser
 
@@ -34,8 +35,12 @@ class RecipeParser(TrlParser):
         self.shown = {"help", "config", "help_all", *COMMON}
         self.shown.update(name for part in own for name in vars(part).get("__annotations__", ()))
         documented = {name: text for part in own for name, text in documented_settings(part).items()}
+        hints = [hint for kind in dataclass_types or () for hint in get_type_hints(kind).items()]
+        wordy = {name for name, hint in hints if hint == int | str}
         for action in self._actions:
             action.help = action.help or documented.get(action.dest, "").replace("%", "%%")
+            if action.dest in wordy:
+                action.type = number_or_word
         self.add_argument(
             "--help_all", action=HelpAll, nargs=0, default=argparse.SUPPRESS, help="Show all settings, TRL's included."
         )
@@ -95,6 +100,14 @@ def _capitalized(sentence):
     """A sentence (`str`) with a capital letter, unless it starts with the name of a file."""
     file = re.match(r"[\w.-]+\.\w", sentence)
     return sentence if file else sentence[:1].upper() + sentence[1:]
+
+
+def number_or_word(text):
+    """What a setting that takes both says (`int` or `str`), where transformers' parser takes the number alone."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 class HelpAll(argparse.Action):
