@@ -18,6 +18,7 @@ from .prefill import CACHE, beginnings, continue_from, prefill, supports_continu
 from .prompts import Prompt, Request
 from .sight import check_sees_images
 from .static_cache import StaticCaches
+from .vllm import VLLMModel
 
 
 CONTEXT_TOKENS = 8  # decoded in front of new tokens, since some tokenizers strip the space of a first token
@@ -77,7 +78,8 @@ class Completer:
         different prompts.
 
         Args:
-            model ([`~transformers.PreTrainedModel`]): the model, unwrapped, with all of its weights.
+            model ([`~transformers.PreTrainedModel`] or [`~trl_mm.generation.vllm.VLLMModel`]): the model, unwrapped,
+                with all of its weights; or one that vLLM runs.
             requests (`list` of [`Request`]): what to complete.
             find_end (`Callable[[str], int | None]`, *optional*): given the new text of a row so far, where the
                 completion ends, or `None` to go on. Without it a completion ends with the EOS token.
@@ -91,6 +93,8 @@ class Completer:
             ValueError: the model takes no images, cannot hide image tokens but a request asks for it, or cannot
                 decode with a static cache but the settings ask for one.
         """
+        if isinstance(model, VLLMModel):
+            return self._written_by_vllm(model, requests, find_end, positions)
         check_sees_images(model)
         config = self._generation_config(model)
         continued = [text_ids(self.processor, request.prefix) for request in requests]
@@ -128,7 +132,14 @@ class Completer:
 
         Returns:
             `list[str]`: the predicted tokens as text, in the order of the requests.
+
+        Raises:
+            ValueError: the model takes no images, or vLLM runs it.
         """
+        if isinstance(model, VLLMModel):
+            raise ValueError(
+                "vLLM cannot predict the tokens of a given answer one by one (`mode='povid'`). Set `use_vllm=False`."
+            )
         check_sees_images(model)
         banned = sorted({*image_token_ids(model.config, self.processor), *self.tokenizer.all_special_ids})
         continued = [text_ids(self.processor, request.prompt.lead + request.prompt.answer) for request in requests]
@@ -142,6 +153,28 @@ class Completer:
         with generating(model):
             self._try_out(model, requests, lengths)
             return in_batches([[index] for index in range(len(requests))], lengths, self.limits, predicted)
+
+    def _written_by_vllm(self, model, requests, find_end, positions):
+        given = [text_ids(self.processor, request.prefix) for request in requests]
+        contexts = [self._context(request.prompt, ids) for request, ids in zip(requests, given, strict=True)]
+
+        def ended(index, ids):
+            # As if each token were looked at when it is written
+            texts = (self._text(contexts[index], ids[: count + 1]) for count in range(len(ids)))
+            return next((count for count, text in enumerate(texts, 1) if find_end(text) is not None), None)
+
+        written = model.write(
+            [
+                model.prompt(self.processor, request, ids, positions)
+                for request, ids in zip(requests, given, strict=True)
+            ],
+            [request.seed or (index,) for index, request in enumerate(requests)],
+            self.settings,
+            image_token_ids(model.config, self.processor),
+            ended if find_end else None,
+        )
+        texts = [self._text(context, ids) for context, ids in zip(contexts, written, strict=True)]
+        return [text[: find_end(text)] for text in texts] if find_end else texts
 
     def _try_out(self, model, requests, lengths, positions="collapsed"):
         longest = max(range(len(requests)), key=lambda index: sum(lengths[index]), default=None)

@@ -12,10 +12,11 @@ from .pair_dataset import PairArguments, check_pair_folder, check_push, load_sft
 from .preflight import check_attention
 from .processes import partners_of, process_state
 from .ranges import check_positive
+from .vllm_models import VLLMArguments, check_one_process, check_vllm, load_vllm
 
 
 @dataclass(kw_only=True)
-class BDHSArguments(PairArguments, ModelArguments):
+class BDHSArguments(PairArguments, ModelArguments, VLLMArguments):
     """
     Arguments of `trl-mm bdhs` besides those of [`BDHSConfig`].
 
@@ -28,6 +29,7 @@ class BDHSArguments(PairArguments, ModelArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        VLLMArguments.__post_init__(self)  # which the others do not pass on to
         check_positive(self, "process_timeout")
         check_subset(self.max_rows, self.shuffle_seed, self.streaming)
 
@@ -43,8 +45,10 @@ def main(argv=None):
     check_model_path(args.model_name_or_path)
     check_base(args.model_name_or_path)
     check_attention(args.attn_implementation)
+    check_vllm(args, [args.model_name_or_path], config)
     check_pair_folder(args.output_dir)
     state = process_state(args.process_timeout)
+    check_one_process(args, state)
     with alone_in(output_dir=args.output_dir):
         run(args, config, state, argv)
     state.destroy_process_group()
@@ -69,7 +73,10 @@ def run(args, config, state, argv):
         check_texts(dataset, processor)
     image_folder = args.image_folder or local_folder(args.dataset_name)
     check_image_paths(dataset, args.images, image_folder)
-    model = load_model(args, state.device, processor)
+    if args.use_vllm:
+        model = load_vllm(args, state.device, processor, hides=config.mode == "attention")
+    else:
+        model = load_model(args, state.device, processor)
     source = {
         "model": args.model_name_or_path,
         "model_revision": args.model_revision,
@@ -78,6 +85,7 @@ def run(args, config, state, argv):
         "dataset": args.dataset_name,
         "dataset_split": args.dataset_split,
         **({} if args.shuffle_seed is None else {"shuffle_seed": args.shuffle_seed}),
+        **({"engine": "vllm"} if args.use_vllm else {}),
         **prompt_settings(processor),
     }
     partners = partners_of(state, args.process_timeout)

@@ -18,10 +18,11 @@ from .preflight import check_attention, check_writable
 from .processes import partners_of, process_state
 from .ranges import check_at_least, check_positive
 from .training import as_mapping
+from .vllm_models import VLLMArguments, check_one_process, check_vllm
 
 
 @dataclass(kw_only=True)
-class EvalArguments(ModelArguments):
+class EvalArguments(ModelArguments, VLLMArguments):
     """
     Arguments of `trl-mm eval`, besides [`AskingArguments`], [`JudgingArguments`] and the settings of each benchmark.
 
@@ -53,6 +54,7 @@ class EvalArguments(ModelArguments):
     benchmarks: list[str] = field(default_factory=lambda: ["chair", "pope"])
 
     def __post_init__(self):
+        super().__post_init__()
         check_positive(self, "process_timeout")
         try:
             self.benchmarks = list(dict.fromkeys(find_benchmark(str(name)) for name in self.benchmarks))
@@ -138,13 +140,17 @@ def main(argv=None):
     models = models_of(args)
     if asking.endpoint is None:
         check_models(models)
+        check_vllm(args, [model.path for model in models])
         check_attention(args.attn_implementation)
+    elif args.use_vllm:
+        raise ValueError("`use_vllm` runs a model here, and `endpoint` asks one elsewhere. Leave one of them out.")
     elif args.models is None and args.model_name_or_path is None:
         raise ValueError("`model_name_or_path` is missing: the name of the model at `endpoint`.")
     check_judge(judging, benchmarks)
     check_writable("output_dir", args.output_dir)
     check_writable("judge_cache_dir", judging.judge_cache_dir)
     state = process_state(args.process_timeout)
+    check_one_process(args, state)
     with alone_in(output_dir=args.output_dir):
         run(args, models, benchmarks, asking, judging, state)
     state.destroy_process_group()

@@ -107,4 +107,5 @@ def check_kept(model, part, settings, asking):
 
 def settings_of(model):
     """What decides the answers of a model besides weights and questions, for the manifest."""
-    return {"model": model.path, "model_revision": model.args.model_revision, "dtype": model.args.dtype}
+    engine = {"engine": "vllm"} if model.args.use_vllm else {}
+    return {"model": model.path, "model_revision": model.args.model_revision, "dtype": model.args.dtype, **engine}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .models import ModelArguments, check_base, check_model_path, load_model
+from .vllm_models import load_vllm
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -113,7 +114,11 @@ def loaded_models(models, device):
         next one holds both in memory.
     """
     for base, group in by_base(models):
-        if len(group) == 1:
+        if group[0].args.use_vllm:  # whole models alone
+            for model in group:
+                yield model, load_vllm(model.args, device, model.processor)
+                _free_memory()
+        elif len(group) == 1:
             yield group[0], load_model(group[0].args, device)
         else:
             yield from _on_one_base(base, group, device)

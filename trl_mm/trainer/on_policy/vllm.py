@@ -11,7 +11,8 @@ from trl import prepare_multimodal_messages
 
 from ...data.seeds import derived_seed
 from ...generation.completer import image_token_ids
-from ...tokens.chat import render, text_ids
+from ...generation.vllm import token_prompt
+from ...tokens.chat import render
 from ...tokens.chat_template import bos_ids, messages_as_read
 
 
@@ -81,16 +82,12 @@ def _colocated(trainer, rows, seeds, banned):
     _update(trainer)
     if sleeps:
         trainer.llm.wake_up(tags=["kv_cache"])
-    prompts, settings, begin = [], [], bos_ids(trainer.processing_class)
+    prompts, settings = [], []
     for row, seed in zip(rows, seeds, strict=True):
         text = render({"images": row["images"], "prompt": row["prompt"]}, trainer.processing_class).prompt
-        # Ids, since vLLM would put another BOS token in front of text
-        prompt = {"prompt_token_ids": begin + text_ids(trainer.processing_class, text)}
-        if row["images"]:
-            prompt["multi_modal_data"] = {"image": row["images"]}
         own = copy.deepcopy(trainer.generation_config)
         own.seed, own.bad_words = derived_seed(*seed) % 2**63, banned
-        prompts.append(prompt)
+        prompts.append(token_prompt(trainer.processing_class, text, row["images"]))
         settings.append(own)
     outputs = trainer.llm.generate(prompts, settings, use_tqdm=False) if prompts else []
     if sleeps:
