@@ -16,6 +16,8 @@ NAMES = [
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
+    "MMPPOConfig",
+    "MMPPOTrainer",
     "MMRLOOConfig",
     "MMRLOOTrainer",
     "MMRewardConfig",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trl
 
-from trl_mm import MMDPOTrainer, MMOnlineDPOTrainer, MMRLOOTrainer
+from trl_mm import MMDPOTrainer, MMOnlineDPOTrainer, MMPPOTrainer, MMRLOOTrainer
 from trl_mm.trainer.on_policy.pair_losses import _Trainer
 from trl_mm.trainer.trl_online_dpo import OnlineDPOTrainer
 
@@ -194,7 +194,7 @@ def overrides(trainer: type) -> list[tuple[str, str, type]]:
     return found
 
 
-@pytest.mark.parametrize("trainer", [MMDPOTrainer, MMOnlineDPOTrainer, MMRLOOTrainer])
+@pytest.mark.parametrize("trainer", [MMDPOTrainer, MMOnlineDPOTrainer, MMPPOTrainer, MMRLOOTrainer])
 def test_overrides_take_what_they_are_called_with(trainer):
     for file, name, base in overrides(trainer):
         ours = inspect.signature(getattr(trainer, name)).parameters
@@ -206,7 +206,7 @@ def test_overrides_take_what_they_are_called_with(trainer):
         assert not missing, f"{file}: `{name}` of {base.__name__} takes {missing} too"
 
 
-@pytest.mark.parametrize("trainer", [MMDPOTrainer, MMOnlineDPOTrainer, MMRLOOTrainer])
+@pytest.mark.parametrize("trainer", [MMDPOTrainer, MMOnlineDPOTrainer, MMPPOTrainer, MMRLOOTrainer])
 def test_every_private_method_that_is_overridden_has_its_line(trainer):
     lines = {(file, re.split(r"[.#]", touch.path)[-1]) for touch in CONTRACT for file in touch.files}
     missing = [

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .trainer.dpo_trainer import MMDPOTrainer
     from .trainer.online_dpo_config import MMOnlineDPOConfig
     from .trainer.online_dpo_trainer import MMOnlineDPOTrainer
+    from .trainer.ppo_config import MMPPOConfig
+    from .trainer.ppo_trainer import MMPPOTrainer
     from .trainer.reward_config import MMRewardConfig
     from .trainer.reward_trainer import MMRewardTrainer
     from .trainer.rloo_config import MMRLOOConfig
@@ -39,6 +41,8 @@ __all__ = [
     "MMDPOTrainer",
     "MMOnlineDPOConfig",
     "MMOnlineDPOTrainer",
+    "MMPPOConfig",
+    "MMPPOTrainer",
     "MMRLOOConfig",
     "MMRLOOTrainer",
     "MMRewardConfig",
@@ -61,6 +65,8 @@ _MODULES = {
     "MMDPOTrainer": ".trainer.dpo_trainer",
     "MMOnlineDPOConfig": ".trainer.online_dpo_config",
     "MMOnlineDPOTrainer": ".trainer.online_dpo_trainer",
+    "MMPPOConfig": ".trainer.ppo_config",
+    "MMPPOTrainer": ".trainer.ppo_trainer",
     "MMRLOOConfig": ".trainer.rloo_config",
     "MMRLOOTrainer": ".trainer.rloo_trainer",
     "MMRewardConfig": ".trainer.reward_config",
