@@ -14,6 +14,7 @@ from trl_mm.bench.rows import random_pairs
 from trl_mm.tokens.lengths import TokenCounts, count_tokens
 from trl_mm.trainer.estimate.memory import LargestBatch, LayerShape, expected_memory, image_patches, largest_batch
 from trl_mm.trainer.estimate.sharding import Sharding
+from trl_mm.trainer.shared_base import new_value_model
 
 
 NOTHING = LargestBatch(0, 0, 0)
@@ -90,6 +91,19 @@ def test_lora_pays_for_its_adapters_only():
     assert (expected.gradients, expected.optimizer) == (4 * adapters, 8 * adapters)  # PEFT makes them float32
     frozen = sum(p.numel() for p in model.parameters()) - adapters
     assert expected.weights == 2 * frozen + 4 * adapters
+
+
+def test_a_value_model_pays_for_its_adapters_and_for_a_pass_of_its_own():
+    model = meta_model(dtype=torch.bfloat16, rank=4)
+    batch, args = LargestBatch(100, 10, 0), SimpleNamespace(optim="adamw_torch", gradient_checkpointing=True)
+    policy = expected_memory(model, args, Sharding(), batch, reference=False)
+    adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model.value_model = new_value_model(model)
+    both = expected_memory(model, args, Sharding(), batch, reference=False, passes=2)
+    score = model.config.text_config.hidden_size
+    assert both.weights - policy.weights == 4 * (adapters + 2 * score)  # PEFT keeps a score beside the one that trains
+    assert both.gradients - policy.gradients == 4 * (adapters + score)
+    assert both.activations - policy.activations == 100 * 2 * score * 2  # inputs of two layers, in bfloat16
 
 
 def test_a_layer_keeps_what_its_backward_pass_reads():

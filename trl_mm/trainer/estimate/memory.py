@@ -111,7 +111,7 @@ class Memory:
         return "\n".join(lines)
 
 
-def expected_memory(model, args, sharding, batch, reference=True):
+def expected_memory(model, args, sharding, batch, reference=True, passes=1):
     """
     Estimate the memory of training.
 
@@ -122,6 +122,8 @@ def expected_memory(model, args, sharding, batch, reference=True):
         sharding ([`Sharding`]): how it is spread.
         batch ([`LargestBatch`]): the largest batch of a process.
         reference (`bool`, *optional*, defaults to `True`): whether a reference model stands beside the policy.
+        passes (`int`, *optional*, defaults to `1`): forwards of its language model before a backward; 2 with a value
+            model, which is to be among the modules of `model`.
 
     Returns:
         [`Memory`]
@@ -165,12 +167,12 @@ def expected_memory(model, args, sharding, batch, reference=True):
     return Memory(
         **on_gpu,
         buffers=buffers,
-        activations=activations(model, batch, cast, half, args.gradient_checkpointing),
+        activations=activations(model, batch, cast, half, args.gradient_checkpointing, passes),
         host=sum(split[name] for name in offloaded),
     )
 
 
-def activations(model, batch, cast, half, checkpointing):
+def activations(model, batch, cast, half, checkpointing, passes=1):
     """
     Bytes (`int`) that a forward keeps for the backward pass, and what the backward pass needs at its peak.
 
@@ -180,6 +182,7 @@ def activations(model, batch, cast, half, checkpointing):
         cast (`bool`): whether weights are in half precision whatever `model` says.
         half (`bool`): whether products are computed in half precision.
         checkpointing (`bool`): whether layers are computed again in the backward pass.
+        passes (`int`, *optional*, defaults to `1`): as in [`expected_memory`].
     """
     text, vision = model.config.get_text_config(), model.config.vision_config
     stream = 2 if cast else model.get_input_embeddings().weight.element_size()  # bytes of a number between layers
@@ -196,7 +199,7 @@ def activations(model, batch, cast, half, checkpointing):
     head += min(batch.predicted, TILE[0]) * min(vocabulary, TILE[1]) * (number + 4)
     if model.get_output_embeddings().weight.requires_grad:
         head += 4 * vocabulary * language.hidden  # its gradient is summed up in float32
-    return int(max(kept + max(again, head), encoding))
+    return int(max(passes * kept + max(again, head), encoding))
 
 
 @dataclass(frozen=True)
