@@ -111,8 +111,6 @@ def sample_from(
     with generating(model):
         if all(getattr(own, name, None) in harmless for name, harmless in NEEDS_WHOLE_PROMPTS.items()):
             inputs = inputs_of(range(max(order) + 1))
-            inputs = continue_from(model, prefill(model, inputs, inputs["input_ids"][:, -1].tolist()), order)
-            inputs = model_inputs(model, processor, requests, [[]] * len(rows))
             prefilled = prefill(model, inputs, inputs["input_ids"][:, -1].tolist())
             is_static = own.cache_implementation == "static"
             static = StaticCaches(model, own.max_new_tokens) if is_static else None

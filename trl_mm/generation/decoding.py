@@ -109,11 +109,9 @@ def uncompiled(model: Any) -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def generating(model: Any) -> Iterator[None]:
     """
-    No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing. Layers that
-    training has compiled run as they are: each length of a cache would be compiled.
-    """
     No gradients, no dropout, no settings of the model's own and, in eval mode, no gradient checkpointing. Adapters are
-    merged if [`~trl_mm.generation.merged_adapters.merged_when_generating`] holds the model.
+    merged if [`~trl_mm.generation.merged_adapters.merged_when_generating`] holds the model. Layers that training has
+    compiled run as they are: each length of a cache would be compiled.
     """
     merge_as_planned(model)
     training = [module for module in model.modules() if module.training]

@@ -12,18 +12,10 @@ from .rows_config import BatchesConfig, RowsConfig
 
 
 @dataclass
-class MMDPOConfig(RowsConfig, LoadingConfig, TrainedPartsConfig, DPOConfig):
+class MMDPOConfig(BatchesConfig, RowsConfig, LoadingConfig, TrainedPartsConfig, AnswerSamplingConfig, DPOConfig):
     """
     Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
-    [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
-class MMDPOConfig(BatchesConfig, RowsConfig, TrainedPartsConfig, DPOConfig):
-    """
-    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
-    [`BatchesConfig`], [`RowsConfig`] and [`TrainedPartsConfig`].
-class MMDPOConfig(RowsConfig, TrainedPartsConfig, AnswerSamplingConfig, DPOConfig):
-    """
-    Configuration of [`MMDPOTrainer`]. The only changes w.r.t. [`~trl.DPOConfig`] are the arguments below and those of
-    [`RowsConfig`], [`TrainedPartsConfig`] and [`AnswerSamplingConfig`].
+    [`BatchesConfig`], [`RowsConfig`], [`LoadingConfig`], [`TrainedPartsConfig`] and [`AnswerSamplingConfig`].
 
     Args:
         ref_log_probs_dir (`str`, *optional*):

@@ -11,14 +11,10 @@ from .rows_config import BatchesConfig, RowsConfig
 
 
 @dataclass
-class MMRewardConfig(RowsConfig, LoadingConfig, TrainedPartsConfig, RewardConfig):
+class MMRewardConfig(BatchesConfig, RowsConfig, LoadingConfig, TrainedPartsConfig, RewardConfig):
     """
     Configuration of [`MMRewardTrainer`]. The only changes w.r.t. [`~trl.RewardConfig`] are the arguments of
-    [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
-class MMRewardConfig(BatchesConfig, RowsConfig, TrainedPartsConfig, RewardConfig):
-    """
-    Configuration of [`MMRewardTrainer`]. The only changes w.r.t. [`~trl.RewardConfig`] are the arguments of
-    [`BatchesConfig`], [`RowsConfig`] and [`TrainedPartsConfig`].
+    [`BatchesConfig`], [`RowsConfig`], [`LoadingConfig`] and [`TrainedPartsConfig`].
     """
 
     def __post_init__(self) -> None:

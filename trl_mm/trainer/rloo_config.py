@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from datasets import Dataset
 from trl import RLOOConfig
 
+from .on_policy.config import AnswerSamplingConfig
 from .parts.config import TrainedPartsConfig
 from .precision import check_precision
 from .rows_config import RowsConfig
 
 
 @dataclass
-class MMRLOOConfig(RowsConfig, TrainedPartsConfig, RLOOConfig):
+class MMRLOOConfig(RowsConfig, TrainedPartsConfig, AnswerSamplingConfig, RLOOConfig):
     """
     Configuration of [`MMRLOOTrainer`]. The only changes w.r.t. [`~trl.RLOOConfig`] are the arguments below and those
-    of [`RowsConfig`] and [`TrainedPartsConfig`]. A prompt fits if `max_length` leaves room for `max_completion_length`
-    tokens behind it.
+    of [`RowsConfig`], [`TrainedPartsConfig`] and [`AnswerSamplingConfig`]. A prompt fits if `max_length` leaves room
+    for `max_completion_length` tokens behind it.
 
     Args:
         normalize_rewards (`bool`, *optional*, defaults to `False`):
