@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
+    TrainerCallback,
 )
 from trl import RLOOConfig, RLOOTrainer
 
@@ -509,3 +510,40 @@ def test_rewards_that_cannot_be_normalised_are_refused(checkpoint, tmp_path):
         sampled(checkpoint, tmp_path, normalize_rewards=True)
     with pytest.raises(ValueError, match="rewards that are all equal say nothing"):
         sampled(checkpoint, tmp_path, with_answers(), Keeps(lambda count: [1.0] * count), normalize_rewards=True)
+
+
+class StopAfter(TrainerCallback):
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "stop"),
+    [
+        ({"num_train_epochs": 3, "per_device_train_batch_size": 8}, 3),
+        ({"steps_per_generation": 2, "num_iterations": 2, "num_train_epochs": 2}, 3),
+        ({"steps_per_generation": 4, "gradient_accumulation_steps": 2, "num_train_epochs": 2}, 3),
+    ],
+    ids=["second epoch", "within a rollout", "within a rollout of two steps"],
+)
+def test_a_resumed_run_ends_as_an_undisturbed_one(checkpoint, tmp_path, settings, stop):
+    def run(name, stop=None, resume=None):
+        reward = Keeps()
+        settled = {"max_steps": -1, "save_strategy": "steps", "save_steps": 1, **settings}
+        trainer = sampled(checkpoint, tmp_path / name, prompts(4), reward, **settled)
+        if stop is not None:
+            trainer.add_callback(StopAfter(stop))
+        trainer.train(resume_from_checkpoint=resume)
+        names = ("loss", "grad_norm", "reward", "kl")
+        steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+        return [{n: entry[n] for n in names if n in entry} for entry in steps], dict(trainer.model.named_parameters())
+
+    expected, weights = run("undisturbed")
+    run("killed", stop)
+    steps, ended = run("killed", resume=True)
+    assert len(expected) > stop and steps == expected
+    for name, value in weights.items():
+        assert torch.equal(ended[name], value), name

@@ -1,6 +1,7 @@
 """RLOO that looks at the image, and pays for it once."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -23,6 +24,8 @@ from ..reward.scorer import RewardModel
 from ..tokens.fit_report import FitReport
 from .image_rewards import with_images
 from .mm_trainer import MMTrainer, check_given_models
+from .on_policy.epoch_sampler import EpochRepeatSampler
+from .on_policy.kept_rollout import file_of, keep_rollout, kept_step, kept_steps
 from .on_policy.rollout import Rollout, new_rollout, steps_of, whole_groups
 from .on_policy.unwrapped_policy import check_generation
 from .parts.lora_targets import with_targets
@@ -144,6 +147,7 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         if args.missing_eos_penalty is not None:
             self._add_missing_eos_penalty(args.missing_eos_penalty)
         self._rollout: Rollout | None = None  # of the samples that a model reads next
+        self._kept_rollout: Path | None = None  # file of the one that training resumes with
         self.prepare_parts()
         self._shares_prefixes = can_share_prefixes(self)
         if self._shares_prefixes:
@@ -186,21 +190,48 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         settings["bad_words"] = [*settings.get("bad_words", []), *banned]
         self.vllm_generation.generation_kwargs = settings
 
+    def _get_train_sampler(self, dataset=None):
+        theirs = super()._get_train_sampler(dataset)
+        names = ("mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
+        settings = {name: getattr(theirs, name) for name in names}
+        return EpochRepeatSampler(theirs.data_source, lambda: int(self.state.epoch or 0), **settings)
+
     def _prepare_inputs(self, generation_batch):
         if not self.model.training:
             return self._generate_and_score_completions(generation_batch)
         per_generation = self.args.steps_per_generation
+        if self._kept_rollout is not None:
+            self._buffered_inputs = self._resumed(generation_batch, self._kept_rollout)
+            self._kept_rollout = None
         if self._step % (per_generation * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             seed = ("order", self.args.seed, self.state.global_step, self.accelerator.process_index)
             self._buffered_inputs = steps_of(batch, per_generation, seed)
         return self._buffered_inputs[self._step % per_generation]
 
-    def _generate_and_score_completions(self, inputs):
-        training = self.model.training
-        num_generations = self.num_generations if training else self.num_generations_eval
+    def _new_rollout(self, inputs):
+        num_generations = self.num_generations if self.model.training else self.num_generations_eval
         first = self.accelerator.process_index * len(inputs)
-        rollout = self._rollout = new_rollout(inputs, self.processing_class, first, num_generations)
+        return new_rollout(inputs, self.processing_class, first, num_generations)
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        # Answers that were sampled by an earlier policy cannot be sampled again
+        if self._step % (self.args.steps_per_generation * self.num_iterations):
+            keep_rollout(file_of(output_dir, self.args.process_index), self._buffered_inputs, self._step)
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            path = file_of(checkpoint, self.args.process_index)
+            self._step = kept_step(path)
+            self._kept_rollout = path if self._step else None
+
+    def _resumed(self, inputs, path):
+        return kept_steps(path, self._new_rollout(inputs), self.accelerator.device)
+
+    def _generate_and_score_completions(self, inputs):
+        rollout = self._rollout = self._new_rollout(inputs)
         # Without images TRL neither processes them again nor has the model read them: the rollout has them
         output = super()._generate_and_score_completions([{"prompt": row["prompt"]} for row in inputs])
         if self.log_completions and self.log_multimodal:
