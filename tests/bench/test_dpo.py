@@ -1,7 +1,9 @@
 import json
+import weakref
 
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
+from trl import DPOConfig
 
 from trl_mm.bench import dpo
 from trl_mm.bench.dpo_config import DPOBenchmark
@@ -23,6 +25,43 @@ def test_both_sides_train_on_the_same_rows_from_the_same_weights(changes):
     assert 0 < low <= result["ratio"] <= high
     assert ours["pairs_per_second"] == 2 / ours["seconds_per_step"]
     assert result["floor"]["answer_tokens"] == [4, 9]
+    for side in (ours, theirs):
+        assert sum(side["parts"].values()) > 0 and side["device_seconds"] is None
+        assert 0 <= side["wall_clock"]["loader_wait"] < side["wall_clock"]["seconds_per_step"]
+    clocks = [side["wall_clock"]["seconds_per_step"] for side in (ours, theirs)]
+    assert result["wall_ratio"] == clocks[1] / clocks[0] and result["bf16"] is False
+
+
+def test_sides_that_are_in_memory_one_at_a_time_train_alike(monkeypatch):
+    alive, made = [], dpo.make_trainer
+
+    def make_trainer(name, *args):
+        alive.append([name, *[other for other, trainer in trainers.items() if trainer() is not None]])
+        trainer = made(name, *args)
+        trainers[name] = weakref.ref(trainer)
+        return trainer
+
+    trainers = {}
+    monkeypatch.setattr(dpo, "make_trainer", make_trainer)
+    result = dpo.measure(benchmark(one_at_a_time=True, wall_clock=False))
+    assert alive == [["trl_mm"], ["trl"]]
+    assert result["max_loss_difference"] < 1e-5 and "wall_clock" not in result["sides"]["trl"]
+
+
+def test_in_bfloat16_both_sides_are_compared_with_float32():
+    result = dpo.measure(benchmark(bf16=True, use_peft=True, wall_clock=False, rounds=1))
+    distances = [side["from_float32"] for side in result["sides"].values()]
+    # bfloat16 has 8 bits, a loss sums 9 log-probabilities of about 5.5
+    assert result["bf16"] and all(0 < distance < 0.1 for distance in distances)
+    assert "from a float32 run: trl_mm" in dpo.summary(result)
+    plain = dpo.measure(benchmark(use_peft=True, wall_clock=False, rounds=1))
+    assert "from_float32" not in plain["sides"]["trl"]
+
+
+def test_the_defaults_are_trls():
+    ours, theirs = DPOBenchmark(), DPOConfig("unused", bf16=False, use_cpu=True)
+    theirs = [getattr(theirs, name, False) for name in ("gradient_checkpointing", "activation_checkpointing")]
+    assert ours.gradient_checkpointing == any(theirs)
 
 
 def test_a_cached_reference_is_compared_with_one_that_runs_in_every_step():

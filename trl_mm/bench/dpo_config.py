@@ -14,10 +14,19 @@ class DPOBenchmark(StepBenchmark):
         response_tokens (`list[int]`, *optional*, defaults to `[128, 256]`): shortest and longest answer in tokens.
         precompute_ref_log_probs (`bool`, *optional*, defaults to `False`): whether ours computes the reference before
             training. TRL does not for images and goes on with a forward pass per step.
+        wall_clock (`bool`, *optional*, defaults to `True`): whether to measure `trainer.train()` of each side too,
+            with all that is between steps.
+        one_at_a_time (`bool`, *optional*, defaults to `False`): whether only one side is in memory, which takes all
+            its steps before the next begins: for models of which two do not fit.
+        float32_run (`bool`, *optional*, defaults to `True`): whether to take the steps in float32 too, by TRL's
+            trainer, if sides compute in bfloat16, and say how far their losses are from it.
     """
 
     response_tokens: list[int] = field(default_factory=lambda: [128, 256])
     precompute_ref_log_probs: bool = False
+    wall_clock: bool = True
+    one_at_a_time: bool = False
+    float32_run: bool = True
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,13 +12,11 @@ class OnlineDPOBenchmark(StepBenchmark):
 
     Args:
         new_tokens (`int`, *optional*, defaults to `64`): tokens of each sampled answer; all are as long.
-        gradient_checkpointing (`bool`, *optional*, defaults to `True`): whether activations are computed again in the
-            backward pass. TRL's default, with which it samples without a KV cache.
+            With `gradient_checkpointing`, TRL samples them without a KV cache.
         batch_size (`int`, *optional*, defaults to `1`): rows per step.
     """
 
     new_tokens: int = 64
-    gradient_checkpointing: bool = True
     batch_size: int = 1
 
     def __post_init__(self):

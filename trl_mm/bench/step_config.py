@@ -18,11 +18,13 @@ class StepBenchmark:
         batch_size (`int`, *optional*, defaults to `2`): rows per step.
         rounds (`int`, *optional*, defaults to `5`): timed steps of each trainer.
         dtype (`str`, *optional*, defaults to `"float32"`): type of the weights.
+        bf16 (`bool`, *optional*): whether to compute in bfloat16 (autocast). Defaults to yes, as in TRL, on a GPU that
+            has it, and to no elsewhere.
         attn_implementation (`str`, *optional*, defaults to `"sdpa"`): attention.
         use_peft (`bool`, *optional*, defaults to `False`): whether to train LoRA adapters on the language model (rank
             128 for a 7B model, in proportion for others) instead of all weights.
-        gradient_checkpointing (`bool`, *optional*, defaults to `False`): whether activations are computed again in the
-            backward pass.
+        gradient_checkpointing (`bool`, *optional*, defaults to `True`): whether activations are computed again in the
+            backward pass. TRL's default.
         vs (`str`, *optional*, defaults to `"trl"`): what to compare with: `"trl"`, or `"none"`.
         memory (`bool`, *optional*, defaults to `True`): whether to measure peak memory too, in a process of its own
             for each trainer.
@@ -35,9 +37,10 @@ class StepBenchmark:
     batch_size: int = 2
     rounds: int = 5
     dtype: str = "float32"
+    bf16: bool | None = None
     attn_implementation: str = "sdpa"
     use_peft: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = True
     vs: str = field(default="trl", metadata={"choices": ["trl", "none"]})
     memory: bool = True
 

@@ -1,14 +1,18 @@
 """Trainers that take one step at a time, ours and TRL's with the same settings."""
 
+import gc
+import statistics
+
 import torch
 from peft import LoraConfig
 
 from .models import load
-from .rounds import speed_ratio
+from .rounds import now, speed_ratio
 
 
 OURS, TRL = "trl_mm", "trl"
 WARMUP = 1
+PARTS = ("loading", "forward", "backward", "optimizer")
 
 
 class Steps:
@@ -17,10 +21,18 @@ class Steps:
 
     Args:
         trainer ([`~transformers.Trainer`]): trainer that has not trained yet.
+
+    Attributes:
+        parts (`dict[str, list[float]]`): seconds of each step, for each of `PARTS`. Loading is the wait for the batch
+            and what is done to it before the model, the sampling of answers included; forward is the loss, with the
+            reference.
     """
 
     def __init__(self, trainer):
         self.trainer = trainer
+        self.parts = {name: [] for name in PARTS}
+        trainer.compute_loss = self._timed(trainer.compute_loss, "forward")
+        trainer._prepare_inputs = self._timed(trainer._prepare_inputs, "loading")
         trainer.create_optimizer()
         trainer.current_gradient_accumulation_steps = 1
         self.batches = iter(trainer.get_train_dataloader())
@@ -31,11 +43,49 @@ class Steps:
     def __call__(self):
         """One step. Returns its loss and the norm of its gradient (`(float, float)`)."""
         trainer = self.trainer
-        loss = trainer.training_step(self.model, next(self.batches))
+        for seconds in self.parts.values():
+            seconds.append(0.0)
+        begin = now()
+        self.batch = batch = next(self.batches)
+        loaded = now()
+        self.parts["loading"][-1] += loaded - begin
+        before = self.parts["loading"][-1]
+        loss = trainer.training_step(self.model, batch)
+        trained = now()
+        inside = self.parts["loading"][-1] - before + self.parts["forward"][-1]
+        self.parts["backward"][-1] = trained - loaded - inside
         norm = trainer.accelerator.clip_grad_norm_(self.model.parameters(), trainer.args.max_grad_norm)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
+        self.parts["optimizer"][-1] = now() - trained
         return loss.item(), norm.item()
+
+    def repeat(self):
+        """Forward and backward of the last batch once more, not counted; there are no more gradients afterwards."""
+        kept = {name: list(seconds) for name, seconds in self.parts.items()}
+        self.trainer.training_step(self.model, self.batch)
+        self.trainer.optimizer.zero_grad()
+        self.parts = kept
+
+    def medians(self):
+        """Seconds of each part (`dict[str, float]`), the warm-up left out."""
+        return {name: statistics.median(seconds[WARMUP:]) for name, seconds in self.parts.items()}
+
+    def _timed(self, method, part):
+        def timed(*args, **kwargs):
+            begin = now()
+            result = method(*args, **kwargs)
+            self.parts[part][-1] += now() - begin
+            return result
+
+        return timed
+
+
+def release():
+    """Give memory of what nothing refers to any more back, also that of cycles and that which torch keeps."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def load_model(settings):
@@ -53,13 +103,21 @@ def training_arguments(settings, folder):
         "per_device_train_batch_size": settings.batch_size,
         "learning_rate": 1e-6,
         "lr_scheduler_type": "constant",
-        "bf16": False,
+        "bf16": computes_in_bfloat16(settings),
         "gradient_checkpointing": settings.gradient_checkpointing,
         "train_sampling_strategy": "sequential",
         "use_cpu": not torch.cuda.is_available(),
+        "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def computes_in_bfloat16(settings):
+    """Whether trainers compute in bfloat16 (`bool`): as the settings say, or where the device has it."""
+    if settings.bf16 is not None:
+        return settings.bf16
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def lora(settings, model):
@@ -95,7 +153,12 @@ def differences(sides, timed):
 
 
 def _difference(sides, name):
-    pairs = zip(sides[OURS][name], sides[TRL][name], strict=True)
+    return largest_difference(sides[OURS][name], sides[TRL][name])
+
+
+def largest_difference(found, wanted):
+    """Largest difference of numbers from others, relative to these (`float`)."""
+    pairs = zip(found, wanted, strict=True)
     return max(abs(ours - theirs) / max(abs(theirs), 1e-12) for ours, theirs in pairs)
 
 
@@ -110,6 +173,14 @@ def versus_trl(result):
         f"difference of losses {result['max_loss_difference']:.1e}, of gradient norms "
         f"{result['max_grad_norm_difference']:.1e}"
     ]
+
+
+def parts_table(sides):
+    """Where the seconds of a step go, with the device waited for after each part (`list[str]`): a line per side."""
+    lines = [f"{'':9}" + "".join(f"{name:>11}" for name in PARTS) + "   s"]
+    for name, side in sides.items():
+        lines.append(f"{name:9}" + "".join(f"{side['parts'][part]:11.2f}" for part in PARTS))
+    return lines
 
 
 def span(bounds):
