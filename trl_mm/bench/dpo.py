@@ -73,7 +73,12 @@ def make_trainer(name, settings, folder):
             shared["bf16"] = False
         return DPOTrainer(model, args=DPOConfig(**shared), **common)
     args = MMDPOConfig(
-        **shared, check_images=False, precompute_ref_log_probs=cached, ref_log_probs_dir=f"{folder}/reference"
+        **shared,
+        check_images=False,
+        precompute_ref_log_probs=cached,
+        ref_log_probs_dir=f"{folder}/reference",
+        torch_compile=settings.torch_compile,
+        use_liger_kernel=settings.use_liger_kernel,
     )
     return TimedReference(model, args=args, **common)
 

@@ -14,6 +14,8 @@ class DPOBenchmark(StepBenchmark):
         response_tokens (`list[int]`, *optional*, defaults to `[128, 256]`): shortest and longest answer in tokens.
         precompute_ref_log_probs (`bool`, *optional*, defaults to `False`): whether ours computes the reference before
             training. TRL does not for images and goes on with a forward pass per step.
+        torch_compile (`bool`, *optional*, defaults to `False`): whether ours compiles its layers.
+        use_liger_kernel (`bool`, *optional*, defaults to `False`): whether ours takes Liger's kernels, on a GPU.
         wall_clock (`bool`, *optional*, defaults to `True`): whether to measure `trainer.train()` of each side too,
             with all that is between steps.
         one_at_a_time (`bool`, *optional*, defaults to `False`): whether only one side is in memory, which takes all
@@ -24,6 +26,8 @@ class DPOBenchmark(StepBenchmark):
 
     response_tokens: list[int] = field(default_factory=lambda: [128, 256])
     precompute_ref_log_probs: bool = False
+    torch_compile: bool = False
+    use_liger_kernel: bool = False
     wall_clock: bool = True
     one_at_a_time: bool = False
     float32_run: bool = True
