@@ -44,7 +44,7 @@ class FitReport:
         names = np.array([] if self.parts is None else self.parts)
         return {
             name: FitReport(self.counts.select(names == name), self.max_length, name)
-            for name in dict.fromkeys(names.tolist())
+            for name in sorted({*names.tolist()})
         }
 
     @property
