@@ -245,3 +245,8 @@ def test_the_api_page_has_every_public_name_and_others_that_are_there():
     assert {name.removeprefix("trl_mm.") for name in named} >= set(trl_mm.__all__)
     for name in named:
         assert pkgutil.resolve_name(name), name
+
+
+def test_the_examples_page_has_every_example():
+    linked = re.findall(r"\(\.\./examples/([\w.]+)\)", (ROOT / "docs/examples.md").read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_file())
