@@ -75,13 +75,18 @@ def test_greedy_decoding_needs_nothing():
 
 
 def test_rows_end_on_their_own_where_an_end_is_found():
-    texts = {5: "A cat. There", 6: "A cat", 7: ". "}
+    texts, decoded = {5: "A cat. There", 6: "A cat", 7: ". "}, []
 
-    def decode(ids):
-        return [texts[token] for token in ids[:, -1].tolist()]
+    def decode(ids, rows):
+        decoded.append(list(rows))
+        return [texts[ids[row, -1].item()] for row in rows]
 
     stop = StopWhere(lambda text: text.find(".") if "." in text else None, decode)
     assert stop(torch.tensor([[1, 5], [2, 6], [3, 7]]), None).tolist() == [True, False, True]
+    # Those that have ended stay so, whatever pads them, and cost nothing
+    assert stop(torch.tensor([[5, 6], [6, 6], [7, 6]]), None).tolist() == [True, False, True]
+    assert stop(torch.tensor([[6, 6], [6, 5], [6, 6]]), None).tolist() == [True, True, True]
+    assert decoded == [[0, 1, 2], [1], [1]]
 
 
 @pytest.mark.parametrize("lora", [False, True])

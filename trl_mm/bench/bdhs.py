@@ -48,7 +48,7 @@ class OneByOne(Completer):
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         context, start = self._context(prompt, prefix), inputs["input_ids"].shape[1]
 
-        def new_texts(sequences):
+        def new_texts(sequences, rows=(0,)):
             return [self._text(context, ids) for ids in sequences[:, start:].tolist()]
 
         sequences = model.generate(

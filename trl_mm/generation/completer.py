@@ -206,10 +206,9 @@ class Completer:
         contexts = [self._context(request.prompt, prefix) for request, prefix in zip(batch, prefixes, strict=True)]
         start = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
 
-        def new_texts(sequences):
-            return [
-                self._text(context, ids) for context, ids in zip(contexts, sequences[:, start:].tolist(), strict=True)
-            ]
+        def new_texts(sequences, rows):
+            new = sequences[:, start:].tolist()
+            return [self._text(contexts[row], new[row]) for row in rows]
 
         sequences = model.generate(
             **inputs,
@@ -219,7 +218,7 @@ class Completer:
             # Weights are whole, also under ZeRO-3, where processes would wait for one another at each token
             synced_gpus=False,
         )
-        texts = new_texts(sequences)
+        texts = new_texts(sequences, range(len(contexts)))
         return [text[: find_end(text)] for text in texts] if find_end else texts
 
     def _predict(self, model, batch, given, banned):

@@ -81,22 +81,39 @@ class SeededSampling(LogitsProcessor):
         self.step = 0
 
     def __call__(self, input_ids, scores):
+        self.uniform = self.uniform.to(scores.device)  # once, not for every token
         cumulative = scores.double().softmax(-1).cumsum(-1)  # (B, V)
-        target = self.uniform[:, self.step : self.step + 1].to(scores.device) * cumulative[:, -1:]
+        target = self.uniform[:, self.step : self.step + 1] * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[-1] - 1)
         self.step += 1
         return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
 
 
 class StopWhere(StoppingCriteria):
-    """Ends each row on its own, as soon as `find_end` finds an end in the row's new text."""
+    """
+    Ends each row on its own, as soon as `find_end` finds an end in the row's new text. A row that has ended is not
+    decoded again: that work is the host's, for every token, while the GPU waits.
 
-    def __init__(self, find_end: Callable[[str], int | None], decode: Callable[[torch.LongTensor], Sequence[str]]):
+    Args:
+        find_end (`Callable[[str], int | None]`): given the new text of a row so far, where it ends, or `None`.
+        decode (`Callable[[torch.LongTensor, list[int]], list[str]]`): given the token ids of all rows, the new texts
+            of those with the given numbers.
+    """
+
+    def __init__(
+        self,
+        find_end: Callable[[str], int | None],
+        decode: Callable[[torch.LongTensor, Sequence[int]], Sequence[str]],
+    ):
         self.find_end, self.decode = find_end, decode
+        self.done: list[bool] = []
 
     def __call__(self, input_ids, scores, **kwargs):
-        done = [self.find_end(text) is not None for text in self.decode(input_ids)]
-        return torch.tensor(done, device=input_ids.device)
+        self.done = self.done or [False] * len(input_ids)
+        going = [row for row, done in enumerate(self.done) if not done]
+        for row, text in zip(going, self.decode(input_ids, going), strict=True):
+            self.done[row] = self.find_end(text) is not None
+        return torch.tensor(self.done, device=input_ids.device)
 
 
 def uncompiled(model: Any) -> contextlib.AbstractContextManager[Any]:
