@@ -35,6 +35,7 @@ PAPER_ROWS = (
     "IPO, POVID",
     "SLiC, POVID",
     "RLOO, VLFeedback reward",
+    "PPO, VLFeedback reward",
 )
 SUBSET = {"max_rows", "shuffle_seed"}
 # What a recipe is about: the keys that it has other values of than the recipe it varies
@@ -71,7 +72,7 @@ def test_all_recipes_are_found():
         "llava_v1.6_34b": 8,
         "llava_v1.6_mistral_7b": 7,
         "llava_v1.6_vicuna_13b": 7,
-        "llava_v1.6_vicuna_7b": 26,
+        "llava_v1.6_vicuna_7b": 27,
         "qwen2.5_vl_7b": 2,
         "shapes": 10,
     }

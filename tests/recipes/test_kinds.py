@@ -44,6 +44,7 @@ KINDS = {
     "dpo_corrupted": "dpo_corrupted/adapter_model.safetensors",
     "reward": "reward/adapter_model.safetensors",
     "rloo": "rloo/adapter_model.safetensors",
+    "ppo": "ppo/value/adapter_model.safetensors",
     "judge": "judge/judge.json",
     "eval": "eval/dpo_lora/scores.json",
 }
@@ -84,14 +85,14 @@ def shrunk(recipe, command, model):
     recipe.pop("accelerate_config", None)  # which is for the launch, and the script is called without one
     if not recipe["model_name_or_path"].startswith("runs/"):
         recipe["model_name_or_path"] = model
-    if command in ("dpo", "online-dpo", "reward", "rloo"):
+    if command in ("dpo", "online-dpo", "reward", "rloo", "ppo"):
         recipe.update(TRAINING)
-    if command == "rloo":
+    if command in ("rloo", "ppo"):
         recipe.update(gradient_accumulation_steps=1, max_completion_length=4)
     if "datasets" in recipe:
         recipe["datasets"] = [{"path": "preferences.jsonl", "source": part["source"]} for part in recipe["datasets"]]
         recipe.update(OURS)
-    elif command in ("dpo", "reward", "rloo") and (
+    elif command in ("dpo", "reward", "rloo", "ppo") and (
         recipe.get("converter") or recipe["output_dir"].endswith("corrupted")
     ):
         recipe.update(OURS, dataset_name="preferences.jsonl", converter=None)

@@ -1,6 +1,6 @@
 import pytest
 
-from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, report, rloo, score
+from trl_mm.scripts import bdhs, dpo, judge, merge, online_dpo, ppo, report, rloo, score
 from trl_mm.scripts import eval as evaluate
 from trl_mm.scripts.merge import make_parser
 from trl_mm.scripts.recipe_parser import COMMON, documented_settings
@@ -92,12 +92,12 @@ def test_help_shows_our_settings_and_common_ones_and_help_all_the_others(capsys)
 
 
 def test_common_settings_are_settings():
-    parsers = [command.make_parser() for command in (dpo, online_dpo, rloo)]
+    parsers = [command.make_parser() for command in (dpo, online_dpo, rloo, ppo)]
     known = {action.dest for parser in parsers for action in parser._actions}
     assert set(COMMON) <= known
 
 
-@pytest.mark.parametrize("command", [bdhs, dpo, evaluate, judge, merge, online_dpo, report, rloo])
+@pytest.mark.parametrize("command", [bdhs, dpo, evaluate, judge, merge, online_dpo, ppo, report, rloo])
 def test_every_setting_says_what_it_is(command):
     parser = command.make_parser()
     silent = [action.dest for action in parser._actions if parser.shows(action) and len(action.help or "") < 8]

@@ -74,6 +74,7 @@ COMMANDS = {
     "dpo": ("trl_mm.scripts.dpo", "train on preference pairs from disk, or made during training with BDHS"),
     "online-dpo": ("trl_mm.scripts.online_dpo", "train on answers sampled on the way and ranked by a judge"),
     "rloo": ("trl_mm.scripts.rloo", "train on sampled answers and their rewards, by a model or by rules (RLOO)"),
+    "ppo": ("trl_mm.scripts.ppo", "train on sampled answers and their rewards with a value model (PPO)"),
     "reward": ("trl_mm.scripts.reward", "train a reward model that sees the images, on preference pairs"),
     "bdhs": ("trl_mm.scripts.bdhs", "make preference pairs from SFT data with Bias-Driven Hallucination Sampling"),
     "convert": ("trl_mm.scripts.convert", "bring a published preference dataset into the row format, as parquet"),

@@ -20,6 +20,7 @@ def dry_run(
     num_answers=2,
     answers_per_row=None,
     has_reference=None,
+    has_value_model=False,
 ):
     """
     Print how the rows fit, what trains, the steps, and the memory that is expected on each GPU. No weight is loaded
@@ -37,6 +38,8 @@ def dry_run(
         answers_per_row (`int`, *optional*): answers sampled to each row, where a batch counts these, and not rows.
         has_reference (`bool`, *optional*): whether a reference model stands beside the policy; by default if neither
             adapters nor precomputed log-probabilities spare it.
+        has_value_model (`bool`, *optional*, defaults to `False`): whether a value model trains, too, as adapters on
+            the policy's base.
 
     Raises:
         OSError: the model's configuration or processor cannot be had.
@@ -50,6 +53,7 @@ def dry_run(
     from ..trainer.estimate.sharding import read_sharding
     from ..trainer.parts.parameter_groups import check_optimizer, trained_parts_table
     from ..trainer.prefix_sharing.shared_forward import unsupported_reason
+    from ..trainer.shared_base import new_value_model
     from ..trainer.vision_processor import vision_processor
 
     sharding = read_sharding(launch, training_args)
@@ -61,6 +65,8 @@ def dry_run(
     for report in reports.values():
         print(report)
     model = model_without_weights(training_args, model_args, processor, sharding)
+    if has_value_model:
+        model.value_model = new_value_model(model)
     print(f"\n{trained_parts_table(model, training_args)}\n\n{steps(rows, training_args, sharding, answers_per_row)}")
 
     if model_args.load_in_4bit or model_args.load_in_8bit:
@@ -79,7 +85,7 @@ def dry_run(
     if has_reference is None:
         cached = getattr(training_args, "precompute_ref_log_probs", False)
         has_reference = not (model_args.use_peft or cached)
-    memory = expected_memory(model, training_args, sharding, batch, has_reference)
+    memory = expected_memory(model, training_args, sharding, batch, has_reference, 1 + has_value_model)
     print(
         f"\nExpected memory of each GPU, {sharding}, for a batch of {batch.tokens:,} tokens, "
         f"{batch.predicted:,} of them of answers, and {batch.patches:,} image patches:\n{memory}\n{ASSUMPTIONS}"

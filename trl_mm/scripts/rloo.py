@@ -1,6 +1,7 @@
 """`trl-mm rloo`: several sampled answers to each prompt, and their rewards, by REINFORCE leave-one-out."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from .dry_run import dry_run
 from .preflight import check_training
@@ -49,9 +50,16 @@ def main(argv=None, launch=None):
 
 
 def run(args, training_args, model_args, argv, launch=None):
-    from trl import get_quantization_config
-
     from ..trainer.rloo_trainer import MMRLOOTrainer
+
+    has_reference = training_args.beta > 0 and not model_args.use_peft
+    functions = partial(reward_functions, args.reward_funcs)
+    train_on_rewards(MMRLOOTrainer, functions, args, training_args, model_args, launch, has_reference=has_reference)
+
+
+def train_on_rewards(make_trainer, make_functions, args, training_args, model_args, launch, **estimated):
+    """Train with RLOO or PPO; `estimated` says what `--dry_run` counts besides the policy."""
+    from trl import get_quantization_config
 
     benchmarks = training_benchmarks(args, training_args)
     if args.dry_run:
@@ -65,15 +73,15 @@ def run(args, training_args, model_args, argv, launch=None):
             answer_tokens=training_args.max_completion_length,
             num_answers=min(answers, training_args.per_device_train_batch_size),
             answers_per_row=answers,
-            has_reference=training_args.beta > 0 and not model_args.use_peft,
+            **estimated,
         )
         print("Not counted: reward models, and the key-value cache while answers are sampled.")
         return
     check_training(training_args, model_args)
-    functions = reward_functions(args.reward_funcs)
+    functions = make_functions()
     train_dataset, eval_dataset = load_splits(args, training_args, NEEDS)
     check_columns(functions, train_dataset.column_names)
-    trainer = MMRLOOTrainer(
+    trainer = make_trainer(
         model_args.model_name_or_path,
         functions,
         args=training_args,

@@ -22,7 +22,7 @@ from .prefix_sharing.enable import bare_models
 from .prefix_sharing.shared_values import add_values, token_values
 from .rloo_trainer import MMRLOOTrainer, RewardFunction
 from .rows_config import fill_defaults
-from .shared_base import checked_adapter, new_value_model, reward_adapter
+from .shared_base import check_trains_adapters, checked_adapter, new_value_model, reward_adapter
 
 
 PAPER = {
@@ -80,11 +80,7 @@ class MMPPOTrainer(MMRLOOTrainer):
         if args is None:
             args = MMPPOConfig(f"{base.split('/')[-1]}-PPO")
         fill_defaults(args, MMPPOConfig)
-        if not isinstance(model, PeftModel) and kwargs.get("peft_config") is None:
-            raise ValueError(
-                "PPO trains LoRA adapters, so that policy, value model and reference share one base in memory. Pass "
-                "`peft_config` (`use_peft: true` in a recipe)."
-            )
+        check_trains_adapters(isinstance(model, PeftModel) or kwargs.get("peft_config") is not None)
         self._value_adapter = None if args.value_adapter is None else checked_adapter(args.value_adapter, base)
         functions = on_the_base(reward_funcs, base, self)
         super().__init__(model, functions, args, train_dataset, **kwargs)

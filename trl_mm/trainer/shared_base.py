@@ -128,6 +128,15 @@ def checked_adapter(name: str, base: str) -> tuple[PeftConfig, Weights]:
     return config, weights
 
 
+def check_trains_adapters(trains_adapters: bool) -> None:
+    """Refuse to train the base itself, which other adapters are to share."""
+    if not trains_adapters:
+        raise ValueError(
+            "PPO trains LoRA adapters, so that policy, value model and reference share one base in memory. Pass "
+            "`peft_config` (`use_peft: true` in a recipe)."
+        )
+
+
 def same_model(name: str | None, other: str | None) -> bool:
     """Whether two ids or paths name the same model (`bool`)."""
     if name is None or other is None or name == other:
