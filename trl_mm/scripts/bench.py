@@ -9,6 +9,7 @@ from ..bench.convert_config import ConvertBenchmark
 from ..bench.dpo_config import DPOBenchmark
 from ..bench.online_dpo_config import OnlineDPOBenchmark
 from .eval_scores import write_json
+from ..bench.reward_config import RewardBenchmark
 from .preflight import check_writable
 
 
@@ -76,3 +77,4 @@ bdhs = Bench("bdhs", BDHSBenchmark)
 convert = Bench("convert", ConvertBenchmark)
 dpo = Bench("dpo", DPOBenchmark)
 online_dpo = Bench("online_dpo", OnlineDPOBenchmark)
+reward = Bench("reward", RewardBenchmark)
