@@ -16,10 +16,11 @@ from transformers import LlavaNextImageProcessor
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from trl_mm.data.images import ImageError, open_image, resolve_image
-from trl_mm.tokens.collator import PreferenceCollator
+from trl_mm.tokens.collator import PACKED_SIZES, PreferenceCollator
 from trl_mm.tokens.image_groups import image_groups, open_once, settled_groups, tokenizes_apart
 from trl_mm.tokens.prefix_tree import border, packed_size, prefix_tree
 from trl_mm.tokens.processor import TOKEN_INPUTS
+from trl_mm.trainer.prefix_sharing.forest import pack_forest
 
 
 WORDS = st.lists(st.sampled_from(" ".join(TEXTS).split()), min_size=1, max_size=3).map(" ".join)
@@ -61,7 +62,13 @@ def test_tokens_are_those_of_trl_and_images_those_of_the_leaders(name, contents)
     for number, group in enumerate(groups):
         assert rows[number]["images"] == rows[leaders[group]]["images"]
     of_leaders = PreferenceCollator(processor, images_per_prompt=True)([rows[leader] for leader in leaders])
-    assert {*batch} - {"groups"} == {*theirs}
+    assert {*batch} - {"groups", PACKED_SIZES} == {*theirs}
+    pairs = pack_forest(
+        batch["input_ids"], batch["input_ids"].where(batch["completion_mask"] == 1, -100), batch["groups"]
+    )
+    of_trl, computed, places = batch[PACKED_SIZES].tolist()
+    assert of_trl == theirs["attention_mask"].sum()
+    assert computed == (pairs.branch >= 0).sum() and places == pairs.branch.numel()
     for key in theirs:
         wanted = theirs if key in (*TOKEN_INPUTS, "completion_mask") else of_leaders
         assert torch.equal(batch[key], wanted[key]), key

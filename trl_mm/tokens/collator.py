@@ -10,13 +10,21 @@ from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 from trl.trainer.utils import flush_left, pad
 
 from .chat_template import bos_ids, render_examples
-from .image_groups import image_groups, open_once, prompts_of_groups, settled_groups, tokenizes_apart
+from .image_groups import (
+    image_groups,
+    open_once,
+    packed_sizes,
+    prompts_of_groups,
+    settled_groups,
+    tokenizes_apart,
+)
 from .processor import TOKEN_INPUTS
 
 
 COLUMNS = ("images", "prompt", "chosen", "rejected")
 # Computed before training by `precompute_ref_log_probs`
 REF_LOG_PROBS = ("ref_chosen_logps", "ref_rejected_logps")
+PACKED_SIZES = "packed_sizes"  # of a batch: what is spared in it
 
 
 @dataclass
@@ -39,7 +47,9 @@ class PreferenceCollator(DataCollatorForVisionPreference):
     - `"pixel_values"` and what else the processor makes of images, such as `"image_sizes"`: the images of all rows,
       twice, for chosen and rejected. Missing if no row has an image. With `images_per_prompt` they come once, as
       [`share_prefixes`] expects them; with `images_per_group` too, once for all rows that show the same.
-    - `"groups"`: with `images_per_group`, a tensor of shape `(B,)`, the group of each row, whose images they are.
+    - `"groups"`: with `images_per_group`, a tensor of shape `(B,)`, the group of each row, whose images they are; and
+      under `PACKED_SIZES` a tensor of shape `(3,)`, which is no input of a model: tokens in TRL's layout, tokens once
+      each prefix stands once, and places that these take.
     - `"ref_chosen_logps"`, `"ref_rejected_logps"`: tensors of shape `(B,)`, if rows have these columns.
 
     With `two_rejected`, rows have a `second_rejected`. The tensors of tokens then have `3 * B` rows, the second
@@ -83,7 +93,7 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         answer_ids = self._answer_ids(rows, texts, answers)
         prompts, images = [text["prompt"] for text in texts], [row["images"] for row in rows]
         if self.images_per_group and self.images_per_prompt:
-            inputs, groups = self._inputs_of_groups(keys, prompts, images, answer_ids)
+            inputs, groups, sizes = self._inputs_of_groups(keys, prompts, images, answer_ids)
         else:
             inputs, groups = self._prompt_inputs(prompts, images), None
         if self.two_rejected and not self.images_per_prompt:
@@ -92,6 +102,7 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         batch = self._batch(inputs, answer_ids)
         if groups is not None:
             batch["groups"] = torch.tensor(groups)  # (B,)
+            batch[PACKED_SIZES] = torch.tensor([batch["attention_mask"].sum(), *sizes])  # (3,)
         for name in REF_LOG_PROBS:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows])  # (B,)
@@ -168,21 +179,23 @@ class PreferenceCollator(DataCollatorForVisionPreference):
         return {name: value if name in TOKEN_INPUTS else torch.cat([value] * 2) for name, value in inputs.items()}
 
     def _inputs_of_groups(self, keys, prompts, images, answer_ids):
-        """As [`_prompt_inputs`], with the images once per group, and the group of each row (`list[int]`)."""
+        """As [`_prompt_inputs`], with the images once per group; the group of each row; and [`packed_sizes`]."""
         if self._placeholder == "" and len(set(keys)) < len(keys) and any(images):
             self._placeholder = self.processor.image_token if tokenizes_apart(self.processor) else None
         groups = image_groups(keys, prompts, self._placeholder)
         inputs = self._inputs_of_leaders(groups, prompts, images)
-        if len(set(groups)) == len(groups):
-            return inputs, groups
         lengths = inputs["attention_mask"].sum(1).tolist()
         ids = [ids[-length:].tolist() for ids, length in zip(inputs["input_ids"], lengths, strict=True)]
         sequences = [
             [np.array((prompt + answer)[: self.max_length][:-1]) for answer in answers if answer] or [np.array(prompt)]
             for prompt, *answers in zip(ids, *answer_ids, strict=True)
         ]
-        settled = settled_groups(groups, sequences, lengths)
-        return (inputs if settled == groups else self._inputs_of_leaders(settled, prompts, images)), settled
+        settled = groups
+        if len(set(groups)) < len(groups):
+            settled = settled_groups(groups, sequences, lengths)
+        if settled != groups:
+            inputs = self._inputs_of_leaders(settled, prompts, images)
+        return inputs, settled, packed_sizes(settled, sequences, lengths)
 
     def _inputs_of_leaders(self, groups, prompts, images):
         leaders = [groups.index(group) for group in range(max(groups) + 1)]

@@ -184,3 +184,15 @@ def settled_groups(
     member_of = {row: rows for rows in best for row in rows}
     numbers: dict[tuple[int, ...], int] = {}
     return [numbers.setdefault(member_of[row], len(numbers)) for row in range(len(groups))]
+
+
+def packed_sizes(
+    groups: Sequence[int], sequences: Sequence[Sequence[np.ndarray]], begins: Sequence[int]
+) -> tuple[int, int]:
+    """Tokens that groups have when each prefix stands once, and places that they take in a batch; see above."""
+    trees, borders = [], []
+    for group in range(max(groups) + 1):
+        rows = [row for row in range(len(groups)) if groups[row] == group]
+        trees.append(prefix_tree([ids for row in rows for ids in sequences[row]]))
+        borders.append(border(trees[-1], [begins[row] for row in rows]))
+    return sum(map(len, trees)), len(trees) * packed_size(trees, borders)[1]

@@ -10,7 +10,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from ..data.rows import PREFERENCE_COLUMNS
-from ..tokens.collator import PreferenceCollator
+from ..tokens.collator import PACKED_SIZES, PreferenceCollator
 from ..tokens.fit_report import FitReport
 from .bdhs_loss import BDHSLoss
 from .distorted_answer import DISTORTION, distorted_batch, distorts, find_likeliest
@@ -29,7 +29,7 @@ from .parts.lora_targets import with_targets
 from .parts.parameter_groups import check_optimizer
 from .parts.quantization import skip_quantizing_saved_modules
 from .prefix_sharing.enable import bare_models, dummy_image, enable_prefix_sharing
-from .prefix_sharing.forest import Forests
+from .prefix_sharing.forest import Forests, spared
 from .reference.precompute import PrecomputedReference, check_precomputing
 from .row_checks import checked_rows
 from .rows_config import fill_defaults
@@ -136,9 +136,8 @@ class MMDPOTrainer(MMTrainer, GroupsByLength, PrecomputedReference, BDHSLoss, DP
         self.parts_are_ready = True
         check_backend(self)
         super().prepare_parts()
-        self._forests = Forests()
         enable_prefix_sharing(
-            self, self.pair_collator, self.keeps_layout_of_trl, not self.precomputes_reference, self._forests
+            self, self.pair_collator, self.keeps_layout_of_trl, not self.precomputes_reference, Forests()
         )
         if distorts(self.pair_generator):
             for model in bare_models(self):
@@ -179,27 +178,21 @@ class MMDPOTrainer(MMTrainer, GroupsByLength, PrecomputedReference, BDHSLoss, DP
         elif "rows" in inputs:
             inputs = self.pair_collator(generate_for_batch(self, inputs["rows"]))
         inputs = self._prepare_batch(inputs)
-        if not getattr(self.pair_collator, "images_per_group", False):
+        if self._packed_sizes is None:
             mask = inputs["pairs"][0]["attention_mask"] if "pairs" in inputs else inputs["attention_mask"]
-            self._log_mean(padding=1 - mask.float().mean())
-        return inputs
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self._forests.counts is not None:
-            computed, of_trl, places = self._forests.counts
-            self._log_mean(padding=1 - computed / max(places, 1), shared_tokens=1 - computed / max(of_trl, 1))
-        return loss
-
-    def _log_mean(self, **metrics):
+            metrics = {"padding": 1 - mask.float().mean()}
+        else:
+            metrics = spared(self._packed_sizes)
         log_metrics(self, metrics, "train" if self.model.training else "eval")
+        return inputs
 
     def _prepare_batch(self, batch):
         if self._dummy_image is not None:
             batch = self._dummy_image.added_to(batch)
             if DISTORTION in batch:
                 batch[DISTORTION]["inputs"] = self._dummy_image.added_to(batch[DISTORTION]["inputs"])
-        return super()._prepare_inputs(batch)
+        self._packed_sizes = batch.get(PACKED_SIZES)
+        return super()._prepare_inputs({name: value for name, value in batch.items() if name != PACKED_SIZES})
 
 
 def check_settings(args, pair_generator, data_collator=None, optimizers=None):

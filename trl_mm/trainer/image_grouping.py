@@ -33,7 +33,7 @@ class ImageGroupedSampler(Sampler):
     def __init__(self, batch_size, keys, seed, epoch, lengths=None):
         self.batch_size, self.seed, self.epoch, self.lengths = batch_size, seed, epoch, lengths
         self.num_rows = len(keys)
-        self.groups: dict[str, dict[str, list[int]]] = {}  # rows by image and prompt
+        self.groups = {}  # rows by image and prompt
         for row, (images, prompt) in enumerate(keys):
             self.groups.setdefault(images, {}).setdefault(prompt, []).append(row)
 

@@ -79,7 +79,7 @@ def test_the_layout_of_a_forest():
         (1, [3], [[4], [4]]),  # equal ones
         (0, [5, 6, 2], [[9], [8]]),  # another question to the same image
     ]
-    pairs, counts = pack_forest(*token_batch(rows))
+    pairs = pack_forest(*token_batch(rows))
     assert pairs.num_shared == 2 and pairs.leader.tolist() == [0, 1]
     # The prompt of the second group ends before the border. No answer's last token is computed
     assert pairs.input_ids.tolist() == [[5, 6, 7, 9, 2], [3, 0, 0, 0, 0]]
@@ -102,7 +102,6 @@ def test_the_layout_of_a_forest():
     ]
     labels = token_batch(rows)[1][:, 1:]
     assert torch.equal(pairs.unpack(pairs.predicted), labels.clamp(min=0))
-    assert counts == (6, 5 + 2 + 4 + 5 + 2 + 4, 10)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -130,7 +129,7 @@ def test_answers_that_are_scored_again_have_their_own_tokens(rows, seed):
     repeated = torch.cat([input_ids, input_ids[:count]]), torch.cat([labels, others])
     ours = run(shared, *repeated, groups=groups, num_branches=3, scored_again=True)
     assert_same(ours, run(model_with_head(), *repeated))
-    pairs, _ = pack_forest(input_ids, labels, groups)
+    pairs = pack_forest(input_ids, labels, groups)
     wanted = torch.cat([labels, others])[:, 1:].clamp(min=0)
     again = score_again(pairs, others)
     assert torch.equal(again.unpack(again.predicted), wanted)
@@ -138,15 +137,13 @@ def test_answers_that_are_scored_again_have_their_own_tokens(rows, seed):
 
 @given(forests(2))
 def test_no_token_is_computed_twice(rows):
-    pairs, (computed, of_trl, places) = pack_forest(*token_batch(rows))
+    pairs = pack_forest(*token_batch(rows))
     prefixes = set()
     for group, prompt, answers in rows:
         for answer in answers:
             whole = (prompt + answer)[:-1]
             prefixes |= {(group, *whole[: end + 1]) for end in range(len(whole))}
-    assert computed == len(prefixes) == (pairs.branch >= 0).sum()
-    assert of_trl == sum(len(prompt) + len(answer) for _, prompt, answers in rows for answer in answers)
-    assert places == pairs.branch.numel()
+    assert len(prefixes) == (pairs.branch >= 0).sum()
 
 
 @given(forests(2), st.data())
@@ -156,7 +153,7 @@ def test_an_answer_that_was_cut_away_leaves_the_others(rows, data):
     rows = [*rows[:-1], (group, prompt, [answer if kind != cut else [] for kind, answer in enumerate(answers)])]
     input_ids, labels, groups = token_batch(rows)
     assume((labels != -100).any())
-    pairs, _ = pack_forest(input_ids, labels, groups)
+    pairs = pack_forest(input_ids, labels, groups)
     assert torch.equal(pairs.unpack(pairs.predicted), labels[:, 1:].clamp(min=0))
 
 
@@ -169,6 +166,5 @@ def test_a_batch_is_laid_out_once_for_the_models_that_read_it(monkeypatch):
     )
     first = forests.pack(*batch, 0)
     assert forests.pack(*batch, 0) is first and len(made) == 1
-    assert forests.counts == made[0][1]
     other = forests.pack(batch[0], batch[1].masked_fill(batch[1] == 9, 8), batch[2], 0)
     assert len(made) == 2 and other.predicted.tolist() != first.predicted.tolist()

@@ -18,16 +18,10 @@ from .packing import PackedPairs
 
 
 class Forests:
-    """
-    Lays out batches. The last layout is kept, for the model that reads the same batch next.
-
-    Attributes:
-        counts (`tuple` of `int` or `None`): of the last batch, tokens that are computed, tokens in TRL's layout, and
-            places in the packed rows, padding included.
-    """
+    """Lays out batches. The last layout is kept, for the model that reads the same batch next."""
 
     def __init__(self):
-        self.counts = self.batch = self.labels = self.seen = self.pairs = None
+        self.batch = self.labels = self.seen = self.pairs = None
 
     def pack(self, input_ids, labels, groups, pad_token_id, batch=None):
         """As [`pack_forest`]; `batch` is the tensor that a batch is known by."""
@@ -35,9 +29,25 @@ class Forests:
         # Values are not compared, which would wait for the device; these tensors are kept, so their memory is theirs
         seen = labels.data_ptr(), labels.shape
         if batch is not self.batch or seen != self.seen:
-            self.pairs, self.counts = pack_forest(input_ids, labels, groups, pad_token_id)
+            self.pairs = pack_forest(input_ids, labels, groups, pad_token_id)
             self.batch, self.labels, self.seen = batch, labels, seen
         return self.pairs
+
+
+def spared(sizes):
+    """
+    Metrics of a batch.
+
+    Args:
+        sizes (`torch.LongTensor` of shape `(3,)`): tokens in TRL's layout, tokens that are computed, and places of the
+            packed rows.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `shared_tokens`, the share of TRL's tokens that are not computed, and `padding`,
+        that of the places without a token.
+    """
+    of_trl, computed, places = sizes.float().clamp(min=1)
+    return {"shared_tokens": 1 - computed / of_trl, "padding": 1 - computed / places}
 
 
 def pack_forest(input_ids, labels, groups, pad_token_id=0):
@@ -53,8 +63,7 @@ def pack_forest(input_ids, labels, groups, pad_token_id=0):
         pad_token_id (`int`, *optional*, defaults to `0`): what fills up shorter sequences.
 
     Returns:
-        `(PackedPairs, tuple[int, int, int])`: the layout, with a row for each group, and how many tokens it has, how
-        many TRL's layout has, and how many places there are.
+        [`PackedPairs`]: the layout, with a row for each group.
     """
     num_rows, length = input_ids.shape
     repeated = groups.repeat(num_rows // len(groups))[:, None]  # (K * B, 1)
@@ -100,7 +109,7 @@ def pack_forest(input_ids, labels, groups, pad_token_id=0):
     row, position, branch, until = moved(layout)
     *predicting, predicted = moved(predictions[:3, kept])
     source, *unpacked = moved(np.stack([source, *predictions[3:]]))
-    pairs = PackedPairs(
+    return PackedPairs(
         input_ids=input_ids[row, position].masked_fill(branch < 0, pad_token_id),
         position_ids=position,
         row=row,
@@ -114,5 +123,3 @@ def pack_forest(input_ids, labels, groups, pad_token_id=0):
         unpacked_shape=(num_rows, length - 1),
         source=source,
     )
-    num_tokens = sum(map(len, trees))
-    return pairs, (num_tokens, int((counts + has_answer).sum()), len(trees) * width)
