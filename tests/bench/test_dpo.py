@@ -7,6 +7,7 @@ from trl import DPOConfig
 
 from trl_mm.bench import dpo
 from trl_mm.bench.dpo_config import DPOBenchmark
+from trl_mm.bench.shared_rows import distinct
 from trl_mm.cli.main import main
 
 
@@ -62,6 +63,21 @@ def test_the_defaults_are_trls():
     ours, theirs = DPOBenchmark(), DPOConfig("unused", bf16=False, use_cpu=True)
     theirs = [getattr(theirs, name, False) for name in ("gradient_checkpointing", "activation_checkpointing")]
     assert ours.gradient_checkpointing == any(theirs)
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "images"), [("six_pairs", 6, 3), ("four_questions", 4, 3)])
+def test_rows_that_share_an_image_are_trained_on_alike(rows, batch_size, images, tmp_path):
+    settings = benchmark(rows=rows, batch_size=batch_size, image_size=["56x56"])
+    result = dpo.measure(settings)
+    assert result["max_loss_difference"] < 1e-5 and result["max_grad_norm_difference"] < 1e-4
+    trainer = dpo.make_trainer(dpo.OURS, settings, tmp_path)
+    assert len({image["bytes"] for row in trainer.train_dataset for image in row["images"]}) == images
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert batch["groups"].tolist() == [0] * batch_size
+    # Each prompt and each answer once, without its last token; of a question the floor counts nothing
+    prompts, answers = zip(*[(1, [10 + row, 20 + row]) for row in range(len(trainer.train_dataset))], strict=True)
+    found, behind = distinct(trainer.train_dataset, prompts, answers)
+    assert found == [1] * images and {len(lengths) for lengths in behind} == {4 if rows == "six_pairs" else 8}
 
 
 def test_a_cached_reference_is_compared_with_one_that_runs_in_every_step():

@@ -17,7 +17,7 @@ from ..trainer.dpo_trainer import MMDPOTrainer
 from .flops import dpo_step_flops
 from .memory import peak_memory
 from .rounds import alternate, matrix_rate
-from .rows import random_pairs
+from .shared_rows import ROWS, distinct
 from .steps import (
     OURS,
     TRL,
@@ -63,7 +63,7 @@ def make_trainer(name, settings, folder):
     shared = {**training_arguments(settings, folder), "max_length": None}
     common = {
         "ref_model": reference,
-        "train_dataset": random_pairs(settings.image_size, num_rows, settings.response_tokens, processor),
+        "train_dataset": ROWS[settings.rows](settings.image_size, num_rows, settings.response_tokens, processor),
         "processing_class": processor,
         "peft_config": lora(settings, model),
     }
@@ -194,13 +194,13 @@ def _floor(settings, trainer):
     tile = model.config.vision_config.image_size
     patch = (tile // model.config.vision_config.patch_size) ** 2
     images = [image for row in rows for image in with_open_images(row)["images"]]
-    patches = processor.image_processor(images[: settings.batch_size], return_tensors="pt")["pixel_values"]
+    shown = list({image.tobytes(): image for image in images[: settings.batch_size]}.values())  # each is encoded once
+    patches = processor.image_processor(shown, return_tensors="pt")["pixel_values"]
     patches = patches.flatten(0, -4).shape[0] * patch
     steps = len(rows) / settings.batch_size
     flops = dpo_step_flops(
         model,
-        prompts,
-        answers,
+        *distinct(rows, prompts, answers),
         patches * steps,
         trains_all=not settings.use_peft,
         checkpointing=settings.gradient_checkpointing,
