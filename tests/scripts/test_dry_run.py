@@ -157,3 +157,23 @@ def test_it_says_of_rows_and_parts_what_training_says(words, data, tmp_path, cap
         monkeypatch.setattr(trainer, "train", lambda self, **options: None)
     assert said() == planned
     assert len(planned[1]) == 3
+
+
+@pytest.mark.parametrize("command", ["dpo", "reward"])
+def test_the_time_on_a_gpu_is_said(dry_run, command):
+    status, said = dry_run(command, *"--gpu a100 --max_steps 720 --per_device_train_batch_size 2".split())
+    assert status == 0 and "Expected time on 1 x A100: 0.00 s per step, 0.0 hours together. An estimate" in said
+
+
+def test_the_time_is_not_estimated_where_answers_are_sampled_or_numbers_are_whole(dry_run):
+    _, said = dry_run("online-dpo", "--gpu", "H200", "--reward_funcs", "unread/unread")
+    assert "not estimated where answers are sampled" in said
+    _, said = dry_run("dpo", "--gpu", "H200", "--bf16", "false")
+    assert "in bfloat16 (`--bf16`) only" in said
+
+
+def test_a_gpu_without_a_rate_or_a_dry_run_is_refused(dry_run):
+    status, said = dry_run("dpo", "--gpu", "H201")
+    assert status == 2 and "`gpu` must be one of H200, H100" in said
+    status, said = dry_run("dpo", "--gpu", "H200", "--dry_run", "false")
+    assert status == 2 and "`gpu` (H200) is for `--dry_run`" in said

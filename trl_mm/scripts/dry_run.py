@@ -90,6 +90,40 @@ def dry_run(
         f"\nExpected memory of each GPU, {sharding}, for a batch of {batch.tokens:,} tokens, "
         f"{batch.predicted:,} of them of answers, and {batch.patches:,} image patches:\n{memory}\n{ASSUMPTIONS}"
     )
+    if args.gpu is not None:
+        patches = image_patches(widest["images"], processor, model.config.vision_config)
+        print(f"\n{duration(args.gpu, model, training_args, sharding, counts, patches, answer_tokens)}")
+
+
+def duration(gpu, model, args, sharding, counts, patches, answer_tokens):
+    """The time of a step and of the run on a GPU, or why it is not estimated (`str`)."""
+    from accelerate.utils import is_peft_model
+
+    from ..bench.duration import expected_duration, known_gpu, seconds_per_row
+    from ..trainer.prefix_sharing.shared_forward import unsupported_reason
+
+    with_adapters = is_peft_model(model)
+    model = model.get_base_model() if with_adapters else model
+    if answer_tokens is not None or not counts.rejected.any():
+        return "The time is not estimated where answers are sampled on the way."
+    if sharding.mixed_precision != "bf16" or not hasattr(model.base_model, "language_model"):
+        return "The time is estimated for models with a `language_model` in bfloat16 (`--bf16`) only."
+    cached = getattr(args, "precompute_ref_log_probs", False)
+    seconds = seconds_per_row(
+        model,
+        counts,
+        patches,
+        shared=getattr(args, "prefix_sharing", True) and unsupported_reason(model) is None,
+        checkpointing=args.gradient_checkpointing,
+        trains_all=not with_adapters,
+        cached_reference=cached or not hasattr(args, "beta"),  # a reward model has no reference
+        rate=known_gpu(gpu),
+    )
+    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    all_rows = args.num_train_epochs * len(counts)
+    if args.max_steps > 0:
+        all_rows = args.max_steps * per_step * sharding.num_processes
+    return expected_duration(seconds, per_step, all_rows, sharding.num_processes, gpu)
 
 
 def check_rows(args, training_args, needs, processor, pair_generator):

@@ -44,6 +44,8 @@ class TrainingDataArguments:
         accelerate_config (`str`, *optional*): name or path of an accelerate config; the command line launches with it.
         dry_run (`bool`, *optional*, defaults to `False`): whether to stop before weights are loaded and anything is
             written, after saying how the rows fit, what trains, and the steps and the memory that it would take.
+        gpu (`str`, *optional*): with `dry_run`, a GPU whose time for a step and for the run is estimated: `"H200"`, by
+            a measured rate, or H100, A100, L40S, A10, L4, by published ones.
     """
 
     dataset_name: str | None = None
@@ -61,6 +63,7 @@ class TrainingDataArguments:
     benchmark_settings: dict | str | None = None
     accelerate_config: str | None = None
     dry_run: bool = False
+    gpu: str | None = None
 
     def __post_init__(self):
         self.datasets = as_list(self.datasets)
@@ -73,6 +76,7 @@ class TrainingDataArguments:
             )
         if self.datasets is not None:
             read_parts(self.datasets)
+        check_gpu(self.gpu, self.dry_run)
         check_subset(self.max_rows, self.shuffle_seed)
         check_at_least(self, benchmark_steps=1, benchmark_questions=1)
         if self.columns is not None:
@@ -233,6 +237,17 @@ def check_output(folder, use_peft):
         raise ValueError(
             f"`output_dir` ({folder}) holds {other}, {kind} of another run. Use another folder, or delete this one."
         )
+
+
+def check_gpu(name, dry_run):
+    """Refuse a GPU (`str`, *optional*) that nothing is known of, or that nobody asks about."""
+    if name is None:
+        return
+    from ..bench.duration import known_gpu
+
+    known_gpu(name)
+    if not dry_run:
+        raise ValueError(f"`gpu` ({name}) is for `--dry_run`, which estimates the time on it. Leave it out.")
 
 
 def check_numbers(training_args):
