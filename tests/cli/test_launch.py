@@ -107,6 +107,13 @@ def test_the_recipe_picks_the_launch(script):
     assert json.loads((script / "seen0.json").read_text()) == [3, 1, "bf16", "red"]
 
 
+def test_null_takes_back_the_launch_of_a_recipe(script, monkeypatch):
+    (script / "recipe.yaml").write_text("accelerate_config: ddp\n")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "unset")
+    run("resize", "launched_script", ["--config", "recipe.yaml", "--accelerate_config", "null"])
+    assert json.loads((script / "seen0.json").read_text()) == [1, 1, "unset", "none"]
+
+
 def test_the_flags_say_which_of_several_machines_this_is(script, monkeypatch):
     seen = []
     monkeypatch.setattr("accelerate.commands.launch.launch_command", seen.append)
@@ -146,7 +153,7 @@ def test_an_error_in_a_launched_process_is_one_line(tmp_path, capfd):
     with pytest.raises(SystemExit) as ended:
         run("dpo", "trl_mm.scripts.dpo", [*flags, *model, "--bf16", "false", "--use_cpu"])
     shown = capfd.readouterr().err
-    assert ended.value.code == 2 and "Traceback" not in shown
+    assert ended.value.code == 2 and "Traceback" not in shown and "failed (exitcode" not in shown
     assert shown.count("error: `model_name_or_path` (/gone/model) is no folder here") == 1
 
 

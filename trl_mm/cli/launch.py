@@ -5,6 +5,7 @@ The recipe and the flags are checked here first, so that a mistyped key is one e
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -63,6 +64,8 @@ def run(command: str, module: str, argv: list[str]) -> None:
         arguments = ["--config", options.config, *arguments]
 
     accelerate_config = settings.get("accelerate_config")
+    if accelerate_config == "null":  # takes back a recipe's, as in YAML
+        accelerate_config = None
     if accelerate_config is not None:
         flags |= _mixed_precision(settings)
         config = read_yaml(find_accelerate_config(accelerate_config))
@@ -117,7 +120,8 @@ def launch(
     os.environ.update({key: str(value) for key, value in (env or {}).items()})
     os.environ[LAUNCHER] = str(os.getpid())
     changed = [word for name, value in (flags or {}).items() for word in (f"--{name}", str(value))]
-    # Quiet: the process that fails has shown its error, the launcher's own traceback would only hide it
+    # Quiet: the process that fails has shown its error, the launcher's own traceback and log would only hide it
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     words = ["--quiet", "--config_file", str(config), *changed, "--module", module, *argv]
     try:
         launch_command(launch_command_parser().parse_args(words))
