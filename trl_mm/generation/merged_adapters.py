@@ -120,7 +120,7 @@ def mergeable_layers(model: Any) -> list[Any]:
     """Layers of a model (`list[peft.tuners.lora.LoraLayer]`) whose active adapters are not merged yet and can be."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    uses = Counter(id(weight) for module in model.modules() for weight in module._parameters.values())
+    uses = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
     found: list[Any] = []
     reasons: Counter[str] = Counter()
     for layer in model.modules():
