@@ -1,16 +1,19 @@
 """Completions with a static cache beside those with one that grows, and what is said to transformers."""
 
+import warnings
 from unittest import mock
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from support.families import FAMILIES, family
 from support.tiny import tiny_model, tiny_processor, tiny_row
-from transformers import GenerationConfig, StaticCache
+from transformers import CompileConfig, GenerationConfig, StaticCache
 
 from trl_mm.bdhs import config
 from trl_mm.generation import Completer, Request, SamplingSettings, prefill, static_cache
 from trl_mm.generation.answers import sample_answers
+from trl_mm.generation.merged_adapters import merged_when_generating
 from trl_mm.generation.static_cache import StaticCaches, check_static_cache, rounded_up
 from trl_mm.scripts import eval as eval_script
 
@@ -98,6 +101,40 @@ def test_transformers_is_told_to_compile_or_not(compiles, prefixes):
     decoded = [disabled for disabled, cache in seen if isinstance(cache, StaticCache)]
     assert decoded and set(decoded) == {not compiles}
     assert all(cache.is_compileable for _, cache in seen if isinstance(cache, StaticCache))
+
+
+def test_decoding_is_compiled_as_one_graph_for_all_batches():
+    model = get_peft_model(tiny_model(scale=4), LoraConfig(target_modules=["q_proj"]))
+    torch.nn.init.normal_(model.get_parameter(next(n for n, _ in model.named_parameters() if "lora_B" in n)), std=0.2)
+    processor, graphs = tiny_processor(), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiling = CompileConfig(fullgraph=True, mode=None, backend=backend)
+    compiling._compile_all_devices = True  # what transformers does on GPUs
+
+    def compiled(*args):
+        settings = config_of(*args)
+        settings.compile_config = compiling
+        return settings
+
+    config_of, answers = Completer._generation_config, []
+    torch._dynamo.reset()
+    for cache in static_cache.CACHES:
+        completer = Completer(processor, SamplingSettings(4, cache_implementation=cache, batch_size=3))
+        asked = requests(completer, ("", " There is"))
+        with merged_when_generating(model, True), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what transformers itself reads while it is traced
+            if cache == "static":
+                with mock.patch.object(Completer, "_generation_config", compiled):
+                    answers.append(completer.complete(model, asked))
+            else:
+                answers.append(completer.complete(model, asked))
+    torch._dynamo.reset()
+    assert answers[0] == answers[1]
+    assert 1 <= len(graphs) <= 2  # the second one for batches of any size
 
 
 def test_a_cache_is_handed_out_again_for_the_same_shape():
