@@ -8,8 +8,8 @@ from ..bench.bdhs_config import BDHSBenchmark
 from ..bench.convert_config import ConvertBenchmark
 from ..bench.dpo_config import DPOBenchmark
 from ..bench.online_dpo_config import OnlineDPOBenchmark
-from .eval_scores import write_json
 from ..bench.reward_config import RewardBenchmark
+from .eval_scores import write_json
 from .preflight import check_writable
 
 

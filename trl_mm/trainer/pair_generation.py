@@ -126,6 +126,7 @@ def generate_for_batch(trainer, rows):
 def log_metrics(trainer, metrics, mode):
     """Put metrics, averaged over processes, next to TRL's; all processes must have the same ones."""
     names = sorted(metrics)
-    values = torch.tensor([metrics[name] for name in names], device=trainer.accelerator.device)
+    # In one data type, whichever numbers a process has: another one would not meet its partners
+    values = torch.tensor([float(metrics[name]) for name in names], device=trainer.accelerator.device)
     for name, value in zip(names, trainer.accelerator.reduce(values, reduction="mean").tolist(), strict=True):
         trainer._metrics[mode][name].append(value)
