@@ -146,6 +146,14 @@ def _online_rows(figures):
     ]
 
 
+def _rloo_rows(figures):
+    side = figures["sides"]["trl_mm"]
+    return [
+        ("trl_mm: seconds per step, 4 answers", side["seconds_per_step"], "10.2f"),
+        ("trl_mm: of these, sampling", side["sampling_seconds"], "10.2f"),
+    ]
+
+
 def _bdhs_rows(figures):
     return [
         ("answers per second (goal 60)", figures["sides"]["trl_mm"]["answers_per_second"], "10.1f"),
@@ -158,31 +166,37 @@ STAGES = {
     "dpo": Stage(
         f"dpo {_TRAINING} --rounds 3 --one_at_a_time true --float32_run false",
         f"dpo {_TINY_TRAINING} --one_at_a_time true",
-        130,
+        125,
         _dpo_rows,
     ),
     "bdhs": Stage(
         f"bdhs {_SEVEN_B} --rows 256 --rounds 1 --naive_rows 1",
         f"bdhs {_TINY} --rows 4 --sentences 2 --max_sentence_tokens 4",
-        75,
+        70,
         _bdhs_rows,
     ),
     "online": Stage(
         f"online-dpo {_TRAINING} --rounds 2 --gradient_checkpointing false",
         f"online-dpo {_TINY_TRAINING} --new_tokens 4 --gradient_checkpointing false",
-        95,
+        90,
         _online_rows,
+    ),
+    "rloo": Stage(
+        f"rloo {_TRAINING} --rounds 1 --vs none",
+        f"rloo {_TINY_TRAINING} --new_tokens 4 --vs none",
+        40,
+        _rloo_rows,
     ),
     "rounding": Stage(
         "dpo --dtype bfloat16 --use_peft true --memory false --wall_clock false --rounds 9",
         f"dpo {_TINY_TRAINING} --dtype bfloat16 --wall_clock false",
-        60,
+        45,
         _rounding_rows,
     ),
     "compiled": Stage(
         f"dpo {_TRAINING} --rounds 4 --vs none --torch_compile true --float32_run false",
         f"dpo {_TINY_TRAINING} --vs none",
-        110,
+        100,
         _dpo_rows,
     ),
 }

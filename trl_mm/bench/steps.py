@@ -50,7 +50,7 @@ class Steps:
         loaded = now()
         self.parts["loading"][-1] += loaded - begin
         before = self.parts["loading"][-1]
-        loss = trainer.training_step(self.model, batch)
+        loss = trainer.training_step(self.model, batch, None)
         trained = now()
         inside = self.parts["loading"][-1] - before + self.parts["forward"][-1]
         self.parts["backward"][-1] = trained - loaded - inside
@@ -63,7 +63,7 @@ class Steps:
     def repeat(self):
         """Forward and backward of the last batch once more, not counted; there are no more gradients afterwards."""
         kept = {name: list(seconds) for name, seconds in self.parts.items()}
-        self.trainer.training_step(self.model, self.batch)
+        self.trainer.training_step(self.model, self.batch, None)
         self.trainer.optimizer.zero_grad()
         self.parts = kept
 

@@ -97,6 +97,7 @@ COMMANDS = {
     "bench dpo": ("trl_mm.scripts.bench:dpo", "compare a DPO step with TRL's on this machine"),
     "bench online-dpo": ("trl_mm.scripts.bench:online_dpo", "compare an online DPO step with TRL's on this machine"),
     "bench reward": ("trl_mm.scripts.bench:reward", "compare a step of a reward model with TRL's on this machine"),
+    "bench rloo": ("trl_mm.scripts.bench:rloo", "compare an RLOO step with TRL's on this machine"),
 }
 
 

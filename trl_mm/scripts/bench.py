@@ -10,6 +10,7 @@ from ..bench.dpo_config import DPOBenchmark
 from ..bench.online_dpo_config import OnlineDPOBenchmark
 from ..bench.reward_config import RewardBenchmark
 from .eval_scores import write_json
+from ..bench.rloo_config import RLOOBenchmark
 from .preflight import check_writable
 
 
@@ -78,3 +79,4 @@ convert = Bench("convert", ConvertBenchmark)
 dpo = Bench("dpo", DPOBenchmark)
 online_dpo = Bench("online_dpo", OnlineDPOBenchmark)
 reward = Bench("reward", RewardBenchmark)
+rloo = Bench("rloo", RLOOBenchmark)
