@@ -286,13 +286,16 @@ class StopAfter(TrainerCallback):
         control.should_training_stop = state.global_step >= self.steps
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(checkpoint, tmp_path):
-    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "cls": MMPPOTrainer, "optim": "adamw_torch"}
-    settings["learning_rate"] = 1e-2
+@pytest.mark.parametrize("steps", [2, 3], ids=["between rollouts", "within one"])
+def test_a_killed_run_ends_as_an_undisturbed_one(checkpoint, tmp_path, steps):
+    settings = {
+        "max_steps": 4, "save_strategy": "steps", "save_steps": steps, "cls": MMPPOTrainer, "optim": "adamw_torch",
+        "learning_rate": 1e-2,
+    }  # fmt: skip
     whole = make(checkpoint, tmp_path / "whole", **settings)
     expected = [entry["loss"] for entry in entries(whole)]
     killed = make(checkpoint, tmp_path / "killed", **settings)
-    killed.add_callback(StopAfter(2))
+    killed.add_callback(StopAfter(steps))
     killed.train()
     again = make(checkpoint, tmp_path / "killed", **settings)
     again.train(resume_from_checkpoint=True)
