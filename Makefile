@@ -34,7 +34,7 @@ quickstart: $(VENV)/installed ## Shapes: SFT model, BDHS pairs, DPO, evaluation,
 study: $(VENV)/installed ## the quickstart over several seeds and settings
 	$(RUN) recipes/shapes/run.py --study
 
-compare: $(VENV)/installed ## Shapes: the comparison of the paper, pairs of thirteen kinds over three seeds
+compare: $(VENV)/installed ## Shapes: the comparison of the paper, pairs, judges and rewards of all kinds over three seeds
 	$(RUN) recipes/shapes/compare.py
 
 lint: $(VENV)/installed ## check style, imports and types

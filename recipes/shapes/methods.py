@@ -72,5 +72,7 @@ METHODS = {
     "online-learned": Method(
         "Online-DPO, reward model", "online-dpo", "online_dpo", CAPTIONS, LEARNED, ("reward-prior",)
     ),
+    "rloo": Method("RLOO, exact reward", "rloo", "rloo", CAPTIONS),
+    "rloo-learned": Method("RLOO, reward model", "rloo", "rloo", CAPTIONS, LEARNED, ("reward-prior",)),
     "mixed": Method("Mixed-DPO with corruption by the prior, p = 0.5", "online-dpo", "mixed_dpo", PRIOR),
 }
