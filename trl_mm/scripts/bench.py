@@ -9,8 +9,8 @@ from ..bench.convert_config import ConvertBenchmark
 from ..bench.dpo_config import DPOBenchmark
 from ..bench.online_dpo_config import OnlineDPOBenchmark
 from ..bench.reward_config import RewardBenchmark
-from .eval_scores import write_json
 from ..bench.rloo_config import RLOOBenchmark
+from .eval_scores import write_json
 from .preflight import check_writable
 
 
