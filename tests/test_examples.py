@@ -97,6 +97,17 @@ def test_a_reward_model_is_trained_evaluated_and_asked(checkpoint, pairs):
     assert 0 <= metrics["eval_blind_accuracy"] <= 1 and len(scores) == 2 and scores[0] != scores[1]
 
 
+def test_answers_are_rewarded(checkpoint, tmp_path):
+    rows = [{name: tiny_row(seed)[name] for name in ("images", "prompt")} | {"answer": "yes"} for seed in range(4)]
+    path = str(save_rows(tmp_path / "questions.jsonl", rows))
+    logged = example("rloo").main(
+        ["--model", checkpoint, "--dataset", path, "--output_dir", "out"], **{**SHORT, "max_completion_length": 4}
+    )
+    assert [entry["reward"] for entry in logged if "loss" in entry] and (
+        tmp_path / "out/adapter_config.json"
+    ).is_file()
+
+
 def test_an_adapter_is_compared_with_its_base(checkpoint, tmp_path):
     (tmp_path / "images").mkdir()
     truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]}

@@ -64,7 +64,7 @@ def online_trainer(tmp_path, **settings):
 def trained(trainer):
     """What is logged at each step but for times, and what of it is benchmarks."""
     trainer.train()
-    times = ("runtime", "per_second")
+    times = ("runtime", "per_second", "loader_wait")
     entries = [
         {name: value for name, value in entry.items() if not any(time in name for time in times)}
         for entry in trainer.state.log_history

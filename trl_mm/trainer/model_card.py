@@ -36,7 +36,7 @@ _PACKAGES = ("trl-mm", "trl", "transformers", "torch", "accelerate", "peft", "de
 _LEFT_OUT = re.compile(
     r"(hub|push_to_hub|logging|log|save|report|trackio|bdhs_push|bdhs_save)(_|$).*"
     r"|output_dir|ref_log_probs_dir|run_name|project|resume_from_checkpoint|model_init_kwargs|dry_run|disable_tqdm"
-    r"|use_cpu|vllm_server_host|dataloader_pin_memory|ddp_.*|do_eval|activation_checkpointing|check_images|.*(_|\b)(token|key|secret|password|url)"
+    r"|use_cpu|vllm_server_host|dataloader_(pin_memory|num_workers)|ddp_.*|do_eval|activation_checkpointing|check_images|.*(_|\b)(token|key|secret|password|url)"
 )
 _BEST = {"loss": min, "rewards/margins": max, "rewards/accuracies": max, "objective/scores": max}
 _PLOTS = {"loss": "loss", "rewards/margins": "reward margin"}
