@@ -114,6 +114,24 @@ def test_a_margin_that_only_some_rows_have_is_zero_in_the_others(reward_checkpoi
     assert "2 rows of the train dataset have no `margin`" in caplog.text
 
 
+def test_rows_of_one_image_have_the_losses_of_trl(reward_checkpoint, tmp_path):
+    first, second, third, *_ = pairs()
+    rows = [
+        first,
+        {**first, "rejected": second["chosen"]},
+        {**second, "images": first["images"]},
+        {**second, "chosen": second["rejected"], "rejected": second["chosen"]},
+        second,
+        third,
+    ]
+    settings = {"per_device_train_batch_size": 3, "train_sampling_strategy": "sequential"}
+    theirs = losses(of_trl(reward_checkpoint, tmp_path, rows, **settings))
+    args = arguments(tmp_path, **settings)
+    ours = MMRewardTrainer(reward_checkpoint, args=args, train_dataset=image_dataset(rows))
+    assert losses(ours) == pytest.approx(theirs, abs=1e-4)
+    assert all(entry["shared_tokens"] > 0.3 for entry in ours.state.log_history if "loss" in entry)
+
+
 def test_metrics_are_those_of_trl(reward_checkpoint, tmp_path):
     rows = pairs()
     logs = []

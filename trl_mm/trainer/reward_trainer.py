@@ -16,7 +16,7 @@ from ..data.rows import PREFERENCE_COLUMNS
 from ..reward import models as _registered  # noqa: F401  classes that AutoModelForSequenceClassification finds
 from ..reward.evaluation_tables import Table, evaluation_tables
 from ..reward.measures import measure_pairs, metrics_of
-from ..tokens.collator import PreferenceCollator
+from ..tokens.collator import PACKED_SIZES, PreferenceCollator
 from ..tokens.fit_report import FitReport
 from .length_grouping import GroupsByLength
 from .mm_trainer import MMTrainer, check_given_models
@@ -24,6 +24,7 @@ from .parts.lora_targets import with_targets
 from .parts.parameter_groups import check_optimizer
 from .parts.quantization import skip_quantizing_saved_modules
 from .prefix_sharing.enable import bare_models, can_share_prefixes, dummy_image
+from .prefix_sharing.forest import spared
 from .prefix_sharing.shared_scores import share_scored_prefixes
 from .reward_config import MMRewardConfig
 from .row_checks import checked_rows
@@ -152,6 +153,7 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
         super().prepare_parts()
         if can_share_prefixes(self, self.keeps_layout_of_trl):
             self.pair_collator.images_per_prompt = True  # type: ignore[union-attr]  # no collator of the user's own
+            self.pair_collator.images_per_group = True  # type: ignore[union-attr]
             (model,) = bare_models(self)
             share_scored_prefixes(model)
         self._dummy_image = dummy_image(self)
@@ -213,6 +215,7 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
         return batch
 
     def _prepare_inputs(self, inputs):
+        sizes = inputs.pop(PACKED_SIZES, None)
         if self._dummy_image is not None:
             inputs = self._dummy_image.added_to(inputs)
         inputs = super()._prepare_inputs(inputs)
@@ -222,6 +225,11 @@ class MMRewardTrainer(MMTrainer, GroupsByLength, RewardTrainer):
         self._metrics["train" if self.model.training else "eval"]["padding"].append(padding.item())
         if not getattr(self.pair_collator, "images_per_prompt", False):
             inputs.pop("completion_mask", None)  # the plain forward takes none
+        if sizes is not None:
+            shared = self.accelerator.reduce(
+                spared(sizes)["shared_tokens"].to(inputs["input_ids"].device), reduction="mean"
+            )
+            self._metrics["train" if self.model.training else "eval"]["shared_tokens"].append(shared.item())
         return inputs
 
 
