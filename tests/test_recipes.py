@@ -74,7 +74,7 @@ def test_all_recipes_are_found():
         "llava_v1.6_vicuna_13b": 7,
         "llava_v1.6_vicuna_7b": 27,
         "qwen2.5_vl_7b": 2,
-        "shapes": 11,
+        "shapes": 12,
     }
 
 

@@ -74,5 +74,7 @@ METHODS = {
     ),
     "rloo": Method("RLOO, exact reward", "rloo", "rloo", CAPTIONS),
     "rloo-learned": Method("RLOO, reward model", "rloo", "rloo", CAPTIONS, LEARNED, ("reward-prior",)),
+    "ppo": Method("PPO, exact reward", "ppo", "ppo", CAPTIONS),
+    "ppo-learned": Method("PPO, reward model", "ppo", "ppo", CAPTIONS, LEARNED, ("reward-prior",)),
     "mixed": Method("Mixed-DPO with corruption by the prior, p = 0.5", "online-dpo", "mixed_dpo", PRIOR),
 }
