@@ -57,6 +57,15 @@ def test_parts_with_images_and_rows_without_are_scored_too(reward_model):
     assert plain == pytest.approx(with_parts, abs=1e-5) and without != pytest.approx(plain, abs=1e-3)
 
 
+def test_text_and_a_single_image_are_what_messages_and_lists_are(reward_model):
+    scorer, picture = RewardModel(reward_model), tiny_image(0)
+    (expected,) = scorer([QUESTION], [said("Yes.")], [[picture]])
+    (blind,) = scorer([QUESTION], [said("Yes.")])
+    assert blind != pytest.approx(expected, abs=1e-3)
+    assert scorer(["What is it?"], ["Yes."], [[picture]]) == [expected]
+    assert scorer([QUESTION] * 2, [said("Yes.")] * 2, image=[picture, None]) == pytest.approx([expected, blind])
+
+
 def test_it_judges_pairs(reward_model):
     judge = RewardJudge(RewardModel(reward_model))
     pairs = [("Yes.", "It is a red circle."), ("It is a red circle.", "Yes.")]

@@ -420,6 +420,17 @@ def test_evaluation_scores_answers(checkpoint, tmp_path):
     assert trainer.evaluate()["eval_reward"] == metrics["eval_reward"]
 
 
+def test_a_reward_model_reads_prompts_that_are_text(checkpoint, reward_checkpoint, tmp_path):
+    messages = prompts(1)
+    text = [{"images": row["images"], "prompt": "Describe the image.", "row_id": row["row_id"]} for row in messages]
+    said = [{"role": "user", "content": "Describe the image."}]
+    rewards = [
+        logged(make(OurTrainer, checkpoint, tmp_path, rows, [reward_checkpoint], max_steps=1), ["reward"])
+        for rows in (text, [{**row, "prompt": said} for row in text])
+    ]
+    assert rewards[0] == rewards[1]
+
+
 def test_prompts_that_are_text_reach_reward_functions_as_text(checkpoint, tmp_path):
     reward = Keeps(lambda count: [1.0] * count)
     rows = [{"images": row["images"], "prompt": "Describe the image.", "row_id": row["row_id"]} for row in prompts(1)]

@@ -79,24 +79,30 @@ class RewardModel:
 
     def __call__(
         self,
-        prompts: Sequence[Sequence[Mapping[str, Any]]],
-        completions: Sequence[Sequence[Mapping[str, Any]]],
+        prompts: Sequence[str | Sequence[Mapping[str, Any]]],
+        completions: Sequence[str | Sequence[Mapping[str, Any]]],
         images: Sequence[Sequence[Any] | None] | None = None,
+        image: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> list[float]:
         """
         Args:
-            prompts (`list[list[dict]]`): messages before the answers.
-            completions (`list[list[dict]]`): the answers, as messages.
+            prompts (`list[list[dict]]` or `list[str]`): messages before the answers, or what the user says.
+            completions (`list[list[dict]]` or `list[str]`): the answers, as messages or as text.
             images (`list[list[PIL.Image.Image]]`, *optional*): images of each prompt.
+            image (`list[PIL.Image.Image]`, *optional*): the image of each, if there are no `images`.
             **kwargs: other columns, which are not looked at.
 
         Returns:
             `list[float]`: a reward for each answer.
         """
+        if images is None and image is not None:  # TRL's name for a single one
+            images = [None if picture is None else [picture] for picture in image]
         shown = [[]] * len(prompts) if images is None else [row or [] for row in images]
         rows = [
-            with_open_images({"images": pictures, "prompt": self._told(prompt), "chosen": self._told(answer)})
+            with_open_images(
+                {"images": pictures, "prompt": self._told(prompt, "user"), "chosen": self._told(answer, "assistant")}
+            )
             for pictures, prompt, answer in zip(shown, prompts, completions, strict=True)
         ]
         rewards: list[float] = []
@@ -112,8 +118,10 @@ class RewardModel:
                 rewards += self.model(**batch).logits[:, 0].float().tolist()
         return rewards
 
-    def _told(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def _told(self, messages: str | Sequence[Mapping[str, Any]], role: str) -> list[dict[str, Any]]:
         """Messages that say where the images are, but do not hold them, and do not spell one that is not there."""
+        if isinstance(messages, str):
+            messages = [{"role": role, "content": messages}]
         told = []
         for message in messages:
             content = message.get("content")
