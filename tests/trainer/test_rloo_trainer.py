@@ -24,7 +24,9 @@ from trl import RLOOConfig, RLOOTrainer
 
 from trl_mm import MMRLOOConfig, MMRLOOTrainer, RewardModel
 from trl_mm.data.seeds import derived_seed
+from trl_mm.trainer import rloo_trainer, rollouts
 from trl_mm.trainer.image_rewards import with_images
+from trl_mm.trainer.on_policy.rollout import Rollout
 
 
 ANSWERS = ["There is a red circle.", "Yes.", "No, there is none.", "A dog and a cat sit on a sofa. The sky is blue!"]
@@ -558,3 +560,27 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(checkpoint, tmp_path, settings
     assert len(expected) > stop and steps == expected
     for name, value in weights.items():
         assert torch.equal(ended[name], value), name
+
+
+def test_all_processes_take_up_a_kept_rollout_or_none(checkpoint, tmp_path, monkeypatch):
+    settings = {"steps_per_generation": 4, "max_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    sampled(checkpoint, tmp_path, prompts(4), **settings).train()
+    trainer = sampled(checkpoint, tmp_path, prompts(4), **settings)
+    saved = str(tmp_path / "checkpoint-2")
+    batch = list(trainer.get_train_dataloader())[0]
+    trainer._load_rng_state(saved)
+    assert trainer._step == 2 and trainer._resumed(batch, trainer._kept_rollout) is not None
+    monkeypatch.setattr(rloo_trainer, "gather_object", lambda found: [*found, type(found[0])(0)])  # another process
+    assert trainer._resumed(batch, trainer._kept_rollout) is None
+    trainer._load_rng_state(saved)
+    assert trainer._step == 2 and trainer._kept_rollout is None
+
+
+def test_under_zero3_all_processes_read_equally_often(checkpoint, tmp_path, monkeypatch):
+    trainer = sampled(checkpoint, tmp_path)
+    torn, other = ([0, 0, 0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 2, 2, 3])  # groups of three on processes of eight
+    parts = [len(trainer.parts_of(Rollout([], [], numbers, []), 4)) for numbers in (torn, other)]
+    assert parts[0] != parts[1]
+    monkeypatch.setattr(rollouts, "is_deepspeed_zero3_enabled", lambda: True)
+    assert trainer.parts_of(Rollout([], [], torn, []), 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert trainer.parts_of(Rollout([], [], other, []), 5) == [[0, 1, 2, 3, 4], [5, 6, 7]]

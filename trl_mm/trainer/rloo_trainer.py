@@ -26,7 +26,7 @@ from .image_rewards import with_images
 from .mm_trainer import MMTrainer, check_given_models
 from .on_policy.epoch_sampler import EpochRepeatSampler
 from .on_policy.kept_rollout import file_of, keep_rollout, kept_step, kept_steps
-from .on_policy.rollout import Rollout, new_rollout, steps_of, whole_groups
+from .on_policy.rollout import Rollout, new_rollout, steps_of
 from .on_policy.unwrapped_policy import check_generation
 from .parts.lora_targets import with_targets
 from .parts.parameter_groups import check_optimizer
@@ -224,11 +224,14 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         super()._load_rng_state(checkpoint)
         if checkpoint is not None:
             path = file_of(checkpoint, self.args.process_index)
-            self._step = kept_step(path)
-            self._kept_rollout = path if self._step else None
+            steps = gather_object([kept_step(path)])  # 0 for processes that there were not when it was saved
+            self._step = max(steps)
+            self._kept_rollout = path if all(steps) else None
 
     def _resumed(self, inputs, path):
-        return kept_steps(path, self._new_rollout(inputs), self.accelerator.device)
+        steps = kept_steps(path, self._new_rollout(inputs), self.accelerator.device)
+        # Where one process samples anew, all have to: their rewards are compared
+        return steps if all(gather_object([steps is not None])) else None
 
     def _generate_and_score_completions(self, inputs):
         rollout = self._rollout = self._new_rollout(inputs)
@@ -268,7 +271,7 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         rollout = self._rollout
         completion_ids, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         parts = []
-        for samples in whole_groups(rollout.numbers, batch_size or len(input_ids)):
+        for samples in self.parts_of(rollout, batch_size or len(input_ids)):
             part = rollout.of(samples)
             parts.append(self.score(model, part, completion_ids[samples], mask[samples], compute_aux_loss))
         log_probs, entropies, aux_losses = zip(*parts, strict=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..generation.answers import sample_from
 from ..generation.prompt_inputs import joined
@@ -55,6 +56,23 @@ class Rollouts:
                 ]
                 answers += sample_from(model, self.processing_class, inputs_of, order, self.generation_config, seeds)
         return answers
+
+    def parts_of(self, rollout: Rollout, most: int) -> list[list[int]]:
+        """
+        Samples that a model reads together. Under ZeRO-3 all processes have to call it equally often, whichever groups
+        they have, so there answers to one prompt may be torn apart.
+
+        Args:
+            rollout ([`Rollout`]): prompts, and which of them each sample answers.
+            most (`int`): samples of a part, unless a prompt has more.
+
+        Returns:
+            `list[list[int]]`: numbers of the samples of each part, in their order.
+        """
+        count = len(rollout.numbers)
+        if is_deepspeed_zero3_enabled():
+            return [list(range(start, min(start + most, count))) for start in range(0, count, most)]
+        return whole_groups(rollout.numbers, most)
 
     def lay_out(self, rollout: Rollout, completion_ids: torch.Tensor, completion_mask: torch.Tensor) -> Branches:
         """
