@@ -24,6 +24,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from trl_mm import MMRLOOConfig, MMRLOOTrainer, RewardModel
 from trl_mm.data.seeds import derived_seed
+from trl_mm.reward.verifiable import LengthReward
 from trl_mm.trainer import rloo_trainer, rollouts
 from trl_mm.trainer.image_rewards import with_images
 from trl_mm.trainer.on_policy.rollout import Rollout
@@ -506,6 +507,17 @@ def test_the_scale_is_measured_once(checkpoint, tmp_path, caplog):
     (tmp_path / "reward_scale.json").write_text('{"scales": [')
     sampled(checkpoint, tmp_path, rows, again, normalize_rewards=True)
     assert again.calls and "cannot be read" in caplog.text
+
+
+def test_a_rule_with_other_settings_is_measured_anew(checkpoint, tmp_path):
+    def scale(target):
+        trainer = sampled(checkpoint, tmp_path, with_answers(), LengthReward(target=target), normalize_rewards=True)
+        return trainer.reward_funcs[0].mean, trainer.reward_funcs[0].std
+
+    first = scale(2)
+    file = (tmp_path / "reward_scale.json").read_text()
+    assert scale(2) == first and (tmp_path / "reward_scale.json").read_text() == file
+    assert scale(6) != first
 
 
 def test_another_reward_model_is_measured_anew(checkpoint, reward_checkpoint, tmp_path):

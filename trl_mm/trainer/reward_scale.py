@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,21 @@ def answered(rows: Dataset, as_text: bool) -> Iterator[dict[str, Any]]:
 
 
 def key_of(rows: Dataset, functions: list[Callable[..., Any]], names: list[str]) -> dict[str, Any]:
-    """What a measurement depends on, as far as it can be seen: names, weights of reward models, rows."""
+    """What a measurement depends on, as far as it can be seen: names, settings, weights of reward models, rows."""
     columns = [name for name in ("row_id", *ANSWERS) if name in rows.column_names]
     digest = hashlib.sha256()
     for batch in rows.select_columns(columns).iter(1000):
         digest.update(json.dumps(batch, sort_keys=True, default=str).encode())
     weights = [weights_digest(f.model) if isinstance(f, RewardModel) else None for f in functions]
-    return {"rewards": names, "weights": weights, "num_rows": len(rows), "rows": digest.hexdigest()}
+    settings = [{} if isinstance(f, RewardModel) else settings_of(f) for f in functions]
+    rewards = {"rewards": names, "settings": settings, "weights": weights}
+    return {**rewards, "num_rows": len(rows), "rows": digest.hexdigest()}
+
+
+def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Numbers and texts (`dict[str, Any]`) that a reward was made with, as `{"length": {"target": 60}}`."""
+    given = {**getattr(function, "__dict__", {}), **(function.keywords if isinstance(function, partial) else {})}
+    return {name: value for name, value in sorted(given.items()) if isinstance(value, str | int | float | None)}
 
 
 def stored(file: Path, key: Mapping[str, Any]) -> list[tuple[float, float]] | None:
