@@ -37,11 +37,11 @@ def test_a_model_is_trained_on_a_reward_model_and_a_rule(checkpoint, pairs, tmp_
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert "language_model" in str(config["target_modules"])
     scales = json.loads((tmp_path / "out" / "reward_scale.json").read_text())
-    assert scales["rewards"] == ["reward_model", "length"] and len(scales["scales"]) == 2
+    assert scales["rewards"] == ["reward", "length"] and len(scales["scales"]) == 2
     history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
-    assert {"rewards/reward_model/mean", "rewards/length/mean", "frac_reward_equal"} <= history[0].keys()
+    assert {"rewards/reward/mean", "rewards/length/mean", "frac_reward_equal"} <= history[0].keys()
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "rloo" in card and "normalize_rewards: true" in card and "reward_model, length" in card
+    assert "rloo" in card and "normalize_rewards: true" in card and "reward, length" in card
 
 
 def test_what_it_would_take_is_said_without_weights(checkpoint, pairs, tmp_path, capsys):

@@ -47,7 +47,9 @@ def one_reward(item):
 
     from ..reward.scorer import RewardModel
 
-    return made(name, RewardModel, {"model": name, "device": PartialState().device, **settings})
+    scorer = made(name, RewardModel, {"model": name, "device": PartialState().device, **settings})
+    scorer.__name__ = name.rstrip("/").split("/")[-1]  # what it is logged under, as in TRL
+    return scorer
 
 
 def made(name, kind, settings):

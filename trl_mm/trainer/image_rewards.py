@@ -57,7 +57,7 @@ def _scorer(model, processor, options):
     else:
         check_reward_config(model.config, name)
         scorer = RewardModel(model, processor or vision_processor_of(name, "`reward_funcs`", **trust))
-    scorer.__name__ = name.split("/")[-1]
+    scorer.__name__ = name.rstrip("/").split("/")[-1]
     return scorer
 
 

@@ -303,9 +303,10 @@ class MMRLOOTrainer(MMTrainer, Rollouts, RLOOTrainer):
         """TRL counts groups of equal rewards less the KL divergence, which are hardly ever equal."""
         training = self.model.training
         groups = totals.view(-1, self.num_generations if training else self.num_generations_eval)  # (B, k)
-        equal = (groups == groups[:, :1]).all(1)
         metrics = self._metrics["train" if training else "eval"]
-        metrics["frac_reward_equal"].append(equal.float().mean().item())
+        if groups.shape[1] > 1:  # PPO may take one
+            equal = (groups == groups[:, :1]).all(1)
+            metrics["frac_reward_equal"].append(equal.float().mean().item())
         metrics["frac_reward_missing"].append(groups.isnan().float().mean().item())
 
     def _compute_loss(self, model, inputs):
