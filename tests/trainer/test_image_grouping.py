@@ -51,7 +51,7 @@ def test_an_image_is_parted_as_rarely_as_batches_allow(keys, batch_size):
     least = sum(-(-count // batch_size) for count in counts.values())
     # What fills no batch together follows one another, and each border between such batches may part one image
     assert num_parts(keys, found) <= least + sum(-(-len(rows) // batch_size) for rows in [keys]) + len(counts)
-    if all(batch_size % count == 0 for count in counts.values()):
+    if len(keys) % batch_size == 0 and all(batch_size % count == 0 for count in counts.values()):
         assert num_parts(keys, found) == least
 
 
@@ -61,6 +61,10 @@ def test_groups_that_fill_batches_are_not_parted():
         assert num_parts(keys, batches(sampler(keys, size), size)) == 10
     keys = [(image, "x") for image in "aabbccddeeefffgh"]  # 2, 3 and 1 rows
     assert num_parts(keys, batches(sampler(keys))) == 8
+    # In whatever order they come: threes with threes, since nothing fills up a three and a two
+    keys = [(f"{size} {row // size}", "x") for size in (2, 3) for row in range(30 * size)]
+    for epoch in range(5):
+        assert num_parts(keys, batches(sampler(keys, 6, epoch=epoch), 6)) == 60
     # A large group: pairs of one prompt are together
     keys = [("a", prompt) for prompt in "uuvvwwxxyyzz"]
     for batch in batches(sampler(keys)):

@@ -80,8 +80,8 @@ class ImageGroupedSampler(Sampler):
         batches, rest = [], []
         for start in range(0, len(pieces), max(count, 1)):
             near = pieces[start : start + count] + rest
-            if self.lengths is not None:
-                near.sort(key=self._longest, reverse=True)
+            # Small pieces fill what large ones leave; those of one size stay in random order
+            near.sort(key=len if self.lengths is None else self._longest, reverse=True)
             more, rest = self._best_fit(near)
             batches += more
         return batches, [row for piece in rest for row in piece]
