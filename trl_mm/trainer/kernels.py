@@ -127,7 +127,8 @@ def compile_layers(language_model, args):
 def spare_casts(model):
     """
     Let adapters in float32 read half precision as it is under autocast. PEFT casts it to float32, and autocast back
-    again, in every adapter and once more where activations are recomputed; results are the same, bit by bit.
+    again, in every adapter and once more where activations are recomputed. Without dropout results are the same, bit
+    by bit; the dropout of an adapter then is one of half precision.
     """
     for module in model.modules():
         if type(module) is Linear and not module.lora_variant:
