@@ -9,6 +9,7 @@ from peft import LoraConfig
 from support.rows import image_dataset, tiny_pairs
 from support.tiny import TRAINING
 from support.training import losses
+from torch._utils import ExceptionWrapper
 from trl import DPOConfig
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
@@ -95,6 +96,23 @@ def test_an_image_that_cannot_be_decoded_is_one_line_with_its_row(checkpoint, tm
         trainer.train()
     assert str(error.value).startswith("Row row-1: An image of 60 bytes cannot be decoded")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("message", ["Row 3: bad", "Row 3: two lines.\nCure: leave it out", ""])
+def test_the_whole_message_of_a_worker_is_said(message):
+    def fail():
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError(message) from error
+
+    try:
+        fail()
+    except ValueError:
+        caught = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(ValueError) as error, loading_ahead.errors_of_workers():
+        caught.reraise()
+    assert str(error.value) == message
 
 
 def test_errors_that_are_no_workers_stay_as_they_are():

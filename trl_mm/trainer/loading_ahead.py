@@ -5,6 +5,7 @@ What is unusual in it: a worker is a fork of the training process, which copies 
 to for the first time after a fork. That slows the first steps down: workers are started once, not in every epoch.
 """
 
+import itertools
 import os
 import time
 from contextlib import contextmanager
@@ -69,7 +70,10 @@ def errors_of_workers():
     try:
         yield
     except (ImageError, ValueError) as error:
-        lines = str(error).strip().splitlines()
-        if len(lines) < 2 or "in DataLoader worker process" not in lines[0]:
+        text = str(error).strip()
+        if "in DataLoader worker process" not in text.partition("\n")[0]:
             raise
-        raise type(error)(lines[-1].partition(": ")[2]) from error
+        # Behind the frames of the last traceback, which are indented; the message may have several lines
+        lines = text.rpartition("Traceback (most recent call last):\n")[2].splitlines()
+        said = "\n".join(itertools.dropwhile(lambda line: line.startswith(" "), lines))
+        raise type(error)(said.partition(": ")[2]) from error
