@@ -168,6 +168,9 @@ def test_the_time_on_a_gpu_is_said(dry_run, command):
 def test_the_time_is_not_estimated_where_answers_are_sampled_or_numbers_are_whole(dry_run):
     _, said = dry_run("online-dpo", "--gpu", "H200", "--reward_funcs", "unread/unread")
     assert "not estimated where answers are sampled" in said
+    # Stored rejected answers are there, and sampled ones beside them
+    _, said = dry_run("dpo", *"--gpu H200 --bdhs_rejected_weight 0.5 --bdhs".split(), '{"similarity": "lexical"}')
+    assert "not estimated where answers are sampled" in said and "Expected time" not in said
     _, said = dry_run("dpo", "--gpu", "H200", "--bf16", "false")
     assert "in bfloat16 (`--bf16`) only" in said
 

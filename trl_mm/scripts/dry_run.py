@@ -92,10 +92,11 @@ def dry_run(
     )
     if args.gpu is not None:
         patches = image_patches(widest["images"], processor, model.config.vision_config)
-        print(f"\n{duration(args.gpu, model, training_args, sharding, counts, patches, answer_tokens)}")
+        samples = answer_tokens is not None or pair_generator is not None
+        print(f"\n{duration(args.gpu, model, training_args, sharding, counts, patches, samples)}")
 
 
-def duration(gpu, model, args, sharding, counts, patches, answer_tokens):
+def duration(gpu, model, args, sharding, counts, patches, samples):
     """The time of a step and of the run on a GPU, or why it is not estimated (`str`)."""
     from accelerate.utils import is_peft_model
 
@@ -104,8 +105,8 @@ def duration(gpu, model, args, sharding, counts, patches, answer_tokens):
 
     with_adapters = is_peft_model(model)
     model = model.get_base_model() if with_adapters else model
-    if answer_tokens is not None or not counts.rejected.any():
-        return "The time is not estimated where answers are sampled on the way."
+    if samples:
+        return "The time is not estimated where answers are sampled."
     if sharding.mixed_precision != "bf16" or not hasattr(model.base_model, "language_model"):
         return "The time is estimated for models with a `language_model` in bfloat16 (`--bf16`) only."
     cached = getattr(args, "precompute_ref_log_probs", False)
