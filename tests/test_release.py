@@ -30,6 +30,9 @@ def test_workflows_pin_their_actions_and_may_write_only_where_a_job_says_so(path
         for step in job["steps"]:
             assert "uses" in step or "run" in step
             assert "uses" not in step or re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+        if any("gh run download" in step.get("run", "") for step in job["steps"]):
+            # A job that names permissions has no others
+            assert job.get("permissions", workflow["permissions"])["actions"] == "read"
 
 
 def test_only_a_tag_is_published_after_the_wheel_has_been_tried():
