@@ -51,3 +51,10 @@ def test_the_lines_say_the_counts():
         "images: 1,200 found, 4 missing",
     ]
     assert summary_lines(Tally(read=1).as_dict({"train": 1}))[0] == "1 rows read, 1 written"
+
+
+def test_summaries_of_earlier_versions_are_read():
+    """A folder that was converted before pairs were counted can still be pushed, with its card."""
+    summary = Tally(read=1).as_dict({"train": 1})
+    del summary["pairs_left_out"]
+    assert summary_lines(summary)[0] == "1 rows read, 1 written"

@@ -196,6 +196,8 @@ def test_a_word_that_is_no_setting_is_refused(value):
     for config in (SamplingSettings, BDHSConfig, AskingArguments):
         with pytest.raises(ValueError, match="`batch_size` must be a whole number"):
             config(batch_size=value)
+        with pytest.raises(ValueError, match="'auto'"):  # the cure
+            config(batch_size=value)
     with pytest.raises(ValueError, match="`max_batch_tokens` must be a whole number, got 'auto'"):
         BDHSConfig(max_batch_tokens="auto")
 

@@ -28,13 +28,14 @@ def test_versions_devices_and_extras_are_shown(capsys, monkeypatch):
 def test_what_is_not_installed_is_said(monkeypatch):
     monkeypatch.setattr(env, "PACKAGES", ("torch", "no-such-package-of-ours"))
     assert env.environment()["no-such-package-of-ours"] == "not installed"
+    assert env.installed_extras("no-such-package-of-ours") == {}
 
 
 @pytest.mark.parametrize("missing", ["pip", "two", None])
 def test_an_extra_is_there_with_all_that_it_asks_for(monkeypatch, missing):
     """In the version asked for, and with the extras that it names."""
     lines = ["one>=2", 'two>=3; extra == "a"', 'ours[a]; extra == "b"', 'pip; extra == "b"', 'one; extra == "test"']
-    found = {"one": "2.0", "two": "3.1", "pip": "1"}
+    found = {"ours": "1", "one": "2.0", "two": "3.1", "pip": "1"}
     monkeypatch.setattr(env, "requires", lambda package: lines)
     monkeypatch.setattr(env, "extras_of", lambda package: ["a", "b"])
     monkeypatch.setattr(env, "installed_version", lambda name: None if name == missing else found[name])

@@ -89,7 +89,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     splits = ", ".join(f"{number:,} {name}" for name, number in written.items()) if len(written) > 1 else ""
     lines = [f"{summary['read']:,} rows read, {sum(written.values()):,} written{f' ({splits})' if splits else ''}"]
     for name, text in LINES.items():
-        if reasons := summary[name]:
+        if reasons := summary.get(name):  # manifests of earlier versions count no pairs
             lines.append(f"{sum(reasons.values()):,} {text}: {counted(reasons)}")
     if summary["safety"]:
         lines.append(f"{summary['safety']:,} about safety (`is_safety`): a refusal may be the better answer there")

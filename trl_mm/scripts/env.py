@@ -29,7 +29,8 @@ def environment():
         "platform": platform.platform(),
         "Python": platform.python_version(),
         **{name: installed_version(name) or "not installed" for name in PACKAGES},
-        "extras": ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in installed_extras().items()),
+        "extras": ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in installed_extras().items())
+        or "unknown",
         "CPU cores": str(os.cpu_count()),
         "devices": devices(),
     }
@@ -44,9 +45,14 @@ def installed_version(package):
 
 
 def installed_extras(package="trl-mm"):
-    """Whether everything that an extra asks for is there, in these versions (`dict[str, bool]`), by its name."""
+    """
+    Whether everything that an extra asks for is there, in these versions (`dict[str, bool]`), by its name; nothing
+    of a package that is not installed, as in a checkout on PYTHONPATH.
+    """
     from packaging.requirements import Requirement
 
+    if installed_version(package) is None:
+        return {}
     lines = [Requirement(line) for line in requires(package) or ()]
     names = {
         name: [line for line in lines if line.marker is not None and line.marker.evaluate({"extra": name})]

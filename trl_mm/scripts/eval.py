@@ -113,6 +113,8 @@ class AskingArguments:
 
     def __post_init__(self):
         check_at_least(self, max_images=1, limit=1, max_new_tokens=1, seed=0, endpoint_concurrency=1)
+        if isinstance(self.batch_size, str) and self.batch_size != "auto":
+            raise ValueError(f"`batch_size` must be a whole number or 'auto', got {self.batch_size!r}.")
         if self.batch_size != "auto":
             check_at_least(self, batch_size=1)
         check_positive(self, "endpoint_timeout")

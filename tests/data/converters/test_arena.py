@@ -23,7 +23,7 @@ def test_the_winner_is_chosen(nested):
     assert answers(vision_arena({**row, "winner": "model_a"})) == ("Two dogs.", "A dog.")
 
 
-@pytest.mark.parametrize("winner", ["tie", "tie (bothbad)"])
+@pytest.mark.parametrize("winner", ["tie", "tie (bothbad)", "both_bad", "bothbad"])
 def test_ties_are_left_out(winner):
     with pytest.raises(LeftOut, match="tie"):
         vision_arena({**ROW, "winner": winner})

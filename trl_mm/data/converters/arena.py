@@ -12,7 +12,7 @@ def vision_arena(row: dict[str, Any]) -> Row:
     ```python
     {"question_id": "ab12", "images": [{"bytes": b"...", "path": None}],   # or `image`
      "model_a": "gpt-4o", "model_b": "llava",
-     "winner": "model_a",   # or model_b, tie, tie (bothbad)
+     "winner": "model_a",   # or model_b, tie, tie (bothbad), both_bad
      "conversation_a": [[{"role": "user", "content": "What is it?"}], [{"role": "assistant", "content": "A dog."}]],
      "conversation_b": [...],   # messages, or lists of them
      "language": "English", "num_turns": 1, "categories": {...}, "judge": "...", ...}
@@ -22,7 +22,7 @@ def vision_arena(row: dict[str, Any]) -> Row:
     differ before their last answers: the vote is about all of their answers.
     """
     winner = row["winner"]
-    if isinstance(winner, str) and winner.startswith("tie"):
+    if isinstance(winner, str) and (winner.startswith("tie") or winner in _BOTH_BAD):
         raise LeftOut("tie")
     if winner not in ("model_a", "model_b"):
         raise ValueError(f"`winner` must be model_a, model_b or a tie, got {winner!r}")
@@ -44,3 +44,6 @@ def vision_arena(row: dict[str, Any]) -> Row:
 def _flat(turns: Any) -> list[Any]:
     """Messages in one list, whether each turn is a message or a list of some."""
     return [message for turn in turns for message in (turn if isinstance(turn, list) else [turn])]
+
+
+_BOTH_BAD = ("both_bad", "bothbad")  # in later publications of Chatbot Arena
