@@ -21,7 +21,7 @@ def main(argv=None):
     parser.add_argument("--adapter", required=True)
     parser.add_argument("--annotations", required=True, help="COCO-style JSON")
     parser.add_argument("--images", required=True, help="folder of the images")
-    parser.add_argument("--limit", default="200", help="questions of each benchmark")
+    parser.add_argument("--limit", default="200", help="images of each benchmark")
     parser.add_argument("--output_dir", default="evaluated")
     args, others = parser.parse_known_args(argv)  # what else is given is for `trl-mm eval`
 
