@@ -41,8 +41,9 @@ SHOWN = {"chair_i": "CHAIR_i", "recall": "recall"}
 PAIR_HEADERS = ["pairs of", "chosen: wrong", "by the prior", "rejected: wrong", "by the prior"]
 EXPLANATION = (
     "Every model starts from the base of its seed and takes 120 steps of 16 prompts. Pairs train with TRL's sft "
-    "term beside the DPO loss, as in the quickstart; Online-DPO, Mixed-DPO, RLOO and PPO have no such term. What is exact "
-    "knows what is in the images, which no judge of real images does; the reward model has learned from corruption by "
+    "term beside the DPO loss, as in the quickstart; Online-DPO, Mixed-DPO, RLOO and PPO have no such term. What is "
+    "exact knows what is in the images, which no judge of real images does; the reward model has learned from "
+    "corruption by "
     "the prior. Means over seeds on test images that no model has seen, with 95 % intervals; differences are to the "
     "base, on the same images and seeds, in percentage points. The last columns are the seeds one by one."
 )
