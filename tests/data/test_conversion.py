@@ -17,6 +17,7 @@ from support.files import contents
 from trl_mm.data.conversion import ConvertedRows
 from trl_mm.data.converted_shards import write_converted
 from trl_mm.data.converters.left_out import LeftOut
+from trl_mm.data.converters.pairs import rows_of
 from trl_mm.data.loading import load_preferences
 from trl_mm.data.manifest import read_manifest
 from trl_mm.data.reader import RowReader
@@ -109,6 +110,19 @@ def test_datasets_reads_the_folder_with_its_card(source, tmp_path):
     assert chosen(load_dataset(str(tmp_path / "out"), split="train")) == [f"A {number}." for number in range(10)]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "10 preference pairs on images" in card and "- 10 rows read, 10 written" in card
+
+
+def test_pairs_left_out_of_rows_that_make_others_are_counted(source, tmp_path):
+    def two_pairs_a_tie_and_equal_answers(row):
+        answers = [("A.", "B."), ("A.", "C."), ("A.", "A.")]
+        return rows_of([([row["image"]], "What?", *two, {}) for two in answers], None, ["tie"])
+
+    write_rows(source, [row(number) for number in range(3)])
+    summary = convert(source, tmp_path / "out", converter=two_pairs_a_tie_and_equal_answers)
+    assert summary["written"] == {"train": 6} and summary["left_out"] == {}
+    assert summary["pairs_left_out"] == {"tie": 3, "both answers are the same": 3}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "6 pairs left out of rows that make others" in card
 
 
 BAD = {

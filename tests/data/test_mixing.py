@@ -69,6 +69,7 @@ def test_weights_that_make_no_sense_are_refused(weight):
 def test_sources_are_kept_or_set():
     mixed = mix_datasets({"a": rows(1, source="coco"), "b": rows(2), "c": rows(1, source=None)})
     assert {row["row_id"]: row["source"] for row in mixed} == {"a:0": "coco", "b:0": "b", "b:1": "b", "c:0": "c"}
+    assert all(row["mixture_part"] == row["row_id"].partition(":")[0] for row in mixed)
 
 
 def test_messages_of_texts_and_of_parts_go_together():
