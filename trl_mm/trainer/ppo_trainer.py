@@ -164,7 +164,7 @@ class MMPPOTrainer(MMRLOOTrainer):
             outputs = model(
                 **laid_out.inputs, labels=laid_out.labels, fused_lm_head=True, with_values=True, **branches
             )
-        log_probs, values = laid_out.per_answer(outputs.log_probs), laid_out.per_answer(outputs.values)
+        log_probs, values = laid_out.per_answer(outputs.log_probs), laid_out.per_answer(outputs.token_values)
         mask, old = inputs["loss_mask"], inputs["old_token_log_probs"]
         of_policy, sums = policy_loss(log_probs, old, inputs["advantages"], mask, self.epsilon_low, self.epsilon_high)
         of_values, more = value_loss(values, inputs["values"], inputs["returns"], mask, self.args.cliprange_value)

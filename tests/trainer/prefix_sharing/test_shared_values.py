@@ -68,10 +68,10 @@ def test_one_call_returns_values_beside_what_it_returned_before(shares):
     valued = policy(**batch, labels=labels, fused_lm_head=True, with_values=True, **branches)
     assert type(plain) is type(before) and torch.equal(plain.log_probs, before.log_probs)
     assert torch.equal(valued.log_probs, before.log_probs) and torch.equal(valued.entropy, before.entropy)
-    assert torch.equal(valued.values, token_values(value, labels, branches.get("num_branches"), **batch))
+    assert torch.equal(valued.token_values, token_values(value, labels, branches.get("num_branches"), **batch))
     if logits is not None:
         assert torch.equal(policy(**batch).logits, logits)
-    (valued.log_probs.sum() + valued.values.sum()).backward()
+    (valued.log_probs.sum() + valued.token_values.sum()).backward()
     for part in (policy, value):
         assert all(weight.grad is not None for weight in part.parameters() if weight.requires_grad)
         assert all(weight.grad is None for weight in part.parameters() if not weight.requires_grad)

@@ -25,14 +25,15 @@ OF_THE_POLICY = ("fused_lm_head", "labels", "num_branches")
 @dataclass
 class ValuedOutput(FusedCausalLMOutput):
     """
-    The only change w.r.t. TRL's `FusedCausalLMOutput` is one more field.
+    The only change w.r.t. TRL's `FusedCausalLMOutput` is one more field. It is not called `values`: DDP calls
+    this method of a mapping.
 
     Attributes:
-        values (`torch.FloatTensor` of shape `(K * batch_size, length - 1)`): value of the state in which each token of
-            the answers was chosen, in the places of `log_probs`; 0 elsewhere.
+        token_values (`torch.FloatTensor` of shape `(K * batch_size, length - 1)`): value of the state in which each
+            token of the answers was chosen, in the places of `log_probs`; 0 elsewhere.
     """
 
-    values: torch.Tensor | None = None
+    token_values: torch.Tensor | None = None
 
 
 def add_values(model: Any, value_model: Any, shares: bool) -> None:
@@ -56,7 +57,9 @@ def add_values(model: Any, value_model: Any, shares: bool) -> None:
         num_branches = kwargs.get("num_branches", 2) if shares else None
         values = token_values(value_model, kwargs["labels"], num_branches, **inputs)
         outputs = own_forward(*args, **kwargs)
-        return ValuedOutput(**{field.name: getattr(outputs, field.name) for field in fields(outputs)}, values=values)
+        return ValuedOutput(
+            **{field.name: getattr(outputs, field.name) for field in fields(outputs)}, token_values=values
+        )
 
     model.forward = types.MethodType(forward, model)
 
