@@ -65,7 +65,10 @@ def test_the_defaults_are_trls():
     assert ours.gradient_checkpointing == any(theirs)
 
 
-@pytest.mark.parametrize(("rows", "batch_size", "images"), [("six_pairs", 6, 3), ("four_questions", 4, 3)])
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "images"),
+    [("six_pairs", 6, 3), pytest.param("four_questions", 4, 3, marks=pytest.mark.slow)],
+)
 def test_rows_that_share_an_image_are_trained_on_alike(rows, batch_size, images, tmp_path):
     settings = benchmark(rows=rows, batch_size=batch_size, image_size=["56x56"])
     result = dpo.measure(settings)

@@ -50,7 +50,7 @@ def weights(folder, lora):
     return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
 
 
-@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+@pytest.mark.parametrize("strategy", [pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
 def test_two_processes_train_as_one(strategy, reward_checkpoint, alone, tmp_path):
     cases = in_folder(CASES, reward_checkpoint, tmp_path)
     resumed = {**cases["full"], "folder": str(tmp_path / "resumed")}
