@@ -6,9 +6,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from support.rows import image_dataset, tiny_pairs
 from support.tiny import tiny_image, tiny_model, tiny_processor
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaNextForConditionalGeneration
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+    LlavaNextForConditionalGeneration,
+)
 
 from trl_mm import MMDPOConfig, MMDPOTrainer
+from trl_mm.reward.scorer import load_reward_model
 from trl_mm.scripts.merge import main
 
 
@@ -52,6 +58,27 @@ def logits(model, folder):
     inputs = processor(images=[tiny_image(7)], text=[text], return_tensors="pt").to(model.device, model.dtype)
     with torch.no_grad():
         return model.eval()(**inputs).logits
+
+
+def test_a_merged_reward_model_keeps_its_score(folder, tmp_path):
+    model = load_scored(folder / "base")
+    made = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model.*q_proj", task_type="SEQ_CLS"))
+    for name, weight in made.named_parameters():
+        if "lora_B" in name or "score" in name:
+            torch.nn.init.normal_(weight)
+    made.save_pretrained(tmp_path / "adapter")
+    main(["--model_name_or_path", str(tmp_path / "adapter"), "--output_dir", str(tmp_path / "merged")])
+    merged = load_reward_model(str(tmp_path / "merged"))  # which refuses a score that was not trained
+    assert not hasattr(merged, "peft_config")
+    found, expected = (logits(scored, folder / "base") for scored in (merged, made))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert expected.shape == (1, 1) and not torch.equal(
+        expected, logits(load_scored(folder / "base"), folder / "base")
+    )
+
+
+def load_scored(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
 
 
 def test_the_merged_model_is_plain_and_answers_as_the_adapter_does(folder, tmp_path, capsys):

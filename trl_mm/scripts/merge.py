@@ -58,8 +58,9 @@ def main(argv=None):
 
 def merge(args, output):
     from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification
 
+    from ..reward import models as _registered  # noqa: F401  classes that AutoModelForSequenceClassification finds
     from ..tokens.processor import processor_of
 
     revision = {"revision": args.model_revision}
@@ -83,11 +84,15 @@ def merge(args, output):
             f"The base of the adapter ({base}) is not there. Say where it is with `--base_model_name_or_path`."
         ) from error
     processor = processor_of(args.model_name_or_path, trust_remote_code=args.trust_remote_code, **revision)
-    model = AutoModelForImageTextToText.from_pretrained(
+    auto, labels = AutoModelForImageTextToText, {}
+    if adapter.task_type == "SEQ_CLS":  # as `trl-mm reward` writes it, with the score beside the adapter
+        auto, labels = AutoModelForSequenceClassification, {"num_labels": 1}
+    model = auto.from_pretrained(
         base,
         revision=adapter.revision if base == adapter.base_model_name_or_path else None,
         dtype=args.dtype,
         trust_remote_code=args.trust_remote_code,
+        **labels,
     )
     if getattr(model, "is_quantized", False):
         raise ValueError(f"The base ({base}) is quantized, which would round the adapter away. Pass one that is not.")
@@ -123,7 +128,7 @@ def separate_adapted_embeddings(model):
 
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     adapted = [layer for layer in (head, embeddings) if isinstance(layer, BaseTunerLayer)]
-    if adapted and head.weight is embeddings.weight:
+    if adapted and head is not None and head.weight is embeddings.weight:
         layer = head.get_base_layer() if head in adapted else head
         layer.weight = copy.deepcopy(layer.weight)
 
