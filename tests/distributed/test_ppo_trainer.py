@@ -1,5 +1,7 @@
 """Two processes train policy and value model as one does: samples, whitening and weights of tokens are over both."""
 
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,10 +15,11 @@ from trl_mm.scripts.ppo import main
 pytestmark = pytest.mark.distributed
 
 SECONDS = 200
+deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="the tests install DeepSpeed on Linux only")
 
 
 @pytest.mark.timeout(2 * SECONDS)
-@pytest.mark.parametrize("strategy", ["ddp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero2", marks=deepspeed)])
 def test_two_processes_end_as_one(checkpoint, tmp_path, strategy):
     rows = save_rows(tmp_path / "train.jsonl", tiny_pairs(8))
     flags = [
@@ -31,8 +34,8 @@ def test_two_processes_end_as_one(checkpoint, tmp_path, strategy):
     # DeepSpeed finds the CPU by itself, and with `use_cpu` accelerate would not start it
     words = [*flags, *(cpu if strategy == "ddp" else []), "--ddp_backend", "gloo"]
     words += ["--per_device_train_batch_size", "2", "--output_dir", str(tmp_path / "two")]
-    command = [*accelerate(strategy), "--module", "trl_mm.scripts.ppo", *words]
-    ((status, output),) = run_together(command, seconds=SECONDS)
+    script = ["tests/support/killed_training.py", str(SECONDS), "", "ppo"]
+    ((status, output),) = run_together([*accelerate(strategy), *script, *words], seconds=SECONDS + 60)
     assert status == 0, output
     for name in ("adapter_model.safetensors", "value/adapter_model.safetensors"):
         one, two = (load_file(tmp_path / folder / name) for folder in ("one", "two"))

@@ -214,8 +214,6 @@ class MMPPOTrainer(MMRLOOTrainer):
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields)
 
     def _save(self, output_dir=None, state_dict=None):
-        if state_dict is not None:
-            state_dict = {name: value for name, value in state_dict.items() if not name.startswith("value_model.")}
         with self._without_value_model():
             super()._save(output_dir, state_dict)
         self.value_model.save_pretrained(Path(output_dir or self.args.output_dir) / VALUE)
